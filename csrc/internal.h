@@ -1,0 +1,156 @@
+/*
+ * internal.h - what the files of the core know of each other, and nobody else.
+ */
+#ifndef PAGESHARE_INTERNAL_H
+#define PAGESHARE_INTERNAL_H
+
+#include <stdbool.h>
+
+#include "pageshare.h"
+
+/* ---- page.c ---- */
+
+typedef struct {
+    const char *name;
+    int (*usable)(void);
+    uint64_t (*hash64)(const ps_hash_key *key, const uint8_t *page, size_t bytes);
+    void (*hash128)(const ps_hash_key *key, const uint8_t *page, size_t bytes, uint64_t hash[2]);
+    int (*is_zero)(const uint8_t *page, size_t bytes);
+    int (*equal)(const uint8_t *a, const uint8_t *b, size_t bytes);
+} ps_kernel;
+
+const ps_kernel *ps_kernel_at(int kernel);
+
+/* ---- space.c ---- */
+
+struct ps_space {
+    ps_segment *segments;
+    ps_source *sources;
+    struct guard **guards;     /* one a source; NULL where nothing is mapped from a file */
+    uint32_t *index;           /* the segment of page (i << index_shift); one more: the last segment */
+    uint32_t segment_count;
+    uint32_t source_count;
+    uint32_t pages;
+    uint32_t page_bytes;
+    unsigned index_shift;
+    int32_t cut_source;        /* the first source found short by a read, -1 for none; set atomically */
+};
+
+/* The segment that page lies in: the index narrows it down, mostly to one. */
+static inline const ps_segment *ps_space_find(const ps_space *space, uint32_t page)
+{
+    uint32_t low = space->index[page >> space->index_shift];
+    uint32_t high = space->index[(page >> space->index_shift) + 1];
+    while (low < high) {
+        uint32_t middle = high - (high - low) / 2;
+        if (space->segments[middle].first <= page)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return space->segments + low;
+}
+
+static inline uint64_t ps_segment_offset(const ps_space *space, const ps_segment *segment, uint32_t page)
+{
+    return segment->offset + (uint64_t)(page - segment->first) * space->page_bytes;
+}
+
+/* Where the page lies in memory, or NULL if it has to be read. */
+static inline const uint8_t *ps_space_address(const ps_space *space, uint32_t page)
+{
+    const ps_segment *segment = ps_space_find(space, page);
+    const uint8_t *base = space->sources[segment->source].base;
+    return base ? base + ps_segment_offset(space, segment, page) : NULL;
+}
+
+/* Reads `count` pages of one source, at offset, from its file. PS_OK, PS_SHRANK (noted in the space), or
+ * PS_IO_ERROR (not noted: the caller counts the page as unreadable). */
+ps_status ps_space_read(ps_space *space, uint32_t source, uint64_t offset, size_t count, uint8_t *to);
+
+/* PS_OK, or why the sources can't be trusted any more (a fault, a short read). */
+ps_status ps_space_status(const ps_space *space);
+
+static inline bool ps_stopped(const ps_control *control)
+{
+    return control && __atomic_load_n(&control->stop, __ATOMIC_RELAXED);
+}
+
+static inline void ps_advance(ps_control *control, uint64_t pages)
+{
+    if (control)
+        __atomic_fetch_add(&control->done, pages, __ATOMIC_RELAXED);
+}
+
+/* ---- frame_table.c ---- */
+
+/* What a page is to the table, in two bits. */
+typedef enum { PS_STATE_NONE, PS_STATE_HINT, PS_STATE_HEAD, PS_STATE_MEMBER } ps_state;
+
+/*
+ * Twelve bytes a page say all: a hint is an entry of a chain; so is the head of a frame, the member through
+ * which the frame is read. The other members hang on the head in a list.
+ *
+ *             link                  tag                        next
+ *   hint      next in the chain     its hash                   -
+ *   head      next in the chain     the frame's hash           first of the other members
+ *   first     the head              how many pages the frame   next member
+ *                                   has, the head included
+ *   others    previous member       the head                   next member
+ *
+ * PS_NONE ends chains and lists. A write to the head makes a member drawn at random the new head, so the cost
+ * of telling all the others is O(1) on average whatever is written in what order.
+ */
+typedef struct {
+    uint32_t link;
+    uint32_t tag;
+    uint32_t next;
+} ps_entry;
+
+struct ps_table {
+    ps_space *space;
+    uint32_t pages;            /* the space's: it may be gone when the table is freed */
+    const ps_kernel *kernel;
+    ps_hash_key key;
+    uint64_t hash_mask;
+    uint64_t zero_hash;        /* of a page of zeros */
+    uint64_t random;           /* state of the generator that draws heads */
+    uint32_t max_refs;
+    uint32_t bucket_count;
+    uint32_t domain_count;
+    uint32_t chunk;            /* pages that the scan takes at a time: 256 KiB, which stay in the L2 cache */
+    ps_entry *entries;         /* one a page */
+    uint8_t *states;           /* two bits a page */
+    uint32_t *buckets;         /* first entry of each chain */
+    uint32_t *checksums;       /* one a page, or NULL without PS_CHECKSUM */
+    uint32_t *zero_frames;     /* one a domain: the head of its zero frame, PS_NONE if there is none */
+    uint8_t *scratch;          /* a page, for partners that have to be read */
+    uint8_t *block;            /* a chunk of pages, for runs that have to be read; NULL until needed */
+    ps_table_stats stats;
+};
+
+/* Bounds of `chunk`. */
+#define PS_CHUNK_MIN 4
+#define PS_CHUNK_MAX 64
+
+static inline ps_state ps_table_state(const ps_table *table, uint32_t page)
+{
+    return (ps_state)(table->states[page >> 2] >> (page & 3) * 2 & 3);
+}
+
+static inline uint32_t ps_table_bucket(const ps_table *table, uint32_t tag)
+{
+    return (uint32_t)((uint64_t)tag * table->bucket_count >> 32);
+}
+
+/* The key under which a page with this hash is entered: the domain is mixed in. */
+uint64_t ps_table_key(const ps_table *table, uint64_t hash, uint32_t domain);
+
+/* Looks at one page whose bytes and key are at hand; `zero` says that all bytes are zero. */
+ps_outcome ps_table_visit(ps_table *table, uint32_t page, const uint8_t *bytes, uint64_t key, bool zero,
+                          uint32_t *partner);
+
+/* The first entry that a page with this tag would be compared with, or PS_NONE: for prefetching only. */
+uint32_t ps_table_candidate(const ps_table *table, uint32_t page, uint32_t tag);
+
+#endif

@@ -1,0 +1,200 @@
+/*
+ * pageshare.h - the native core of pageshare.
+ *
+ * Four parts, each in the file of its name:
+ *   page.c         hash, zero test and equality of a page, for each instruction set
+ *   space.c        where each numbered page lies: mapped, in a buffer, or to be read from a file
+ *   frame_table.c  ESX's table of hints and shared frames (Waldspurger, OSDI 2002, section 4)
+ *   scan.c         the batch loop over that table: read, hash, prefetch, look up
+ *
+ * The part between the two cdef markers is what the Python builder reads: plain declarations,
+ * no macros but integer constants. Nothing here needs Python.
+ *
+ * Numbers: a page number is 32 bits, addresses, offsets and byte counts are 64. Every function that
+ * can fail returns a ps_status; what it hands out is then left untouched.
+ */
+#ifndef PAGESHARE_H
+#define PAGESHARE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* cdef: begin */
+typedef enum {
+    PS_OK = 0,
+    PS_NO_MEMORY = 1,      /* an allocation failed */
+    PS_INVALID = 2,        /* an argument is out of its range */
+    PS_STOPPED = 3,        /* control->stop was set */
+    PS_SHRANK = 4,         /* a file ended before its page: see ps_space_faulted */
+    PS_IO_ERROR = 5        /* a mapped page could not be read: see ps_space_faulted */
+} ps_status;
+
+/* What a caller may share with a running loop: it reads `done`, it sets `stop`. */
+typedef struct {
+    uint64_t done;         /* pages looked at so far, counted up by the loop */
+    int32_t stop;          /* not 0: return PS_STOPPED at the next chance */
+} ps_control;
+
+/* ---- page.c ---- */
+
+/* A seed and the XXH3 secret derived from it, made once. */
+typedef struct {
+    uint64_t seed;
+    uint8_t secret[192];
+} ps_hash_key;
+
+void ps_hash_key_init(ps_hash_key *key, uint64_t seed);
+
+/* Kernels, worst first: "scalar", then "sse2", "avx2", "avx512" or "neon". The number of those compiled in;
+ * the name of one (NULL beyond the last); whether this processor runs it; the best one that it runs. */
+int ps_kernel_count(void);
+const char *ps_kernel_name(int kernel);
+int ps_kernel_usable(int kernel);
+int ps_kernel_best(void);
+
+/* XXH3-64 and XXH3-128 (low word first) of `count` pages one behind the other. `page_bytes` is a multiple
+ * of 64 and at least 256; any alignment. Undefined if the kernel is not usable. */
+void ps_hash64(int kernel, const ps_hash_key *key, const void *pages, size_t page_bytes, size_t count,
+               uint64_t *hashes);
+void ps_hash128(int kernel, const ps_hash_key *key, const void *pages, size_t page_bytes, size_t count,
+                uint64_t *hashes);
+/* 1 if all `bytes` (a multiple of 64) are zero, else 0. */
+int ps_is_zero(int kernel, const void *page, size_t bytes);
+/* 1 if both hold the same `bytes` (a multiple of 64), else 0. */
+int ps_equal(int kernel, const void *a, const void *b, size_t bytes);
+
+/* ---- space.c ---- */
+
+/* One thing that holds pages: a mapped file, a file to be read, or a buffer. */
+typedef struct {
+    const uint8_t *base;   /* where byte 0 is in memory; NULL: pages are read from fd */
+    uint64_t bytes;        /* length of the file or buffer as it was opened */
+    int32_t fd;            /* -1: a buffer; else the file, for reading and for telling why a fault came */
+    int32_t read_ahead;    /* not 0: runs of pages are read from fd in blocks, even if base is set */
+    uint32_t owner;        /* number of the owner of its pages */
+    uint32_t domain;       /* number of their sharing domain */
+} ps_source;
+
+/* A run of pages that lie one behind the other in a source. It ends where the next one's `first` begins. */
+typedef struct {
+    uint64_t offset;       /* of the first page, in the source; need not be aligned */
+    uint32_t first;        /* number of the first page */
+    uint32_t source;
+} ps_segment;
+
+typedef struct ps_space ps_space;
+
+/* A space of pages 0 .. pages-1. Segments are in ascending order of `first`, the first one's is 0, none is
+ * empty, each lies within its source. The arrays are copied; files and memory must outlive the space.
+ * Watches mapped files (fd >= 0 and base): a page that cannot be had ends the loop that reads it with
+ * PS_SHRANK or PS_IO_ERROR, not the process. */
+ps_status ps_space_new(ps_space **space, const ps_segment *segments, uint32_t segment_count,
+                       const ps_source *sources, uint32_t source_count, uint32_t pages, uint32_t page_bytes);
+void ps_space_free(ps_space *space);
+/* Maps pages first .. first+count-1 (MADV_POPULATE_READ), in steps, counting them in control->done. */
+ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, ps_control *control);
+/* The first source that was found cut short or unreadable, or -1. */
+int64_t ps_space_faulted(const ps_space *space);
+/* Bytes that the space takes itself. */
+uint64_t ps_space_bytes(const ps_space *space);
+
+/* ---- frame_table.c ---- */
+
+/* What became of a page that was looked at, and the partner that goes with it (PS_NONE: none). */
+typedef enum {
+    PS_ZERO = 0,           /* all zero: joined, or opened, its domain's zero frame; another member */
+    PS_HINTED = 1,         /* first sight, or changed since its last: now a hint */
+    PS_ALREADY_HINTED = 2, /* its own hint, unchanged */
+    PS_SHARED_NEW = 3,     /* a hint hit: both pages are now one frame; the hint's page */
+    PS_SHARED = 4,         /* joined a frame; the member through which the frame is read */
+    PS_ALREADY_SHARED = 5, /* a member of a frame since before, not read; another member */
+    PS_STALE_HINT = 6,     /* a hint fitted, but its page had changed: replaced; the hint's page */
+    PS_FALSE_MATCH = 7,    /* same hash, other bytes: now a hint of its own; the other page */
+    PS_VOLATILE = 8,       /* with PS_CHECKSUM: new or changed since its last visit, not entered */
+    PS_UNREADABLE = 9      /* its bytes could not be read (an I/O error): not entered */
+} ps_outcome;
+
+/* Options of a table. */
+enum {
+    PS_CHECKSUM = 1        /* a page becomes a hint only if its checksum is that of its last visit (KSM) */
+};
+
+typedef struct {
+    uint64_t seed;         /* of the hash and of random choices */
+    uint32_t hash_bits;    /* how many bits of the hash are used: 64, or fewer to test collisions */
+    uint32_t max_refs;     /* most pages to a frame (KSM's max_page_sharing); 0: no limit */
+    uint32_t options;      /* PS_CHECKSUM */
+    int32_t kernel;        /* a kernel's number; -1: the best one */
+} ps_table_config;
+
+/* Counts since the table was made (events) and as they stand now (states). */
+typedef struct {
+    uint64_t visits;       /* event: pages whose bytes were read whole and looked up */
+    uint64_t compares;     /* event: byte comparisons of two pages */
+    uint64_t rehashes;     /* event: hints rehashed since their bytes differed from a page that fitted */
+    uint64_t false_matches;/* event: same 64-bit hash, other bytes */
+    uint64_t stale_hints;  /* event: hints dropped since their page had changed */
+    uint64_t cow_breaks;   /* event: writes to a member of a frame */
+    uint64_t hints;        /* state: pages that are hints */
+    uint64_t frames;       /* state: frames, those of one page included */
+    uint64_t lone_frames;  /* state: frames of one page */
+    uint64_t members;      /* state: pages that are members of frames, those of one included */
+    uint64_t bytes;        /* state: memory the table takes, its space's included */
+} ps_table_stats;
+
+/* How long the chains of the hash table are. */
+typedef struct {
+    uint64_t buckets;
+    uint64_t entries;      /* hints and frames */
+    uint64_t longest;
+    uint64_t lengths[16];  /* buckets with a chain of 0, 1, .. 14, and 15 or more entries */
+} ps_chain_stats;
+
+/* Page counts of one owner, over the pages that the table has entered. */
+typedef struct {
+    uint64_t zero;         /* zero pages; every figure below is without them */
+    uint64_t unique;       /* contents held once, by the whole table */
+    uint64_t shared;       /* members of frames of two or more */
+    uint64_t alone_unique; /* contents that this owner holds once, whatever the others hold */
+    uint64_t alone_shared; /* its pages whose content it holds twice or more */
+    uint64_t alone_kept;   /* how many contents these are */
+} ps_owner_tally;
+
+/* The same over all owners; zero pages left out but for `zero`. */
+typedef struct {
+    uint64_t zero;
+    uint64_t hints;        /* hints, zero never is one */
+    uint64_t shared;       /* members of frames of two or more */
+    uint64_t kept;         /* frames of two or more */
+    uint64_t lone;         /* frames of one */
+} ps_tally;
+
+typedef struct ps_table ps_table;
+
+/* No page. */
+#define PS_NONE 0xffffffff
+
+ps_status ps_table_new(ps_table **table, ps_space *space, const ps_table_config *config);
+void ps_table_free(ps_table *table);
+/* Looks at `count` pages in the order given (pages == NULL: first, first+1, ..), as one after the other.
+ * outcomes and partners may be NULL. *scanned pages were done; less than count only if not PS_OK. */
+ps_status ps_table_scan(ps_table *table, const uint32_t *pages, uint32_t first, size_t count,
+                        uint8_t *outcomes, uint32_t *partners, ps_control *control, size_t *scanned);
+/* To be called before the bytes of these pages change. broken[i] (may be NULL) is 1 where that was a
+ * copy-on-write break: the page was a member of a frame, and has left it. */
+ps_status ps_table_write(ps_table *table, const uint32_t *pages, size_t count, uint8_t *broken);
+/* Forgets every hint; frames stay (KSM drops its unstable tree after each pass). */
+void ps_table_drop_hints(ps_table *table);
+void ps_table_get_stats(const ps_table *table, ps_table_stats *stats);
+void ps_table_get_chains(const ps_table *table, ps_chain_stats *chains);
+/* For each of `count` pages from `first` on, the page that stands for its content: the hint itself, or the
+ * member through which its frame is read; PS_NONE where it has no entry. */
+ps_status ps_table_classes(const ps_table *table, uint32_t first, size_t count, uint32_t *classes);
+/* Fills owners[0 .. owner_count-1] and total. */
+ps_status ps_table_tally(const ps_table *table, ps_owner_tally *owners, uint32_t owner_count, ps_tally *total);
+/* Walks the whole table and checks every invariant, the bytes of frames included. PS_OK, or PS_INVALID and
+ * a sentence in `why`. */
+ps_status ps_table_check(const ps_table *table, char *why, size_t why_bytes);
+/* cdef: end */
+
+#endif

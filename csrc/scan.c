@@ -1,0 +1,172 @@
+/*
+ * scan.c - the batch loop over the frame table.
+ *
+ * A chunk of pages goes through four steps, each of which fetches what the next one needs, so that the cache
+ * misses of many pages overlap: read and hash (fetch the bucket), look at the bucket (fetch the entry), walk the
+ * chain (fetch the page to compare with), and last the decision, page after page, with the outcomes of
+ * sequential execution: hashing early changes nothing, since only the last step changes the table.
+ *
+ * Random pages: the hardware walks the TLB and streams a page by itself once its first lines are asked for;
+ * asking for all of them in software is slower.
+ */
+#include <stdlib.h>
+
+#include "internal.h"
+
+typedef struct {
+    const uint8_t *bytes;      /* NULL: shared already, or unreadable */
+    uint64_t key;
+    uint32_t page;
+    uint32_t candidate;
+    bool zero;
+    bool unreadable;
+} item;
+
+static void prefetch_page(const uint8_t *page)
+{
+    __builtin_prefetch(page);
+    __builtin_prefetch(page + 64);
+}
+
+static bool is_shared(const ps_table *table, uint32_t page)
+{
+    return ps_table_state(table, page) >= PS_STATE_HEAD;
+}
+
+/* Reads the run of pages that begins at items[0] and lies in one piece in its file; how many these were. */
+static size_t read_run(ps_table *table, item *items, size_t count, uint8_t *to)
+{
+    ps_space *space = table->space;
+    const ps_segment *segment = ps_space_find(space, items[0].page);
+    uint64_t offset = ps_segment_offset(space, segment, items[0].page);
+    size_t run = 1;
+
+    while (run < count && items[run].page == items[0].page + run && ps_space_find(space, items[run].page) == segment)
+        run++;
+    ps_status status = ps_space_read(space, segment->source, offset, run, to);
+    for (size_t i = 0; i < run; i++) {
+        uint8_t *page = to + i * space->page_bytes;
+        /* A run that can't be read as a whole is read page by page: only the bad ones are lost. */
+        items[i].unreadable = status != PS_OK && ps_space_read(space, segment->source,
+                                                               offset + i * space->page_bytes, 1, page) != PS_OK;
+        items[i].bytes = items[i].unreadable ? NULL : page;
+    }
+    return run;
+}
+
+/* Finds the bytes of every page of the chunk that has to be looked at. */
+static ps_status locate(ps_table *table, item *items, size_t count)
+{
+    for (size_t i = 0; i < count;) {
+        const ps_source *source = &table->space->sources[ps_space_find(table->space, items[i].page)->source];
+        if (is_shared(table, items[i].page)) {
+            i++;
+        } else if (source->base && !source->read_ahead) {
+            items[i].bytes = ps_space_address(table->space, items[i].page);
+            i++;
+        } else {
+            if (!table->block)
+                table->block = malloc((size_t)table->chunk * table->space->page_bytes);
+            if (!table->block)
+                return PS_NO_MEMORY;
+            i += read_run(table, items + i, count - i, table->block + i * table->space->page_bytes);
+        }
+    }
+    return PS_OK;
+}
+
+static void hash(ps_table *table, item *items, size_t count)
+{
+    const ps_space *space = table->space;
+
+    for (size_t i = 0; i < count; i++) {
+        if (i + 2 < count && items[i + 2].bytes)
+            prefetch_page(items[i + 2].bytes);
+        if (!items[i].bytes)
+            continue;
+        items[i].zero = table->kernel->is_zero(items[i].bytes, space->page_bytes);
+        uint64_t page_hash = items[i].zero ? table->zero_hash
+                                           : table->kernel->hash64(&table->key, items[i].bytes, space->page_bytes);
+        uint32_t domain = space->sources[ps_space_find(space, items[i].page)->source].domain;
+        items[i].key = ps_table_key(table, page_hash, domain);
+        __builtin_prefetch(&table->buckets[ps_table_bucket(table, (uint32_t)items[i].key)]);
+        __builtin_prefetch(&table->entries[items[i].page], 1);
+    }
+}
+
+static void prefetch_candidates(const ps_table *table, item *items, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint32_t entry = PS_NONE;
+        if (items[i].bytes && !items[i].zero)
+            entry = table->buckets[ps_table_bucket(table, (uint32_t)items[i].key)];
+        if (entry != PS_NONE) {
+            __builtin_prefetch(&table->entries[entry]);
+            __builtin_prefetch(&table->states[entry >> 2]);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        items[i].candidate = PS_NONE;
+        if (items[i].bytes && !items[i].zero)
+            items[i].candidate = ps_table_candidate(table, items[i].page, (uint32_t)items[i].key);
+    }
+}
+
+static void decide(ps_table *table, item *items, size_t count, uint8_t *outcomes, uint32_t *partners)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint32_t partner = PS_NONE;
+        ps_outcome outcome = PS_UNREADABLE;
+
+        if (i + 4 < count && items[i + 4].candidate != PS_NONE) {
+            const uint8_t *theirs = ps_space_address(table->space, items[i + 4].candidate);
+            if (theirs)
+                prefetch_page(theirs);
+        }
+        if (!items[i].unreadable)
+            outcome = ps_table_visit(table, items[i].page, items[i].bytes, items[i].key, items[i].zero, &partner);
+        if (outcomes)
+            outcomes[i] = (uint8_t)outcome;
+        if (partners)
+            partners[i] = partner;
+    }
+}
+
+ps_status ps_table_scan(ps_table *table, const uint32_t *pages, uint32_t first, size_t count, uint8_t *outcomes,
+                        uint32_t *partners, ps_control *control, size_t *scanned)
+{
+    const ps_space *space = table->space;
+    ps_status status = ps_space_status(space);
+
+    *scanned = 0;
+    if (status != PS_OK)
+        return status;
+    if (!pages && (first > space->pages || count > space->pages - first))
+        return PS_INVALID;
+    for (size_t i = 0; pages && i < count; i++)
+        if (pages[i] >= space->pages)
+            return PS_INVALID;
+
+    for (size_t at = 0; at < count; at += table->chunk) {
+        item items[PS_CHUNK_MAX];
+        size_t n = count - at < table->chunk ? count - at : table->chunk;
+
+        if (ps_stopped(control))
+            return PS_STOPPED;
+        for (size_t i = 0; i < n; i++)
+            items[i] = (item){.page = pages ? pages[at + i] : first + (uint32_t)(at + i)};
+        status = locate(table, items, n);
+        if (status != PS_OK)
+            return status;
+        hash(table, items, n);
+        prefetch_candidates(table, items, n);
+        decide(table, items, n, outcomes ? outcomes + at : NULL, partners ? partners + at : NULL);
+        /* Bytes that were not there may have been taken for zeros: nothing of this chunk counts. */
+        status = ps_space_status(space);
+        if (status != PS_OK)
+            return status;
+        *scanned += n;
+        ps_advance(control, n);
+    }
+    return PS_OK;
+}

@@ -1,0 +1,290 @@
+/*
+ * space.c - where each numbered page lies, and what happens when it does not lie there any more.
+ *
+ * A mapped file that is truncated, or whose disk fails, raises SIGBUS at the next access to a lost page.
+ * The handler below puts a page of zeros there, so that the loop runs on, and marks the mapping as faulted;
+ * the loops look at the mark and end with an error, and nothing found since then is used. That needs no
+ * jump out of a loop, works in any number of threads, and leaves every other SIGBUS to whoever had it before.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14 */
+#endif
+
+/* Small enough that a stop is seen at once, large enough that the call costs nothing. */
+#define POPULATE_STEP (8u << 20)
+
+/* ---- guards: the address ranges whose faults are ours ---- */
+
+/* Never freed, so that a handler can walk the list at any time; low == 0: free for use again. */
+struct guard {
+    uintptr_t low, high;
+    int faulted;
+    struct guard *next;
+};
+
+static struct guard *guards;
+static struct sigaction previous_action;
+static uintptr_t host_page;
+
+static void on_sigbus(int signal_number, siginfo_t *info, void *context)
+{
+    (void)signal_number;
+    (void)context;
+    uintptr_t address = (uintptr_t)info->si_addr;
+    int saved_errno = errno;
+
+    for (struct guard *guard = __atomic_load_n(&guards, __ATOMIC_ACQUIRE); guard; guard = guard->next) {
+        if (address < __atomic_load_n(&guard->low, __ATOMIC_ACQUIRE) ||
+            address >= __atomic_load_n(&guard->high, __ATOMIC_ACQUIRE))
+            continue;
+        __atomic_store_n(&guard->faulted, 1, __ATOMIC_RELEASE);
+        if (mmap((void *)(address & ~(host_page - 1)), host_page, PROT_READ,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED) {
+            errno = saved_errno;
+            return;
+        }
+    }
+    /* Not ours: back to the handler before us, which sees the fault as soon as this one returns. */
+    sigaction(SIGBUS, &previous_action, NULL);
+    errno = saved_errno;
+}
+
+static void install_handler(void)
+{
+    struct sigaction current;
+    sigaction(SIGBUS, NULL, &current);
+    if ((current.sa_flags & SA_SIGINFO) && current.sa_sigaction == on_sigbus)
+        return;
+    host_page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    previous_action = current;
+    struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGBUS, &action, NULL);
+}
+
+static struct guard *watch(const uint8_t *base, uint64_t bytes)
+{
+    struct guard *guard;
+    uintptr_t low = (uintptr_t)base, high = (uintptr_t)base + bytes, none = 0;
+
+    install_handler();
+    for (guard = __atomic_load_n(&guards, __ATOMIC_ACQUIRE); guard; guard = guard->next) {
+        none = 0;
+        if (__atomic_compare_exchange_n(&guard->low, &none, low, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+            __atomic_store_n(&guard->faulted, 0, __ATOMIC_RELEASE);
+            __atomic_store_n(&guard->high, high, __ATOMIC_RELEASE);
+            return guard;
+        }
+    }
+    guard = malloc(sizeof *guard);
+    if (!guard)
+        return NULL;
+    *guard = (struct guard){.low = low, .high = high, .next = __atomic_load_n(&guards, __ATOMIC_ACQUIRE)};
+    while (!__atomic_compare_exchange_n(&guards, &guard->next, guard, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        ;
+    return guard;
+}
+
+static void unwatch(struct guard *guard)
+{
+    __atomic_store_n(&guard->high, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&guard->low, 0, __ATOMIC_RELEASE);
+}
+
+/* ---- the space ---- */
+
+void ps_space_free(ps_space *space)
+{
+    if (!space)
+        return;
+    for (uint32_t i = 0; space->guards && i < space->source_count; i++)
+        if (space->guards[i])
+            unwatch(space->guards[i]);
+    free(space->segments);
+    free(space->sources);
+    free(space->guards);
+    free(space->index);
+    free(space);
+}
+
+static bool segments_fit(const ps_segment *segments, uint32_t segment_count, const ps_source *sources,
+                         uint32_t source_count, uint32_t pages, uint32_t page_bytes)
+{
+    if (page_bytes < 256 || page_bytes % 64 || (segment_count == 0) != (pages == 0) || pages == PS_NONE)
+        return false;
+    for (uint32_t i = 0; i < segment_count; i++) {
+        uint32_t end = i + 1 < segment_count ? segments[i + 1].first : pages;
+        if (segments[i].source >= source_count || (i == 0 && segments[i].first != 0) || end <= segments[i].first)
+            return false;
+        uint64_t bytes = (uint64_t)(end - segments[i].first) * page_bytes;
+        const ps_source *source = &sources[segments[i].source];
+        if (bytes > source->bytes || segments[i].offset > source->bytes - bytes ||
+            (!source->base && source->fd < 0))
+            return false;
+    }
+    return true;
+}
+
+static void *copy_of(const void *array, size_t bytes)
+{
+    void *copy = malloc(bytes ? bytes : 1);
+    if (copy && bytes)
+        memcpy(copy, array, bytes);
+    return copy;
+}
+
+static size_t index_entries(const ps_space *space)
+{
+    return (size_t)(space->pages >> space->index_shift) + 2;
+}
+
+ps_status ps_space_new(ps_space **out, const ps_segment *segments, uint32_t segment_count,
+                       const ps_source *sources, uint32_t source_count, uint32_t pages, uint32_t page_bytes)
+{
+    if (!segments_fit(segments, segment_count, sources, source_count, pages, page_bytes))
+        return PS_INVALID;
+    ps_space *space = calloc(1, sizeof *space);
+    if (!space)
+        return PS_NO_MEMORY;
+    space->segment_count = segment_count;
+    space->source_count = source_count;
+    space->pages = pages;
+    space->page_bytes = page_bytes;
+    space->cut_source = -1;
+    while (pages >> space->index_shift > 2 * (uint64_t)segment_count)
+        space->index_shift++;
+    space->segments = copy_of(segments, segment_count * sizeof *segments);
+    space->sources = copy_of(sources, source_count * sizeof *sources);
+    space->guards = calloc(source_count ? source_count : 1, sizeof *space->guards);
+    space->index = calloc(index_entries(space), sizeof *space->index);
+    if (!space->segments || !space->sources || !space->guards || !space->index) {
+        ps_space_free(space);
+        return PS_NO_MEMORY;
+    }
+    for (uint32_t i = 0, s = 0; i < index_entries(space); i++) {
+        uint64_t page = (uint64_t)i << space->index_shift;
+        while (s + 1 < segment_count && space->segments[s + 1].first <= page)
+            s++;
+        space->index[i] = s;
+    }
+    for (uint32_t i = 0; i < source_count; i++) {
+        if (!sources[i].base || sources[i].fd < 0)
+            continue;
+        space->guards[i] = watch(sources[i].base, sources[i].bytes);
+        if (!space->guards[i]) {
+            ps_space_free(space);
+            return PS_NO_MEMORY;
+        }
+    }
+    *out = space;
+    return PS_OK;
+}
+
+uint64_t ps_space_bytes(const ps_space *space)
+{
+    return sizeof *space + space->segment_count * sizeof *space->segments +
+           space->source_count * (sizeof *space->sources + sizeof *space->guards) +
+           index_entries(space) * sizeof *space->index;
+}
+
+int64_t ps_space_faulted(const ps_space *space)
+{
+    for (uint32_t i = 0; i < space->source_count; i++)
+        if (space->guards[i] && __atomic_load_n(&space->guards[i]->faulted, __ATOMIC_ACQUIRE))
+            return i;
+    return __atomic_load_n(&space->cut_source, __ATOMIC_ACQUIRE);
+}
+
+ps_status ps_space_status(const ps_space *space)
+{
+    int64_t source = ps_space_faulted(space);
+    if (source < 0)
+        return PS_OK;
+    struct stat now;
+    if (source == space->cut_source || fstat(space->sources[source].fd, &now) != 0 || !S_ISREG(now.st_mode) ||
+        (uint64_t)now.st_size < space->sources[source].bytes)
+        return PS_SHRANK;
+    return PS_IO_ERROR;
+}
+
+ps_status ps_space_read(ps_space *space, uint32_t source, uint64_t offset, size_t count, uint8_t *to)
+{
+    size_t bytes = count * space->page_bytes;
+    while (bytes) {
+        ssize_t got = pread(space->sources[source].fd, to, bytes, (off_t)offset);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return PS_IO_ERROR;
+        if (got == 0) {
+            int32_t none = -1;
+            __atomic_compare_exchange_n(&space->cut_source, &none, (int32_t)source, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_RELAXED);
+            return PS_SHRANK;
+        }
+        to += got;
+        offset += (uint64_t)got;
+        bytes -= (size_t)got;
+    }
+    return PS_OK;
+}
+
+/* Where the kernel is too old for MADV_POPULATE_READ, one read a page does the same. */
+static void touch(const uint8_t *from, const uint8_t *to)
+{
+    for (const uint8_t *at = from; at < to; at += host_page)
+        (void)*(const volatile uint8_t *)at;
+}
+
+/* Populates [low, high) of a mapped source, step by step. */
+static ps_status populate(ps_space *space, uintptr_t low, uintptr_t high, ps_control *control)
+{
+    while (low < high) {
+        uintptr_t end = high - low > POPULATE_STEP ? low + POPULATE_STEP : high;
+        if (ps_stopped(control))
+            return PS_STOPPED;
+        /* EFAULT is a page that cannot be had: touching it finds out why. */
+        if (madvise((void *)low, end - low, MADV_POPULATE_READ) != 0)
+            touch((const uint8_t *)low, (const uint8_t *)end);
+        ps_status status = ps_space_status(space);
+        if (status != PS_OK)
+            return status;
+        ps_advance(control, (end - low) / space->page_bytes);
+        low = end;
+    }
+    return PS_OK;
+}
+
+ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, ps_control *control)
+{
+    if (first > space->pages || count > space->pages - first)
+        return PS_INVALID;
+    for (uint32_t done = 0; done < count;) {
+        uint32_t page = first + done;
+        const ps_segment *segment = ps_space_find(space, page);
+        uint32_t end = segment + 1 < space->segments + space->segment_count ? segment[1].first : space->pages;
+        uint32_t run = end - page < count - done ? end - page : count - done;
+        if (space->guards[segment->source]) {
+            uintptr_t low = (uintptr_t)ps_space_address(space, page);
+            uintptr_t high = low + (uintptr_t)run * space->page_bytes;
+            ps_status status = populate(space, low & ~(host_page - 1), high, control);
+            if (status != PS_OK)
+                return status;
+        } else {
+            ps_advance(control, run);
+        }
+        done += run;
+    }
+    return PS_OK;
+}

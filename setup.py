@@ -1,0 +1,3 @@
+from setuptools import setup
+
+setup(cffi_modules=["src/pageshare/_build_core.py:ffibuilder"])
