@@ -1,0 +1,58 @@
+"""Formats that are recognised so as not to be taken for raw memory, and what to do with each."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+
+class _Magic(NamedTuple):
+    at: int
+    magic: bytes
+    name: str
+    remedy: str
+
+
+_AS_RAW = "if it is raw memory all the same, say --format raw"
+_DECOMPRESS = "decompress it first"
+_AGAIN_AS_ELF = "save it again as an ELF core (dump-guest-memory without -z, -l or -s)"
+
+_MAGICS = (
+    _Magic(0, b"KDUMP   ", "a compressed kdump", _AGAIN_AS_ELF),
+    _Magic(0, b"DISKDUMP", "a diskdump", _AGAIN_AS_ELF),
+    _Magic(0, b"makedumpfile\0", "a flattened kdump", _AGAIN_AS_ELF),
+    _Magic(0, struct.pack("<I", 0x4C4D5641), "an AVML dump", "convert it: avml-convert"),
+    _Magic(0, b"PAGEDU64", "a Windows crash dump", "save the machine's memory as raw or ELF"),
+    _Magic(0, b"PAGEDUMP", "a 32-bit Windows crash dump", "save the machine's memory as raw or ELF"),
+    _Magic(0, b"QEVM", "a QEMU migration stream", "save guest memory with pmemsave or dump-guest-memory"),
+    _Magic(0, b"LibvirtQemudSave", "a libvirt save file", "use virsh dump --memory-only --format elf"),
+    _Magic(0, b"LibvirtQemudPart", "an incomplete libvirt save file", "use virsh dump --memory-only --format elf"),
+    _Magic(0, b"QFI\xfb", "a qcow2 disk image", "save guest memory with pmemsave or dump-guest-memory"),
+    _Magic(0, b"\x1f\x8b\x08", "compressed with gzip", f"{_DECOMPRESS}: gunzip -k"),
+    _Magic(0, b"\x28\xb5\x2f\xfd", "compressed with zstd", f"{_DECOMPRESS}: unzstd"),
+    _Magic(0, b"\x04\x22\x4d\x18", "compressed with lz4", f"{_DECOMPRESS}: unlz4"),
+    _Magic(0, b"\xfd7zXZ\0", "compressed with xz", f"{_DECOMPRESS}: unxz -k"),
+    _Magic(0, b"BZh", "compressed with bzip2", f"{_DECOMPRESS}: bunzip2 -k"),
+    _Magic(0, b"PK\x03\x04", "a zip archive", "unpack it first"),
+    _Magic(0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
+    _Magic(257, b"ustar", "a tar archive", "unpack it first"),
+    *(
+        _Magic(
+            0,
+            struct.pack("<I", magic),
+            "a VMware snapshot's state",
+            "the memory lies in the .vmem file beside it: scan that",
+        )
+        for magic in (0xBED2BED0, 0xBAD1BAD1, 0xBED2BED2, 0xBED3BED3)
+    ),
+    _Magic(0, b"HIBR", "a Windows hibernation file", "save the machine's memory as raw or ELF"),
+    _Magic(0, b"hibr", "a Windows hibernation file", "save the machine's memory as raw or ELF"),
+)
+
+
+def foreign(head: bytes) -> tuple[str, str]:
+    """What the first bytes of a file say it is, and the remedy; two empty strings if they say nothing known."""
+    for magic in _MAGICS:
+        if head.startswith(magic.magic, magic.at):
+            return f"it is {magic.name}", f"{magic.remedy} ({_AS_RAW})"
+    return "", ""

@@ -1,0 +1,204 @@
+"""What every reader gives (:class:`Image`), reads from (:class:`Source`) and raises (:class:`ImageError`)."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import stat
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pageshare.images.ranges import Kind
+
+
+def printable(text: str) -> str:
+    """``text`` on one line that any terminal can show: what is not printable as a backslash escape."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for char in text
+    )
+
+
+class ImageError(ValueError):
+    """A file that can't be read as a memory image. ``str()`` is one line: file, place, problem, remedy."""
+
+    def __init__(self, path: str, where: str, problem: str, remedy: str = "") -> None:
+        super().__init__(path, where, problem, remedy)
+        self.path = path
+        self.where = where
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        """The one line for people."""
+        place = f"{self.where}: " if self.where else ""
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{printable(self.path)}: {place}{self.problem}{remedy}"
+
+
+class Source:
+    """An open file, or a buffer, to read from. A context manager that closes it.
+
+    Attributes: ``path``, for a buffer its name; ``fd``, -1 for a buffer; ``size`` in bytes when it was opened;
+    ``identity``, (device, inode), None for a buffer.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open a regular file or a block device. Raises OSError, or ImageError for what can't be a dump."""
+        self.path = os.fspath(path)
+        self._map: Any = None
+        self._mapped = False
+        # O_NONBLOCK: a pipe that nobody writes to must be refused, not waited for.
+        self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            status = os.fstat(self.fd)
+            self._refuse(status.st_mode)
+            self.size = self._size(status)
+            if self.size == 0:
+                raise ImageError(self.path, "", "the file is empty")
+        except BaseException:
+            os.close(self.fd)
+            raise
+        self.identity: tuple[int, int] | None = (status.st_dev, status.st_ino)
+        self._modified = status.st_mtime_ns
+
+    @classmethod
+    def of_buffer(cls, buffer: Any, name: str) -> Source:
+        """Anything that has the buffer interface and lies in one piece; it is not copied.
+
+        Raises ImageError if it is empty, or an array that is not C-contiguous; TypeError if it is no buffer.
+        """
+        with memoryview(buffer) as view:
+            if not view.c_contiguous:
+                raise ImageError(name, "", "the array is not C-contiguous", "pass a copy: numpy.ascontiguousarray")
+            if view.nbytes == 0:
+                raise ImageError(name, "", "the buffer is empty")
+        self = cls.__new__(cls)
+        self.path = name
+        self.fd = -1
+        self.identity = None
+        # numpy turns any element type into bytes, memoryview.cast only the native ones.
+        self._map = np.frombuffer(buffer, np.uint8).data.toreadonly()
+        self._mapped = True
+        self.size = self._map.nbytes
+        return self
+
+    def _refuse(self, mode: int) -> None:
+        if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
+            return
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
+        if stat.S_ISFIFO(mode):
+            raise ImageError(self.path, "", "a pipe can't be read at any place", "save it to a file first")
+        raise ImageError(self.path, "", "neither a regular file nor a block device")
+
+    def _size(self, status: os.stat_result) -> int:
+        return os.lseek(self.fd, 0, os.SEEK_END) if stat.S_ISBLK(status.st_mode) else status.st_size
+
+    def read(self, offset: int, count: int) -> bytes:
+        """``count`` bytes from ``offset``, fewer at the end of the file. Raises OSError that names the file."""
+        if self.fd < 0:
+            return bytes(self._map[offset : offset + count])
+        parts = []
+        while count > 0:
+            try:
+                part = os.pread(self.fd, min(count, 1 << 30), offset)
+            except OSError as error:
+                raise OSError(error.errno, f"{error.strerror} at offset {offset:#x}", self.path) from error
+            if not part:
+                break
+            parts.append(part)
+            offset += len(part)
+            count -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def map(self) -> Any:
+        """The whole as read-only memory: a shared mapping of the file, or the buffer itself.
+
+        None where the file can't be mapped (some devices and file systems, no address space): read it then.
+        """
+        if not self._mapped:
+            self._mapped = True
+            try:
+                self._map = mmap.mmap(self.fd, self.size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+            except (OSError, ValueError, OverflowError):
+                # ValueError: the file has shrunk since; reading it will say so.
+                self._map = None
+        return self._map
+
+    def changed(self) -> str | None:
+        """A sentence if the file was written to since it was opened. Raises OSError if it became shorter."""
+        if self.fd < 0:
+            return None
+        status = os.fstat(self.fd)
+        size = self._size(status)
+        if size < self.size:
+            raise OSError(
+                f"{printable(self.path)}: the file became shorter while it was read"
+                f" (from {self.size} to {size} bytes); scan a copy, or when nothing writes to it"
+            )
+        if size != self.size or status.st_mtime_ns != self._modified:
+            return f"{printable(self.path)}: changed while it was read"
+        return None
+
+    def close(self) -> None:
+        """Close file and mapping; a mapping that someone still holds a view of goes with the last view."""
+        memory, self._map, self._mapped = self._map, None, True
+        if isinstance(memory, mmap.mmap):
+            try:
+                memory.close()
+            except BufferError:
+                pass
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Source:
+        """The source itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One dump as its reader found it.
+
+    ``ranges`` is an array of :data:`pageshare.images.ranges.RANGE`: which bytes of memory lie where in
+    ``source``, in the order of the file. ``kind`` is RAM or PROCESS. ``incomplete`` has a sentence for each thing
+    that should be there and is not, ``warnings`` one for what else is odd; neither names the file. ``details``
+    are facts about the dump by name, for ``pageshare info``.
+    """
+
+    source: Source
+    format: str
+    ranges: NDArray[Any]
+    kind: Kind
+    warnings: tuple[str, ...] = ()
+    incomplete: tuple[str, ...] = ()
+    details: dict[str, str] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.source.close()
+
+    def __enter__(self) -> Image:
+        """The image itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()

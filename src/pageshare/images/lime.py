@@ -1,0 +1,121 @@
+"""LiME: ranges of physical memory, each behind a header of 32 bytes, in the order of /proc/iomem.
+
+Little-endian: u32 magic, u32 version (1), u64 first and u64 last address (inclusive), 8 bytes reserved. Ranges
+begin and end where the firmware says, in the middle of a page too; the next header follows at once.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from pageshare.images.image import Image, ImageError, Source
+from pageshare.images.ranges import RANGE, Kind, State, split_device
+
+NAME = "lime"
+
+_HEADER = struct.Struct("<IIQQQ")
+_MAGIC = 0x4C69_4D45
+_VERSION = 1
+_START = struct.pack("<II", _MAGIC, _VERSION)
+
+_MOST_RANGES = 1 << 20  # a bound for damaged files; a real machine has some dozens
+_SEARCH_BLOCK = 1 << 24
+
+
+def range_header(start: int, end: int) -> bytes:
+    """The header before the payload of the memory from ``start`` to ``end``, which is its last byte.
+
+    >>> range_header(0x1000, 0x9fbff).hex(" ", 8)
+    '454d694c01000000 0010000000000000 fffb090000000000 0000000000000000'
+    """
+    if not 0 <= start <= end < 1 << 64:
+        raise ValueError(f"{start:#x} to {end:#x} is no range of 64-bit addresses")
+    return _HEADER.pack(_MAGIC, _VERSION, start, end, 0)
+
+
+def detect(head: bytes, size: int) -> bool:  # noqa: ARG001 - the same for every format
+    """Whether it starts with LiME's magic, whatever follows."""
+    return head.startswith(_START[:4])
+
+
+def read(source: Source, *, holes: str = "zero", page_size: int = 4096) -> Image:  # noqa: ARG001
+    """The ranges of a LiME dump.
+
+    Raises ImageError if the first header is not sound. A later one that is not ends the dump: a write has failed
+    there, and what follows cannot be placed.
+    """
+    rows: list[tuple[int, int, int, int, int, int]] = []
+    incomplete: list[str] = []
+    at = 0
+    while at < source.size and not incomplete:
+        header = source.read(at, _HEADER.size)
+        problem = _problem(header)
+        if problem and not rows:
+            raise ImageError(source.path, "header of range 0", problem)
+        if problem:
+            incomplete.append(
+                f"at {at:#x}, where the header of range {len(rows)} should be: {problem};"
+                f" {source.size - at} bytes from there on are left out"
+            )
+            lost = _cut_short(source, rows)
+            if lost:
+                incomplete.append(f"range {len(rows) - 2} ends early, after a failed write: {lost} bytes of it are lost")
+            break
+        if len(rows) >= _MOST_RANGES:
+            raise ImageError(source.path, f"header of range {len(rows)}", "more ranges than a machine can have")
+        _, _, start, end, _ = _HEADER.unpack(header)
+        payload_at, length = at + _HEADER.size, end - start + 1
+        present = min(length, source.size - payload_at)
+        if present:
+            rows.append((start, present, payload_at, 0, State.DATA, Kind.RAM))
+        if present < length:
+            rows.append((start + present, length - present, -1, 0, State.LOST, Kind.RAM))
+            incomplete.append(
+                f"the file ends at {source.size:#x}, inside the range {start:#x}-{end:#x}:"
+                f" {length - present} bytes of memory are lost"
+            )
+        at = payload_at + length
+    details = {"version": str(_VERSION), "ranges": str(sum(row[4] == State.DATA for row in rows))}
+    return Image(
+        source, NAME, split_device(np.array(rows, RANGE)), Kind.RAM, incomplete=tuple(incomplete), details=details
+    )
+
+
+def _problem(header: bytes) -> str:
+    """What is wrong with the header of a range, or nothing."""
+    if len(header) < _HEADER.size:
+        return f"the file ends after {len(header)} of {_HEADER.size} bytes"
+    magic, version, start, end, _ = _HEADER.unpack(header)
+    if magic != _MAGIC:
+        return f"no LiME header (magic {magic:#010x})"
+    if version != _VERSION:
+        return f"LiME version {version}, only {_VERSION} is known"
+    if end < start:
+        return f"the range ends at {end:#x}, before its start {start:#x}"
+    if end - start == (1 << 64) - 1:
+        return "the range is the whole 64-bit address space"
+    return ""
+
+
+def _cut_short(source: Source, rows: list[tuple[int, int, int, int, int, int]]) -> int:
+    """Look for the next header within the payload of the last range, which then ends there.
+
+    When a write fails LiME goes on with the next range, so all that follows lies earlier than it should. Headers
+    that memory itself may hold are of ranges up to this one. Returns how many bytes of the range are lost.
+    """
+    start, length, payload_at, *rest = rows[-1]
+    overlap = _HEADER.size - 1
+    for block_at in range(payload_at, payload_at + length, _SEARCH_BLOCK):
+        block = source.read(block_at, min(_SEARCH_BLOCK + overlap, payload_at + length - block_at))
+        found = block.find(_START)
+        while found >= 0:
+            header = block[found : found + _HEADER.size]
+            if not _problem(header) and _HEADER.unpack(header)[2] >= start + length:
+                kept = block_at + found - payload_at
+                rows[-1:] = [(start, kept, payload_at, *rest)] if kept else []  # type: ignore[list-item]
+                rows.append((start + kept, length - kept, -1, 0, State.LOST, Kind.RAM))
+                return length - kept
+            found = block.find(_START, found + 1)
+    return 0

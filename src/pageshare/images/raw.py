@@ -1,0 +1,93 @@
+"""Raw memory: byte n of the file is byte n of memory. No magic; every file that is nothing else can be one.
+
+Guest memory files are mostly sparse: a hole is memory that was never touched. It is found with SEEK_DATA and
+SEEK_HOLE and never read. What it means is the user's to say: zero, or in a diff snapshot "as in the base".
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageshare.images.image import Image, ImageError, Source
+from pageshare.images.ranges import RANGE, Kind, State
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NAME = "raw"
+
+HOLES = {"zero": State.ZERO_INFERRED, "unknown": State.EXCLUDED}
+
+
+def detect(head: bytes, size: int) -> bool:  # noqa: ARG001 - the same for every format
+    """Always: the last resort."""
+    return True
+
+
+def read(source: Source, *, holes: str = "zero", page_size: int = 4096) -> Image:
+    """The whole file as memory from address 0 on, holes apart (``holes``: "zero" or "unknown")."""
+    data = _data(source)
+    if holes == "zero":
+        data = _whole_pages(data, page_size, source.size)
+    # Between the data lie the holes; an empty one before the first and after the last is dropped again.
+    edges = np.concatenate([[0], data.reshape(-1), [source.size]]).astype(np.uint64)
+    ranges = np.zeros(len(edges) - 1, RANGE)
+    ranges["address"] = edges[:-1]
+    ranges["bytes"] = edges[1:] - edges[:-1]
+    ranges["state"][0::2] = HOLES[holes]
+    ranges["offset"][0::2] = -1
+    ranges["state"][1::2] = State.DATA
+    ranges["offset"][1::2] = edges[1:-1:2].astype(np.int64)
+    ranges["kind"] = Kind.RAM
+    in_data = int((data[:, 1] - data[:, 0]).sum())
+    warnings = () if source.size >= page_size else (f"the file holds less than one page of {page_size} bytes",)
+    return Image(
+        source,
+        NAME,
+        ranges[ranges["bytes"] > 0],
+        Kind.RAM,
+        warnings=warnings,
+        details={"holes": f"{source.size - in_data} bytes" if in_data < source.size else "none"},
+    )
+
+
+def _data(source: Source) -> NDArray[Any]:
+    """Where the file has data, as an int64 array of (start, end), shape (n, 2), in ascending order."""
+    size, fd, seek = source.size, source.fd, os.lseek
+    if fd < 0:
+        return np.array([[0, size]], np.int64)
+    edges: list[int] = []
+    at = 0
+    try:
+        while at < size:
+            start = seek(fd, at, os.SEEK_DATA)
+            at = seek(fd, start, os.SEEK_HOLE)
+            edges += (start, at)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            # Nothing but a hole from here on; after a start alone: the file has been cut there meanwhile.
+            del edges[len(edges) & ~1 :]
+        elif error.errno in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            edges = [0, size]  # devices, and file systems that don't tell
+        else:
+            raise OSError(error.errno, error.strerror, source.path) from error
+    if edges and edges[-1] > size:
+        edges[-1] = size
+    if edges and edges[-2] >= size:
+        raise ImageError(source.path, "", "the file grew while it was opened")
+    return np.array(edges, np.int64).reshape(-1, 2)
+
+
+def _whole_pages(data: NDArray[Any], page_size: int, size: int) -> NDArray[Any]:
+    """Data widened to whole pages: a hole that is only a part of a page is read with the rest, as zeros."""
+    if not data.size:
+        return data
+    starts = data[:, 0] // page_size * page_size
+    ends = np.minimum(-(-data[:, 1] // page_size) * page_size, size)
+    first = np.concatenate([[True], starts[1:] > ends[:-1]])
+    last = np.concatenate([first[1:], [True]])
+    return np.column_stack([starts[first], ends[last]])
