@@ -1,0 +1,121 @@
+"""pageshare: how much memory do identical pages waste, and how would it best be found?
+
+>>> import pageshare
+>>> pageshare.scan(bytes(8192)).pages.reclaimed
+1
+
+The names below are loaded when first used, so that ``import pageshare`` alone stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pageshare import synth
+    from pageshare._version import __version__
+    from pageshare.core import (
+        ChainStats,
+        Control,
+        FrameTable,
+        MediaError,
+        Outcome,
+        Scanned,
+        Stopped,
+        TableStats,
+        Tally,
+        hash_pages,
+        kernels,
+    )
+    from pageshare.images import Image, ImageError, open_image
+    from pageshare.report import (
+        FileReport,
+        NonzeroCounts,
+        NonzeroTotals,
+        OwnerReport,
+        PageCounts,
+        Partial,
+        Report,
+        Seconds,
+        WithOthers,
+    )
+    from pageshare.scanner import scan
+    from pageshare.space import Coverage, PageSpace
+
+_HOME = {
+    "pageshare._version": ("__version__",),
+    "pageshare.core": (
+        "ChainStats",
+        "Control",
+        "FrameTable",
+        "MediaError",
+        "Outcome",
+        "Scanned",
+        "Stopped",
+        "TableStats",
+        "Tally",
+        "hash_pages",
+        "kernels",
+    ),
+    "pageshare.images": ("Image", "ImageError", "open_image"),
+    "pageshare.report": (
+        "FileReport",
+        "NonzeroCounts",
+        "NonzeroTotals",
+        "OwnerReport",
+        "PageCounts",
+        "Partial",
+        "Report",
+        "Seconds",
+        "WithOthers",
+    ),
+    "pageshare.scanner": ("scan",),
+    "pageshare.space": ("Coverage", "PageSpace"),
+}
+
+__all__ = [
+    "ChainStats",
+    "Control",
+    "Coverage",
+    "FileReport",
+    "FrameTable",
+    "Image",
+    "ImageError",
+    "MediaError",
+    "NonzeroCounts",
+    "NonzeroTotals",
+    "Outcome",
+    "OwnerReport",
+    "PageCounts",
+    "PageSpace",
+    "Partial",
+    "Report",
+    "Scanned",
+    "Seconds",
+    "Stopped",
+    "TableStats",
+    "Tally",
+    "WithOthers",
+    "__version__",
+    "hash_pages",
+    "kernels",
+    "open_image",
+    "scan",
+    "synth",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "synth":
+        return importlib.import_module("pageshare.synth")
+    for module, names in _HOME.items():
+        if name in names:
+            value = getattr(importlib.import_module(module), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'pageshare' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,92 @@
+"""The command line: one module per command, each with ``SUMMARY``, ``add_arguments(parser)`` and ``run(args)``.
+
+Exit status: 0 done; 1 nothing trustworthy came out; 2 usage; 3 done, but pages that should be there are not;
+130 and 143 after SIGINT and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+from pageshare._version import __version__
+
+COMMANDS = ("scan", "info", "demo", "synth", "capture")
+
+EPILOG = """\
+first steps:
+  pageshare demo                     capture and scan the memory of four interpreters
+  pageshare scan guest1.elf guest2.raw   how much memory do identical pages waste?
+  pageshare scan --json DUMP... | jq     the same for a program
+  pageshare COMMAND --help           everything a command can do
+"""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived: unwinds like KeyboardInterrupt, so that every ``finally`` runs."""
+
+
+class UsageError(Exception):
+    """Arguments that are well-formed one by one but make no sense together: exit status 2."""
+
+
+def _terminate(_signum: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pageshare",
+        description="How much memory do identical pages waste? Exact, byte-verified, at memory speed.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"pageshare {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+    common.add_argument("--quiet", "-q", action="store_true", help="no progress and no notes on stderr")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = importlib.import_module(f"pageshare.commands.{name}")
+        sub = commands.add_parser(
+            name,
+            help=module.SUMMARY,
+            description=module.__doc__,
+            parents=[common],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status (argparse itself exits with 2 on bad usage)."""
+    args = _parser().parse_args(argv)
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Terminated:
+        return 128 + signal.SIGTERM
+    except BrokenPipeError:
+        # Whoever read our output has gone (| head). Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except UsageError as error:
+        print(f"pageshare {args.command}: {error}", file=sys.stderr)
+        return 2
+    except (OSError, ValueError, MemoryError) as error:
+        # Errors of the package are OSError or ValueError with a message for people; see images.ImageError.
+        print(f"pageshare {args.command}: {error or type(error).__name__}", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return status

@@ -1,0 +1,49 @@
+"""Running a long loop of the core while the main thread draws progress and listens for signals."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from pageshare.commands._progress import progress_bar
+
+if TYPE_CHECKING:
+    from pageshare.core import Control
+
+T = TypeVar("T")
+
+REDRAW = 0.1
+
+
+def run_with_progress(
+    work: Callable[[], T], control: Control, *, label: str, pages: int, page_size: int, quiet: bool
+) -> tuple[T, BaseException | None]:
+    """Run ``work`` in a thread; returns its result, and the KeyboardInterrupt or Terminated that came meanwhile.
+
+    A loop in C keeps the main thread from handling signals, so the work goes elsewhere: a signal sets
+    ``control.stop()``, and the work ends within milliseconds, with its result or by raising ``Stopped``.
+    """
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            failure.append(error)
+
+    worker = threading.Thread(target=target, name="scan")
+    interrupt: BaseException | None = None
+    with progress_bar(label, pages * page_size, quiet=quiet) as show:
+        worker.start()
+        while worker.is_alive():
+            try:
+                worker.join(REDRAW)
+                show(min(control.done, pages) * page_size)
+            except BaseException as signal:
+                interrupt = interrupt or signal
+                control.stop()
+    if failure:
+        raise interrupt or failure[0]
+    return outcome[0], interrupt

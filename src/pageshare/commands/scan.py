@@ -1,0 +1,175 @@
+"""Count identical pages in memory dumps: exactly, verified byte by byte.
+
+Each dump is an owner, named after its file; name it yourself with NAME=PATH, and repeat NAME= for a guest
+whose memory lies in several files. A directory stands for the dumps in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from pageshare.commands import UsageError
+from pageshare.commands._inputs import add_input_arguments, open_inputs
+from pageshare.commands._work import run_with_progress
+
+if TYPE_CHECKING:
+    from pageshare.report import Report
+
+SUMMARY = "how much memory do identical pages waste in these dumps?"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``pageshare scan``."""
+    add_input_arguments(parser)
+    parser.add_argument("--threads", type=_positive, metavar="N", help="threads to use (default: as many as help)")
+    parser.add_argument("--seed", type=_seed, metavar="N", help="fix the hash's seed and every random choice")
+    domains = parser.add_argument_group("sharing domains: only pages of one domain are shared")
+    domains.add_argument(
+        "--domain",
+        action="append",
+        default=[],
+        metavar="NAME=OWNER[,OWNER...]",
+        help="put owners into a domain; those not named share the domain 'default'",
+    )
+    domains.add_argument("--domain-per-owner", action="store_true", help="no sharing between owners")
+    partial = parser.add_argument_group("scan as a hypervisor does: some pages, in some order")
+    partial.add_argument(
+        "--policy",
+        choices=["sequential", "random-permutation", "random-with-replacement", "random"],
+        help="order of visits ('random' is random-permutation)",
+    )
+    partial.add_argument(
+        "--limit",
+        metavar="N|SIZE|P%",
+        help="stop after so many visits: 10000, 512MiB, or 25%% of the pages that must be read (default: 100%%)",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 1")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    try:
+        seed = int(text, 0)
+    except ValueError:
+        seed = -1
+    if not 0 <= seed < 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 0 to 2^63 - 1")
+    return seed
+
+
+def _domains(arguments: list[str]) -> dict[str, list[str]]:
+    domains: dict[str, list[str]] = {}
+    for argument in arguments:
+        name, equals, members = argument.partition("=")
+        owners = [owner for owner in members.split(",") if owner]
+        if not name or not equals or not owners:
+            raise UsageError(f"--domain {argument}: must be NAME=OWNER[,OWNER...]")
+        domains.setdefault(name, []).extend(owners)
+    return domains
+
+
+_LIMIT = re.compile(r"(\d+(?:\.\d+)?)\s*(%|[KMGT]i?B?|B)?", re.IGNORECASE)
+
+
+def visits_of(limit: str | None, readable: int, page_size: int) -> int | None:
+    """How many visits ``--limit`` stands for, of ``readable`` pages; UsageError if it makes no sense."""
+    if limit is None:
+        return None
+    match = _LIMIT.fullmatch(limit.strip())
+    if not match or (match[2] is None and "." in match[1]):
+        raise UsageError(f"--limit {limit}: must be visits (10000), a size (512MiB) or a share (25%)")
+    number, unit = float(match[1]), match[2]
+    if unit is None:
+        visits = int(match[1])
+    elif unit == "%":
+        visits = round(readable * number / 100)
+    else:
+        power = "bkmgt".index(unit[0].lower())
+        visits = int(number * 1024**power) // page_size
+    if visits < 1 and readable:
+        raise UsageError(f"--limit {limit}: is less than one page")
+    return visits
+
+
+def run(args: argparse.Namespace) -> int:
+    """Scan, print, and say by the exit status whether anything that should be there is not."""
+    started = time.perf_counter()
+    from pageshare.core import Control, Stopped
+    from pageshare.scanner import Options, domains_of, scan_space
+    from pageshare.space import PageSpace
+
+    domains = _domains(args.domain)
+    with open_inputs(args) as inputs:
+        names = [owner.name for owner in inputs.owners]
+        try:
+            owner_domains = domains_of(names, domains, per_owner=args.domain_per_owner)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        space = PageSpace(
+            ((owner.name, owner.images) for owner in inputs.owners),
+            page_size=args.page_size,
+            domains=owner_domains,
+        )
+        options = Options(
+            page_size=args.page_size,
+            seed=args.seed,
+            threads=args.threads,
+            policy=args.policy,
+            limit=visits_of(args.limit, space.readable, args.page_size),
+        )
+        if not args.quiet:
+            for note in inputs.notes:
+                print(f"pageshare: {note}", file=sys.stderr)
+        control = Control()
+        try:
+            report, interrupt = run_with_progress(
+                lambda: scan_space(
+                    space,
+                    options,
+                    control=control,
+                    started=started,
+                    warnings=inputs.warnings,
+                    skipped=inputs.skipped,
+                ),
+                control,
+                label="scan",
+                pages=options.limit or space.readable,
+                page_size=args.page_size,
+                quiet=args.quiet,
+            )
+        except Stopped:  # pragma: no cover - only by somebody else's stop
+            raise KeyboardInterrupt from None
+    return show(report, args, interrupt)
+
+
+def show(report: Report, args: argparse.Namespace, interrupt: BaseException | None = None) -> int:
+    """Print a report as the arguments ask; returns the exit status."""
+    if args.json:
+        json.dump(report.to_dict(), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        import os
+        import shutil
+
+        from pageshare.render.text import render
+
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
+        sys.stdout.write(render(report, colour=colour, width=width))
+    sys.stdout.flush()
+    for sentence in report.warnings:
+        print(f"pageshare: warning: {sentence}", file=sys.stderr)
+    for sentence in report.incomplete:
+        print(f"pageshare: incomplete: {sentence}", file=sys.stderr)
+    if interrupt is not None:
+        raise interrupt
+    return 3 if report.incomplete or report.skipped else 0

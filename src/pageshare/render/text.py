@@ -1,0 +1,184 @@
+"""The terminal view: one headline, then where it comes from, owner by owner, coverage, and how fast it went.
+
+Tables fit 80 columns; sizes are in binary units; what matters most comes first.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pageshare.render.units import duration, percent, size
+from pageshare.report import OwnerReport, Report
+
+MOST_OWNERS = 40
+UNKNOWN_MATTERS = 0.05
+
+
+def render(report: Report, *, colour: bool = False, width: int = 80) -> str:
+    """The report as text, for a terminal of ``width`` columns, with ANSI colours if ``colour``."""
+    out = io.StringIO()
+    console = Console(
+        file=out,
+        width=max(width, 80),
+        force_terminal=colour,
+        no_color=not colour,
+        color_system="standard" if colour else None,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        soft_wrap=False,
+    )
+    console.print(Text(_headline(report), style="bold"))
+    for line in _detail(report):
+        console.print(line, soft_wrap=True)
+    console.print()
+    console.print(_savings(report))
+    if len(report.owners) > 1:
+        console.print()
+        console.print(_owners(report))
+    console.print()
+    console.print(_coverage(report))
+    console.print()
+    for line in _footer(report):
+        console.print(line, soft_wrap=True)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _bytes(report: Report, pages: int) -> str:
+    return size(pages * report.page_size)
+
+
+def _headline(report: Report) -> str:
+    pages = report.pages
+    if not pages.known:
+        return "No page whose content is known: nothing to share."
+    found = "saved so far" if report.partial else "saved"
+    return (
+        f"{_bytes(report, pages.reclaimed)} of {_bytes(report, pages.known)} can be {found}"
+        f" ({percent(pages.reclaimed, pages.known)}) by sharing identical pages"
+    )
+
+
+def _detail(report: Report) -> Iterator[str]:
+    pages, nonzero = report.pages, report.nonzero
+    if pages.reclaimed:
+        zero = pages.reclaimed - nonzero.reclaimed
+        holes = min(pages.zero_inferred, zero)
+        line = f"  of it {_bytes(report, zero)} zero pages"
+        if holes:
+            line += f" ({_bytes(report, holes)} are holes in files, which may take no memory now)"
+        yield line + f", {_bytes(report, nonzero.reclaimed)} other content"
+    if report.partial:
+        partial = report.partial
+        yield (
+            f"  after {partial.visits:,} visits in {partial.policy} order"
+            f" ({percent(min(partial.visits, report.readable), report.readable)} of the pages to be read)"
+            + (", interrupted" if report.interrupted else "")
+        )
+    if pages.unknown > UNKNOWN_MATTERS * (pages.known + pages.unknown):
+        most = pages.reclaimed + pages.unknown
+        yield (
+            f"  {_bytes(report, pages.unknown)} are unknown: over all pages the saving lies between"
+            f" {_bytes(report, pages.reclaimed)} and {_bytes(report, most)}"
+        )
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True, overflow="ellipsis")
+    return table
+
+
+def _savings(report: Report) -> Table:
+    pages, nonzero = report.pages, report.nonzero
+    zero_shared = pages.shared - nonzero.shared
+    zero_kept = pages.kept - nonzero.kept
+    table = _table("Where it comes from", "", "shared", "kept", "reclaimed", "of known")
+
+    def row(name: str, shared: int | None, kept: int | None, reclaimed: int) -> None:
+        table.add_row(
+            name,
+            "" if shared is None else _bytes(report, shared),
+            "" if kept is None else _bytes(report, kept),
+            _bytes(report, reclaimed),
+            percent(reclaimed, pages.known),
+        )
+
+    row("zero pages", zero_shared, zero_kept, zero_shared - zero_kept)
+    row("other content", nonzero.shared, nonzero.kept, nonzero.reclaimed)
+    row("  within one owner (intra)", None, None, nonzero.reclaimed_intra)
+    row("  between owners (inter)", None, None, nonzero.reclaimed_inter)
+    row("all", pages.shared, pages.kept, pages.reclaimed)
+    return table
+
+
+def _owners(report: Report) -> Table:
+    domains = len(report.domains) > 1
+    table = _table(
+        "Owner by owner",
+        "owner",
+        *(["domain"] if domains else []),
+        "known",
+        "zero",
+        "alone",
+        "shared",
+        "unique",
+    )
+    table.columns[0].max_width = 24 if domains else 30
+    ranked = sorted(report.owners, key=lambda owner: -owner.with_others.shared)
+    for owner in ranked[:MOST_OWNERS]:
+        table.add_row(owner.name, *([owner.domain] if domains else []), *_owner_cells(report, owner))
+    if len(ranked) > MOST_OWNERS:
+        table.add_row(f"and {len(ranked) - MOST_OWNERS} more (--json has all)")
+    table.caption = "alone: reclaimed without the others; shared, unique: among all scanned"
+    table.caption_justify = "left"
+    return table
+
+
+def _owner_cells(report: Report, owner: OwnerReport) -> list[str]:
+    unique = owner.with_others.unique
+    return [
+        _bytes(report, owner.pages.known),
+        _bytes(report, owner.pages.zero),
+        _bytes(report, owner.pages.reclaimed),
+        _bytes(report, owner.with_others.shared),
+        "-" if unique is None else _bytes(report, unique),
+    ]
+
+
+def _coverage(report: Report) -> Table:
+    coverage = report.coverage
+    table = _table("What was looked at", "", "pages", "size")
+    rows = [
+        ("read from files", coverage.data, True),
+        ("zero by the format", coverage.zero, False),
+        ("zero: holes in files", coverage.zero_inferred, False),
+        ("unknown: left out by who made the dump", coverage.excluded, False),
+        ("unknown: lost", coverage.lost, False),
+        ("apart: device memory", coverage.device, False),
+        ("apart: incomplete pages at a range's end", coverage.partial, False),
+    ]
+    for name, pages, always in rows:
+        if pages or always:
+            table.add_row(name, f"{pages:,}", _bytes(report, pages))
+    return table
+
+
+def _footer(report: Report) -> Iterator[str]:
+    seconds, read = report.seconds, report.coverage.data * report.page_size
+    rate = f", {size(int(read / seconds.scan))}/s" if seconds.scan > 0 and read else ""
+    per_page = f"{report.table_bytes / report.readable:.1f} bytes a page" if report.readable else "no table"
+    yield (
+        f"{report.page_size}-byte pages, {report.hash} ({report.kernel}), every match compared byte by byte;"
+        f" {per_page} for the table"
+    )
+    yield (
+        f"{duration(seconds.total)} in all: {duration(seconds.map)} to open and map,"
+        f" {duration(seconds.scan)} to scan{rate}"
+    )

@@ -1,0 +1,42 @@
+"""Sizes, shares and times as people read them."""
+
+from __future__ import annotations
+
+
+def size(count: int) -> str:
+    """Bytes in binary units with three digits that matter: ``size(1536)`` is ``"1.50 KiB"``.
+
+    >>> size(1536), size(0), size(5 * 2**30), size(1023 * 2**20)
+    ('1.50 KiB', '0 B', '5.00 GiB', '1023 MiB')
+    """
+    if count < 1024:
+        return f"{count} B"
+    value, unit = float(count), "B"
+    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):  # noqa: B007 - the last unit reached is used
+        value /= 1024
+        if value < 1023.5:
+            break
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{digits}f} {unit}"
+
+
+def percent(part: int, whole: int) -> str:
+    """A share with one digit after the point; never rounded up to 100 or down to 0.
+
+    >>> percent(1, 3), percent(0, 3), percent(3, 3), percent(99999, 100000), percent(0, 0)
+    ('33.3 %', '0 %', '100 %', '99.9 %', '-')
+    """
+    if whole == 0:
+        return "-"
+    if part in (0, whole):
+        return "0 %" if part == 0 else "100 %"
+    return f"{min(max(100 * part / whole, 0.1), 99.9):.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits.
+
+    >>> duration(0.0042), duration(1.5)
+    ('4.2 ms', '1.50 s')
+    """
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
