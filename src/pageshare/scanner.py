@@ -15,7 +15,7 @@ import numpy as np
 
 from pageshare import policies
 from pageshare.core import Control, FrameTable, MediaError, Outcome, Stopped, populate
-from pageshare.images import Image, image_of_buffer, open_image
+from pageshare.images import Image, check_page_size, image_of_buffer, open_image
 from pageshare.report import Partial, Report, Seconds, count
 from pageshare.space import DEFAULT_DOMAIN, PageSpace
 
@@ -234,6 +234,7 @@ def scan(
     1
     """
     started = time.perf_counter()
+    check_page_size(page_size)
     opened: list[Image] = []
 
     def image(each: Any, name: str) -> Image:

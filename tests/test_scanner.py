@@ -1,0 +1,331 @@
+"""The loop around the table: every way of scanning gives the counts of a plain dict; files that fail name themselves."""
+
+import ctypes
+import mmap
+import threading
+
+import numpy as np
+import pytest
+from oracle import agrees, census
+
+import pageshare
+from pageshare import scanner
+from pageshare.core import Control, FrameTable, MediaError, Stopped
+from pageshare.space import PageSpace, SpaceSource
+
+PAGE = 4096
+
+
+def content(number):
+    """Zero for 0; else distinct, and alike but for the last bytes."""
+    page = np.zeros(PAGE, np.uint8)
+    if number:
+        page[:64] = 7
+        page[-4:] = np.frombuffer(int(number).to_bytes(4, "big"), np.uint8)
+    return page
+
+
+def memory(seed, pages=200, contents=60):
+    """Random pages of few contents, a third of them zero."""
+    rng = np.random.default_rng(seed)
+    numbers = rng.integers(0, contents, pages)
+    numbers[rng.random(pages) < 1 / 3] = 0
+    return np.stack([content(number) for number in numbers])
+
+
+def split(buffer):
+    return [row.tobytes() for row in buffer]
+
+
+@pytest.fixture
+def guests():
+    return {"one": memory(1), "two": memory(2, pages=300), "three": memory(3, pages=1)}
+
+
+@pytest.fixture
+def truth(guests):
+    return census({name: split(pages) for name, pages in guests.items()})
+
+
+@pytest.fixture
+def files(guests, tmp_path):
+    paths = {}
+    for name, pages in guests.items():
+        paths[name] = tmp_path / f"{name}.raw"
+        paths[name].write_bytes(pages.tobytes())
+    return paths
+
+
+def test_buffers(guests, truth):
+    assert agrees(pageshare.scan(guests).to_dict(), truth)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_files_by_any_number_of_threads(files, truth, threads, monkeypatch):
+    monkeypatch.setattr(scanner, "BATCH", 37)
+    report = pageshare.scan(files, threads=threads)
+    assert agrees(report.to_dict(), truth)
+    assert report.overlapped == (threads > 1)
+    assert report.coverage.data == report.pages.known == 501
+
+
+def test_an_input_larger_than_half_the_memory_is_not_mapped_as_a_whole_before(files, truth, monkeypatch):
+    monkeypatch.setattr(scanner, "half_the_memory", lambda: 2**20)
+    report = pageshare.scan(files, threads=1)
+    assert agrees(report.to_dict(), truth)
+    assert report.overlapped
+
+
+def test_files_that_cannot_be_mapped_are_read(files, truth, monkeypatch):
+    monkeypatch.setattr("pageshare.images.Source.map", lambda _source: None)
+    assert agrees(pageshare.scan(files).to_dict(), truth)
+
+
+def test_several_files_of_an_owner_are_one_address_space(tmp_path):
+    from pageshare.images.lime import range_header
+
+    pages = memory(4, pages=8)
+    low, high = tmp_path / "low", tmp_path / "high"
+    low.write_bytes(range_header(0x10000, 0x10000 + 4 * PAGE - 1) + pages[:4].tobytes())
+    high.write_bytes(range_header(0x10000 + 3 * PAGE, 0x10000 + 8 * PAGE - 1) + pages[3:].tobytes())
+    report = pageshare.scan({"guest": [low, high], "copy": pages})
+    assert agrees(report.to_dict(), census({"guest": split(pages), "copy": split(pages)}))
+    (warning,) = report.warnings
+    assert "4096 bytes of memory lie in its files more than once" in warning
+
+
+def test_domains(guests):
+    domains = {"red": ["one"], "blue": ["two", "three"]}
+    owners = {name: split(pages) for name, pages in guests.items()}
+    report = pageshare.scan(guests, domains=domains)
+    assert agrees(report.to_dict(), census(owners, {"one": "red", "two": "blue", "three": "blue"}))
+    assert report.domains == ("red", "blue")
+    alone = pageshare.scan(guests, domain_per_owner=True)
+    assert agrees(alone.to_dict(), census(owners, {name: name for name in owners}))
+    assert alone.nonzero.reclaimed_inter == 0
+
+
+def test_domains_must_name_owners_once(guests):
+    with pytest.raises(ValueError, match="no owner 'four'"):
+        pageshare.scan(guests, domains={"red": ["four"]})
+    with pytest.raises(ValueError, match="two domains"):
+        pageshare.scan(guests, domains={"red": ["one"], "blue": ["one"]})
+    with pytest.raises(ValueError, match="not both"):
+        pageshare.scan(guests, domains={"red": ["one"]}, domain_per_owner=True)
+
+
+def test_holes_are_zero_and_never_visited(tmp_path):
+    sparse = tmp_path / "sparse.raw"
+    page = content(1).tobytes()
+    with sparse.open("wb") as file:
+        file.truncate(64 << 20)
+        file.seek(32 << 20)
+        file.write(page * 3)
+    report = pageshare.scan(sparse)
+    assert report.pages.zero_inferred == report.coverage.zero_inferred > 16_000
+    assert report.readable == report.coverage.data <= 16
+    expected = census({"sparse.raw": [page] * 3 + [bytes(PAGE)] * ((64 << 20) // PAGE - 3)})
+    assert agrees(report.to_dict(), expected)
+    partial = pageshare.scan(sparse, policy="random", limit=report.readable)
+    assert partial.partial.visits == report.readable
+    unknown = pageshare.scan(sparse, holes="unknown")
+    assert unknown.pages.known == report.readable
+    assert unknown.pages.unknown == unknown.coverage.excluded == report.coverage.zero_inferred
+
+
+@pytest.mark.parametrize("size", [512, 1024, 16384, 65536])
+def test_page_sizes(size):
+    rng = np.random.default_rng(size)
+    pages = rng.integers(0, 3, (120, size // 256), dtype=np.uint8).repeat(256, axis=1)
+    pages[::4] = pages[0]
+    pages[1::4] = 0
+    report = pageshare.scan(pages, page_size=size)
+    assert agrees(report.to_dict(), census({"buffer0": split(pages)}, page_size=size))
+
+
+# ---- partial scans ----
+
+
+@pytest.mark.parametrize("policy", ["sequential", "random-permutation", "random"])
+def test_all_of_a_permutation_is_the_census(guests, truth, policy):
+    report = pageshare.scan(guests, policy=policy, seed=5)
+    assert agrees(report.to_dict(), truth)
+    assert report.partial.policy == ("random-permutation" if policy == "random" else policy)
+    assert report.partial.visits == report.partial.hints + report.partial.shared == 501
+    assert report.partial.reclaimed == truth["pages"]["reclaimed"]
+
+
+@pytest.mark.parametrize("limit", [1, 100, 500])
+def test_a_part_in_order_finds_what_the_pages_seen_so_far_hold(guests, limit):
+    report = pageshare.scan(guests, policy="sequential", limit=limit)
+    every = [page for pages in guests.values() for page in split(pages)][:limit]
+    seen = census({"seen": every})
+    partial = report.partial
+    assert (partial.visits, partial.zero) == (limit, seen["pages"]["zero"])
+    # A zero page is a frame from the first on, never a hint.
+    lone_zero = seen["pages"]["zero"] == 1
+    assert partial.hints == seen["pages"]["unique"] - lone_zero
+    assert partial.shared == seen["pages"]["shared"] + lone_zero
+    assert partial.reclaimed == report.pages.reclaimed == seen["pages"]["reclaimed"]
+    assert report.pages.known == 501
+    assert report.pages.unique is None
+    assert all(owner.pages.unique is None for owner in report.owners)
+
+
+def test_draws_with_replacement_see_some_pages_twice(guests, truth):
+    few = pageshare.scan(guests, policy="random-with-replacement", limit=501, seed=1)
+    assert few.partial.visits == 501
+    assert few.partial.hints + few.partial.shared < 501
+    assert few.pages.unique is None
+    many = pageshare.scan(guests, policy="random-with-replacement", limit=20_000, seed=1)
+    assert agrees(many.to_dict(), truth)
+
+
+def test_a_limit_alone_is_in_order(guests):
+    assert pageshare.scan(guests, limit=10).partial.policy == "sequential"
+
+
+def test_the_same_seed_makes_the_same_scan(guests):
+    def figures(seed):
+        report = pageshare.scan(guests, policy="random", limit=150, seed=seed)
+        return report.partial.hints, report.partial.zero, report.partial.shared
+
+    assert figures(3) == figures(3)
+    assert len({figures(seed) for seed in range(8)}) > 1
+
+
+# ---- files that change or fail ----
+
+
+def test_a_file_that_is_written_meanwhile_gives_a_warning(files):
+    images = {name: pageshare.open_image(path) for name, path in files.items()}
+    with files["two"].open("r+b") as file:
+        file.write(b"changed")
+    report = pageshare.scan(images)
+    for image in images.values():
+        image.close()
+    assert report.warnings == (f"{files['two']}: changed while it was read",)
+    assert report.pages.known == report.pages.unique + report.pages.shared
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_file_that_shrinks_before_its_pages_are_read(files, monkeypatch, threads, mapped):
+    if not mapped:
+        monkeypatch.setattr("pageshare.images.Source.map", lambda _source: None)
+    images = {name: pageshare.open_image(path) for name, path in files.items()}
+    space = PageSpace([(name, [image]) for name, image in images.items()])
+    with files["two"].open("r+b") as file:
+        file.truncate(200 * PAGE + 100)
+    with pytest.raises(MediaError, match=r"two\.raw: the file became shorter while it was read") as caught:
+        scanner.scan_space(space, scanner.Options(threads=threads))
+    assert str(files["two"]) in str(caught.value)
+    for image in images.values():
+        image.close()
+
+
+def test_a_file_that_shrinks_after_its_pages_were_read(files, monkeypatch):
+    tally = FrameTable.tally
+
+    def shrink(table):
+        files["one"].write_bytes(b"")
+        return tally(table)
+
+    monkeypatch.setattr(FrameTable, "tally", shrink)
+    with pytest.raises(OSError, match=r"one\.raw: the file became shorter while it was read"):
+        pageshare.scan(files)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_file_that_shrinks_at_any_time(tmp_path, threads):
+    """In a race there are two honest ends: an error that names the file, or the counts of the whole file."""
+    path = tmp_path / "guest.raw"
+    pages = memory(9, pages=4000)
+    truth = census({"guest.raw": split(pages)})
+    for delay in (0, 0.0005, 0.002, 0.004, 0.008):
+        path.write_bytes(pages.tobytes())
+
+        def shrink():
+            with path.open("r+b") as file:
+                file.truncate(123 * PAGE + 45)
+
+        timer = threading.Timer(delay, shrink)
+        timer.start()
+        try:
+            report = pageshare.scan(path, threads=threads)
+        except OSError as error:
+            assert "guest.raw" in str(error)
+        except ValueError:
+            raise
+        else:
+            # All was read before, or it was opened after the cut.
+            if report.coverage.data == 4000:
+                assert agrees(report.to_dict(), truth)
+            else:
+                assert (report.coverage.data, report.coverage.partial_bytes) == (123, 45)
+        finally:
+            timer.join()
+
+
+def test_pages_that_cannot_be_read_are_lost_and_the_rest_counts():
+    """/proc/self/mem is a file with holes that give EIO: memory that is not mapped."""
+    pages = np.stack([content(n) for n in (1, 1, 2, 3, 0, 0, 1, 2)])
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    address = libc.mmap(None, ctypes.c_size_t(pages.nbytes), 3, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    ctypes.memmove(address, pages.ctypes.data, pages.nbytes)
+    middle = ctypes.c_void_p(address + 2 * PAGE)
+    assert libc.munmap(middle, ctypes.c_size_t(2 * PAGE)) == 0
+    space = PageSpace.of(pages)
+    with open("/proc/self/mem", "rb") as file:  # noqa: PTH123
+        space.sources[0] = SpaceSource("mem", 1 << 62, file.fileno(), None, 0, 0)
+        space.segments["offset"] = address
+        report = scanner.scan_space(space, scanner.Options())
+    for start, count in ((0, 2), (4, 4)):
+        libc.munmap(ctypes.c_void_p(address + start * PAGE), ctypes.c_size_t(count * PAGE))
+    readable = [row for i, row in enumerate(split(pages)) if i not in (2, 3)]
+    assert agrees(report.to_dict(), census({"buffer": readable}))
+    assert report.coverage.lost == report.pages.unknown == 2
+    assert report.incomplete == ("buffer: 2 pages could not be read (I/O error); they count as lost",)
+
+
+# ---- stopping ----
+
+
+def test_a_full_scan_that_is_stopped_gives_no_figures(guests):
+    control = Control()
+    control.stop()
+    with pytest.raises(Stopped):
+        pageshare.scan(guests, control=control)
+
+
+def test_a_policy_scan_that_is_stopped_gives_what_it_found(guests, monkeypatch):
+    monkeypatch.setattr(scanner, "BATCH", 50)
+    control = Control()
+    feedback = pageshare.scanner.policies.Sequential.feedback
+    batches = []
+
+    def stop_after_three(self, pages, outcomes, partners):
+        batches.append(len(pages))
+        if len(batches) == 3:
+            control.stop()
+        feedback(self, pages, outcomes, partners)
+
+    monkeypatch.setattr(pageshare.scanner.policies.Sequential, "feedback", stop_after_three)
+    report = pageshare.scan(guests, policy="sequential", control=control)
+    assert report.interrupted
+    assert report.partial.visits == 150
+
+
+def test_what_cannot_be_scanned_says_so(tmp_path):
+    (tmp_path / "empty").write_bytes(b"")
+    with pytest.raises(pageshare.ImageError, match=r"/empty: the file is empty"):
+        pageshare.scan(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError):
+        pageshare.scan(tmp_path / "missing")
+    with pytest.raises(ValueError, match="no policy 'best'"):
+        pageshare.scan(bytes(PAGE), policy="best")
+    with pytest.raises(ValueError, match="page size 1000"):
+        pageshare.scan(bytes(PAGE), page_size=1000)
+    with pytest.raises(TypeError):
+        pageshare.scan(42)
