@@ -70,7 +70,7 @@ typedef struct {
     const uint8_t *base;   /* where byte 0 is in memory; NULL: pages are read from fd */
     uint64_t bytes;        /* length of the file or buffer as it was opened */
     int32_t fd;            /* -1: a buffer; else the file, for reading and for telling why a fault came */
-    int32_t read_ahead;    /* not 0: runs of pages are read from fd in blocks, even if base is set */
+    int32_t in_blocks;    /* not 0: runs of pages are read from fd in blocks, even if base is set */
     uint32_t owner;        /* number of the owner of its pages */
     uint32_t domain;       /* number of their sharing domain */
 } ps_source;
@@ -93,6 +93,8 @@ ps_status ps_space_new(ps_space **space, const ps_segment *segments, uint32_t se
 void ps_space_free(ps_space *space);
 /* Maps pages first .. first+count-1 (MADV_POPULATE_READ), in steps, counting them in control->done. */
 ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, ps_control *control);
+/* From now on reads this source's pages from its file in blocks, as if it had in_blocks. */
+void ps_space_read_in_blocks(ps_space *space, uint32_t source);
 /* The first source that was found cut short or unreadable, or -1. */
 int64_t ps_space_faulted(const ps_space *space);
 /* Bytes that the space takes itself. */

@@ -61,7 +61,7 @@ static ps_status locate(ps_table *table, item *items, size_t count)
         const ps_source *source = &table->space->sources[ps_space_find(table->space, items[i].page)->source];
         if (is_shared(table, items[i].page)) {
             i++;
-        } else if (source->base && !source->read_ahead) {
+        } else if (source->base && !source->in_blocks) {
             items[i].bytes = ps_space_address(table->space, items[i].page);
             i++;
         } else {

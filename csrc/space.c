@@ -191,6 +191,12 @@ ps_status ps_space_new(ps_space **out, const ps_segment *segments, uint32_t segm
     return PS_OK;
 }
 
+void ps_space_read_in_blocks(ps_space *space, uint32_t source)
+{
+    if (source < space->source_count && space->sources[source].fd >= 0)
+        space->sources[source].in_blocks = 1;
+}
+
 uint64_t ps_space_bytes(const ps_space *space)
 {
     return sizeof *space + space->segment_count * sizeof *space->segments +
@@ -275,7 +281,7 @@ ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, ps_
         const ps_segment *segment = ps_space_find(space, page);
         uint32_t end = segment + 1 < space->segments + space->segment_count ? segment[1].first : space->pages;
         uint32_t run = end - page < count - done ? end - page : count - done;
-        if (space->guards[segment->source]) {
+        if (space->guards[segment->source] && !space->sources[segment->source].in_blocks) {
             uintptr_t low = (uintptr_t)ps_space_address(space, page);
             uintptr_t high = low + (uintptr_t)run * space->page_bytes;
             ps_status status = populate(space, low & ~(host_page - 1), high, control);

@@ -61,8 +61,10 @@ def test_buffers(guests, truth):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_files_by_any_number_of_threads(files, truth, threads, monkeypatch):
+@pytest.mark.parametrize("slow_ns", [0.0, 1e9])
+def test_files_by_any_number_of_threads_mapped_or_in_blocks(files, truth, threads, slow_ns, monkeypatch):
     monkeypatch.setattr(scanner, "BATCH", 37)
+    monkeypatch.setattr(scanner, "SLOW_NS", slow_ns)
     report = pageshare.scan(files, threads=threads)
     assert agrees(report.to_dict(), truth)
     assert report.overlapped == (threads > 1)
@@ -209,9 +211,11 @@ def test_a_file_that_is_written_meanwhile_gives_a_warning(files):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("mapped", [True, False])
-def test_a_file_that_shrinks_before_its_pages_are_read(files, monkeypatch, threads, mapped):
-    if not mapped:
+@pytest.mark.parametrize("how", ["mapped", "in blocks", "not mapped"])
+def test_a_file_that_shrinks_before_its_pages_are_read(files, monkeypatch, threads, how):
+    monkeypatch.setattr(scanner, "SLOW_NS", 0.0 if how == "in blocks" else 1e9)
+    monkeypatch.setattr(scanner, "SAMPLE_BYTES", 100 * PAGE)
+    if how == "not mapped":
         monkeypatch.setattr("pageshare.images.Source.map", lambda _source: None)
     images = {name: pageshare.open_image(path) for name, path in files.items()}
     space = PageSpace([(name, [image]) for name, image in images.items()])

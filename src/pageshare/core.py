@@ -400,7 +400,7 @@ def _native_space(space: PageSpace) -> _Native:
             native.base = views[-1]
         native.bytes = source.bytes
         native.fd = source.fd
-        native.read_ahead = source.read_ahead
+        native.in_blocks = source.in_blocks
         native.owner = source.owner
         native.domain = source.domain
     segments = np.ascontiguousarray(space.segments)
@@ -426,6 +426,11 @@ def populate(table: FrameTable, first: int, count: int, control: Control | None 
     )
     if status != lib.PS_OK:
         _raise(status, table._native)
+
+
+def read_in_blocks(table: FrameTable, source: int) -> None:
+    """From now on read the pages of ``table.space.sources[source]`` from its file instead of from its mapping."""
+    lib.ps_space_read_in_blocks(table._native.pointer, source)
 
 
 def _raise(status: int, native: _Native | None) -> None:

@@ -69,7 +69,7 @@ class SpaceSource:
     memory: Any
     owner: int
     domain: int
-    read_ahead: bool = False
+    in_blocks: bool = False
 
 
 @dataclass(frozen=True)
