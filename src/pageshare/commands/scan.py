@@ -108,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
     from pageshare.space import PageSpace
 
     domains = _domains(args.domain)
+    opening = time.perf_counter()
     with open_inputs(args) as inputs:
         names = [owner.name for owner in inputs.owners]
         try:
@@ -137,6 +138,7 @@ def run(args: argparse.Namespace) -> int:
                     options,
                     control=control,
                     started=started,
+                    opening=opening,
                     warnings=inputs.warnings,
                     skipped=inputs.skipped,
                 ),

@@ -69,10 +69,9 @@ def _detail(report: Report) -> Iterator[str]:
     if pages.reclaimed:
         zero = pages.reclaimed - nonzero.reclaimed
         holes = min(pages.zero_inferred, zero)
-        line = f"  of it {_bytes(report, zero)} zero pages"
+        yield f"  {_bytes(report, zero)} of it zero pages, {_bytes(report, nonzero.reclaimed)} other content"
         if holes:
-            line += f" ({_bytes(report, holes)} are holes in files, which may take no memory now)"
-        yield line + f", {_bytes(report, nonzero.reclaimed)} other content"
+            yield f"  {_bytes(report, holes)} of the zero pages are holes in the files: they may take no memory now"
     if report.partial:
         partial = report.partial
         yield (
@@ -172,13 +171,14 @@ def _coverage(report: Report) -> Table:
 
 def _footer(report: Report) -> Iterator[str]:
     seconds, read = report.seconds, report.coverage.data * report.page_size
-    rate = f", {size(int(read / seconds.scan))}/s" if seconds.scan > 0 and read else ""
-    per_page = f"{report.table_bytes / report.readable:.1f} bytes a page" if report.readable else "no table"
+    rate = f" ({size(int(read / seconds.scan))}/s)" if seconds.scan > 0 and read else ""
+    per_page = f", {report.table_bytes / report.readable:.1f} bytes a page" if report.readable else ""
     yield (
-        f"{report.page_size}-byte pages, {report.hash} ({report.kernel}), every match compared byte by byte;"
-        f" {per_page} for the table"
+        f"{report.page_size}-byte pages; {report.hash} ({report.kernel}), every match compared byte by byte;"
+        f" the table took {size(report.table_bytes)}{per_page}"
     )
     yield (
         f"{duration(seconds.total)} in all: {duration(seconds.map)} to open and map,"
-        f" {duration(seconds.scan)} to scan{rate}"
+        f" {duration(seconds.scan)} to {'map and scan' if report.overlapped else 'scan'}{rate},"
+        f" {report.threads} thread{'s' * (report.threads > 1)}"
     )
