@@ -168,10 +168,12 @@ def show(report: Report, args: argparse.Namespace, interrupt: BaseException | No
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
         sys.stdout.write(render(report, colour=colour, width=width))
     sys.stdout.flush()
+    from pageshare.images import printable
+
     for sentence in report.warnings:
-        print(f"pageshare: warning: {sentence}", file=sys.stderr)
+        print(f"pageshare: warning: {printable(sentence)}", file=sys.stderr)
     for sentence in report.incomplete:
-        print(f"pageshare: incomplete: {sentence}", file=sys.stderr)
+        print(f"pageshare: incomplete: {printable(sentence)}", file=sys.stderr)
     if interrupt is not None:
         raise interrupt
     return 3 if report.incomplete or report.skipped else 0

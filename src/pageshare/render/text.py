@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pageshare.images import printable
 from pageshare.render.units import duration, percent, size
 from pageshare.report import OwnerReport, Report
 
@@ -41,6 +42,9 @@ def render(report: Report, *, colour: bool = False, width: int = 80) -> str:
     if len(report.owners) > 1:
         console.print()
         console.print(_owners(report))
+        if len(report.owners) > MOST_OWNERS:
+            console.print(f"and {len(report.owners) - MOST_OWNERS} more (--json has all)")
+        console.print("alone: reclaimed without the others; shared, unique: among all scanned")
     console.print()
     console.print(_coverage(report))
     console.print()
@@ -129,15 +133,17 @@ def _owners(report: Report) -> Table:
         "shared",
         "unique",
     )
-    table.columns[0].max_width = 24 if domains else 30
     ranked = sorted(report.owners, key=lambda owner: -owner.with_others.shared)
     for owner in ranked[:MOST_OWNERS]:
-        table.add_row(owner.name, *([owner.domain] if domains else []), *_owner_cells(report, owner))
-    if len(ranked) > MOST_OWNERS:
-        table.add_row(f"and {len(ranked) - MOST_OWNERS} more (--json has all)")
-    table.caption = "alone: reclaimed without the others; shared, unique: among all scanned"
-    table.caption_justify = "left"
+        names = [owner.name, owner.domain] if domains else [owner.name]
+        table.add_row(*(_short(name, 16 if domains else 28) for name in names), *_owner_cells(report, owner))
     return table
+
+
+def _short(name: str, most: int) -> str:
+    """A name on one line of at most ``most`` columns; what is left out, is in the middle."""
+    name = printable(name)
+    return name if len(name) <= most else f"{name[: most // 2 - 1]}\N{HORIZONTAL ELLIPSIS}{name[-most // 2 :]}"
 
 
 def _owner_cells(report: Report, owner: OwnerReport) -> list[str]:
@@ -172,7 +178,8 @@ def _coverage(report: Report) -> Table:
 def _footer(report: Report) -> Iterator[str]:
     seconds, read = report.seconds, report.coverage.data * report.page_size
     rate = f" ({size(int(read / seconds.scan))}/s)" if seconds.scan > 0 and read else ""
-    per_page = f", {report.table_bytes / report.readable:.1f} bytes a page" if report.readable else ""
+    # On a handful of pages the table's fixed part would be all that this says.
+    per_page = f", {report.table_bytes / report.readable:.1f} bytes a page" if report.readable > 4096 else ""
     yield (
         f"{report.page_size}-byte pages; {report.hash} ({report.kernel}), every match compared byte by byte;"
         f" the table took {size(report.table_bytes)}{per_page}"

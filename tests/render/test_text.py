@@ -1,0 +1,77 @@
+"""What people read: the figures in it are those of the report, and it fits a terminal."""
+
+import numpy as np
+import pytest
+
+import pageshare
+from pageshare.render.text import render
+
+PAGE = 4096
+
+
+def pages(*numbers):
+    return np.stack([np.full(PAGE, n, np.uint8) for n in numbers])
+
+
+@pytest.fixture
+def report():
+    return pageshare.scan({"web": pages(0, 0, 1, 1, 2), "db": pages(0, 1, 3)})
+
+
+def test_headline_and_parts(report):
+    lines = render(report).splitlines()
+    assert lines[0] == "16.0 KiB of 32.0 KiB can be saved (50.0 %) by sharing identical pages"
+    assert lines[1] == "  8.00 KiB of it zero pages, 8.00 KiB other content"
+    text = "\n".join(lines)
+    assert "within one owner (intra)" in text
+    assert "between owners (inter)" in text
+    (web,) = [line for line in lines if line.startswith("web ")]
+    assert web.split() == ["web", "20.0", "KiB", "8.00", "KiB", "8.00", "KiB", "16.0", "KiB", "4.00", "KiB"]
+    assert "every match compared byte by byte" in text
+
+
+def test_it_fits_80_columns_and_has_no_colour_unless_asked(report):
+    plain = render(report)
+    assert "\x1b" not in plain
+    assert max(len(line) for line in plain.splitlines()[:-3]) <= 80
+    assert "\x1b" in render(report, colour=True)
+
+
+def test_many_owners_with_long_names():
+    names = [f"a-very-long-name-of-a-guest-that-nobody-wants-to-read-{i}" for i in range(60)]
+    text = render(pageshare.scan({name: pages(1, i + 2) for i, name in enumerate(names)}, domain_per_owner=True))
+    assert "and 20 more (--json has all)" in text
+    assert "a-very-\N{HORIZONTAL ELLIPSIS}-read-11 " in text
+    table = text.split("Owner by owner")[1].split("What was looked at")[0]
+    assert max(len(line) for line in table.splitlines()) <= 80
+
+
+def test_partial_and_interrupted_say_so():
+    report = pageshare.scan({"a": pages(*range(10))}, policy="random", limit=5)
+    text = render(report)
+    assert "can be saved so far" in text
+    assert "after 5 visits in random-permutation order (50.0 % of the pages to be read)" in text
+
+
+def test_a_range_is_given_where_much_is_unknown(tmp_path):
+    path = tmp_path / "diff.raw"
+    with path.open("wb") as file:
+        file.write(bytes(range(1, 255)) * 1000)
+        file.truncate(16 << 20)
+    text = render(pageshare.scan(path, holes="unknown"))
+    assert "unknown: left out by who made the dump" in text
+    assert "over all pages the saving lies between" in text
+
+
+def test_names_cannot_play_with_the_terminal():
+    text = render(pageshare.scan({"\x1b[31mred": pages(1), "[bold]b": pages(1)}))
+    assert "\x1b" not in text
+    assert "[bold]b" in text
+
+
+def test_nothing_known(tmp_path):
+    path = tmp_path / "hole.raw"
+    with path.open("wb") as file:
+        file.truncate(1 << 20)
+    text = render(pageshare.scan(path, holes="unknown"))
+    assert text.startswith("No page whose content is known: nothing to share.")

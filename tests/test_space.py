@@ -1,0 +1,97 @@
+"""Numbering of pages: what must be read first, owner by owner, then what is known to be zero."""
+
+import numpy as np
+import pytest
+
+import pageshare
+from pageshare.images.lime import range_header
+from pageshare.space import Coverage, PageSpace
+
+PAGE = 4096
+
+
+def page(number):
+    return bytes([number]) * PAGE
+
+
+@pytest.fixture
+def sparse(tmp_path):
+    """Data in pages 0, 16 and 17 of 64."""
+    path = tmp_path / "sparse.raw"
+    with path.open("wb") as file:
+        file.write(page(1))
+        file.seek(16 * PAGE)
+        file.write(page(2) + page(3))
+        file.truncate(64 * PAGE)
+    with pageshare.open_image(path) as image:
+        yield image
+
+
+def test_pages_to_be_read_come_first_then_holes(sparse):
+    lone = pageshare.images.image_of_buffer(page(9) * 2, "two")
+    space = PageSpace([("one", [sparse]), ("two", [lone])])
+    data = space.owners[0].coverage.data
+    assert space.readable == data + 2
+    assert space.pages == 64 + 2
+    owners, frames = space.locate(np.arange(space.pages))
+    assert owners.tolist() == [0] * data + [1, 1] + [0] * (64 - data)
+    assert sorted(frames[owners == 0].tolist()) == list(range(64))
+    assert frames[owners == 1].tolist() == [0, 1]
+    assert frames[:data].tolist() == sorted(frames[:data].tolist())
+    assert {0, 16, 17} <= set(frames[:data].tolist())
+
+
+def test_classes_lead_back_to_owner_and_address(sparse):
+    copy = pageshare.images.image_of_buffer(page(4) + page(3), "copy")
+    space = PageSpace([("one", [sparse]), ("copy", [copy])])
+    table = pageshare.FrameTable(space)
+    table.scan()
+    last = space.readable - 1
+    owners, frames = space.locate(table.classes()[[last]])
+    assert (owners.tolist(), frames.tolist()) == ([0], [17])
+
+
+def test_coverage_adds_up():
+    a, b = Coverage(data=3, zero=1, lost=2), Coverage(data=1, excluded=5, process=6)
+    both = a + b
+    assert both == Coverage(data=4, zero=1, excluded=5, lost=2, process=6)
+    assert (both.known, both.unknown) == (5, 7)
+
+
+def test_a_page_of_two_ranges_is_put_together(tmp_path):
+    path = tmp_path / "guest.lime"
+    bytes_of = np.random.default_rng(0).integers(1, 255, 3 * PAGE, dtype=np.uint8).tobytes()
+    with path.open("wb") as file:
+        file.write(range_header(0x1000, 0x1000 + 5999) + bytes_of[:6000])
+        file.write(range_header(0x1000 + 6000, 0x4000 - 1) + bytes_of[6000:])
+    with pageshare.open_image(path) as image:
+        report = pageshare.scan({"lime": image, "same": bytes_of})
+    assert report.pages.known == 6
+    assert report.nonzero.reclaimed_inter == 3
+
+
+def test_too_many_pages_are_an_error_and_not_a_wrong_count(tmp_path):
+    path = tmp_path / "huge.raw"
+    with path.open("wb") as file:
+        file.truncate(1 << 43)
+    too_many = pytest.raises(ValueError, match="more than can be numbered")
+    with pageshare.open_image(path, page_size=512) as image, too_many:
+        PageSpace([("huge", [image])], page_size=512)
+
+
+def test_a_terabyte_of_hole_costs_nothing(tmp_path):
+    path = tmp_path / "hole.raw"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    report = pageshare.scan(path)
+    assert report.pages.zero == report.pages.zero_inferred == 1 << 28
+    assert report.pages.reclaimed == (1 << 28) - 1
+    assert report.table_bytes < 1 << 16
+
+
+def test_the_mapping_lives_as_long_as_the_table(sparse):
+    table = pageshare.FrameTable(PageSpace([("one", [sparse])]))
+    sparse.close()
+    table.scan()
+    table.check()
+    assert table.stats().hints == 3
