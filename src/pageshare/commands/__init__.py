@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import signal
 import sys
+import time
 from types import FrameType
 from typing import NoReturn
 
 from pageshare._version import __version__
 
-COMMANDS = ("scan", "info", "demo", "synth", "capture")
+COMMANDS = tuple(
+    name
+    for name in ("scan", "info", "demo", "synth", "capture")
+    if importlib.util.find_spec(f"pageshare.commands.{name}")
+)
 
 EPILOG = """\
 first steps:
-  pageshare demo                     capture and scan the memory of four interpreters
+  pageshare demo                         capture and scan the memory of four interpreters
   pageshare scan guest1.elf guest2.raw   how much memory do identical pages waste?
   pageshare scan --json DUMP... | jq     the same for a program
-  pageshare COMMAND --help           everything a command can do
+  pageshare COMMAND --help               everything that a command can do
 """
 
 
@@ -67,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status (argparse itself exits with 2 on bad usage)."""
+    started = time.perf_counter()
     args = _parser().parse_args(argv)
+    args.started = started
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         status: int = args.run(args)
@@ -85,7 +93,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except (OSError, ValueError, MemoryError) as error:
         # Errors of the package are OSError or ValueError with a message for people; see images.ImageError.
-        print(f"pageshare {args.command}: {error or type(error).__name__}", file=sys.stderr)
+        for line in (str(error) or type(error).__name__).splitlines():
+            print(f"pageshare {args.command}: {line}", file=sys.stderr)
         return 1
     finally:
         signal.signal(signal.SIGTERM, previous)

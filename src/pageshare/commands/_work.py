@@ -26,21 +26,24 @@ def run_with_progress(
     """
     outcome: list[T] = []
     failure: list[BaseException] = []
+    # Not Thread.join: interrupted by a signal, it takes a running thread for one that has ended.
+    done = threading.Event()
 
     def target() -> None:
         try:
             outcome.append(work())
         except BaseException as error:
             failure.append(error)
+        finally:
+            done.set()
 
-    worker = threading.Thread(target=target, name="scan")
     interrupt: BaseException | None = None
     with progress_bar(label, pages * page_size, quiet=quiet) as show:
-        worker.start()
-        while worker.is_alive():
+        threading.Thread(target=target, name=label).start()
+        while not done.is_set():
             try:
-                worker.join(REDRAW)
-                show(min(control.done, pages) * page_size)
+                while not done.wait(REDRAW):
+                    show(min(control.done, pages) * page_size)
             except BaseException as signal:
                 interrupt = interrupt or signal
                 control.stop()

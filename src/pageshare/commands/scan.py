@@ -102,7 +102,6 @@ def visits_of(limit: str | None, readable: int, page_size: int) -> int | None:
 
 def run(args: argparse.Namespace) -> int:
     """Scan, print, and say by the exit status whether anything that should be there is not."""
-    started = time.perf_counter()
     from pageshare.core import Control, Stopped
     from pageshare.scanner import Options, domains_of, scan_space
     from pageshare.space import PageSpace
@@ -114,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             owner_domains = domains_of(names, domains, per_owner=args.domain_per_owner)
         except ValueError as error:
-            raise UsageError(str(error)) from None
+            raise UsageError(f"--domain: {error}") from None
         space = PageSpace(
             ((owner.name, owner.images) for owner in inputs.owners),
             page_size=args.page_size,
@@ -137,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
                     space,
                     options,
                     control=control,
-                    started=started,
+                    started=args.started,
                     opening=opening,
                     warnings=inputs.warnings,
                     skipped=inputs.skipped,
@@ -159,14 +158,10 @@ def show(report: Report, args: argparse.Namespace, interrupt: BaseException | No
         json.dump(report.to_dict(), sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
-        import os
-        import shutil
+        from pageshare.render.console import show as show_text
+        from pageshare.render.text import write
 
-        from pageshare.render.text import render
-
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 80
-        sys.stdout.write(render(report, colour=colour, width=width))
+        show_text(lambda console: write(report, console))
     sys.stdout.flush()
     from pageshare.images import printable
 

@@ -248,7 +248,7 @@ def _read_table(
     names, formats = zip(*_SEGMENT, strict=True)
     offsets = np.cumsum([0, *(np.dtype(each).itemsize for each in formats[:-1])]).tolist()
     entry = np.dtype(
-        {"names": names, "formats": formats, "offsets": offsets, "itemsize": entry_bytes}  # type: ignore[call-overload]
+        {"names": names, "formats": formats, "offsets": offsets, "itemsize": entry_bytes}
     )
     loads: list[NDArray[Any]] = []
     notes: list[tuple[int, int]] = []

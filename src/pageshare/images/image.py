@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -36,11 +37,16 @@ class ImageError(ValueError):
         self.problem = problem
         self.remedy = remedy
 
-    def __str__(self) -> str:
-        """The one line for people."""
+    @property
+    def reason(self) -> str:
+        """The line without the path."""
         place = f"{self.where}: " if self.where else ""
         remedy = f"; {self.remedy}" if self.remedy else ""
-        return f"{printable(self.path)}: {place}{self.problem}{remedy}"
+        return f"{place}{self.problem}{remedy}"
+
+    def __str__(self) -> str:
+        """The one line for people."""
+        return f"{printable(self.path)}: {self.reason}"
 
 
 class Source:
@@ -152,10 +158,8 @@ class Source:
         """Close file and mapping; a mapping that someone still holds a view of goes with the last view."""
         memory, self._map, self._mapped = self._map, None, True
         if isinstance(memory, mmap.mmap):
-            try:
+            with contextlib.suppress(BufferError):
                 memory.close()
-            except BufferError:
-                pass
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -61,7 +61,7 @@ def read(source: Source, *, holes: str = "zero", page_size: int = 4096) -> Image
             )
             lost = _cut_short(source, rows)
             if lost:
-                incomplete.append(f"range {len(rows) - 2} ends early, after a failed write: {lost} bytes of it are lost")
+                incomplete.append(f"the range before ends early, after a failed write: {lost} bytes are lost")
             break
         if len(rows) >= _MOST_RANGES:
             raise ImageError(source.path, f"header of range {len(rows)}", "more ranges than a machine can have")

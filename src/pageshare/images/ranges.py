@@ -14,6 +14,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -364,5 +365,5 @@ def _in_one_place(pieces: Sequence[_Edge]) -> bool:
     """Whether pieces follow each other in one file as they do in memory."""
     return all(
         after.file == before.file and after.offset == before.offset + before.bytes
-        for before, after in zip(pieces, pieces[1:], strict=False)
+        for before, after in pairwise(pieces)
     )

@@ -5,7 +5,6 @@ Tables fit 80 columns; sizes are in binary units; what matters most comes first.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pageshare.images import printable
+from pageshare.render.console import laid_out
 from pageshare.render.units import duration, percent, size
 from pageshare.report import OwnerReport, Report
 
@@ -22,18 +22,11 @@ UNKNOWN_MATTERS = 0.05
 
 def render(report: Report, *, colour: bool = False, width: int = 80) -> str:
     """The report as text, for a terminal of ``width`` columns, with ANSI colours if ``colour``."""
-    out = io.StringIO()
-    console = Console(
-        file=out,
-        width=max(width, 80),
-        force_terminal=colour,
-        no_color=not colour,
-        color_system="standard" if colour else None,
-        highlight=False,
-        emoji=False,
-        markup=False,
-        soft_wrap=False,
-    )
+    return laid_out(lambda console: write(report, console), colour=colour, width=width)
+
+
+def write(report: Report, console: Console) -> None:
+    """Print the report to a console."""
     console.print(Text(_headline(report), style="bold"))
     for line in _detail(report):
         console.print(line, soft_wrap=True)
@@ -50,7 +43,6 @@ def render(report: Report, *, colour: bool = False, width: int = 80) -> str:
     console.print()
     for line in _footer(report):
         console.print(line, soft_wrap=True)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
 def _bytes(report: Report, pages: int) -> str:
@@ -179,7 +171,7 @@ def _footer(report: Report) -> Iterator[str]:
     seconds, read = report.seconds, report.coverage.data * report.page_size
     rate = f" ({size(int(read / seconds.scan))}/s)" if seconds.scan > 0 and read else ""
     # On a handful of pages the table's fixed part would be all that this says.
-    per_page = f", {report.table_bytes / report.readable:.1f} bytes a page" if report.readable > 4096 else ""
+    per_page = f", {report.table_bytes / report.readable:.1f} bytes a page" if report.readable >= 1 << 18 else ""
     yield (
         f"{report.page_size}-byte pages; {report.hash} ({report.kernel}), every match compared byte by byte;"
         f" the table took {size(report.table_bytes)}{per_page}"

@@ -1,0 +1,216 @@
+"""The dumps that a command is given: which owner each belongs to, opened and recognised before any is counted."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pageshare.images import Image
+
+RAW_SUFFIXES = (".raw", ".mem", ".vmem", ".dd", ".dump", ".img", ".bin", ".pages")
+"""In a folder a file without a known magic counts as a dump if its name ends so; named files always do."""
+
+
+class BadInputs(ValueError):
+    """One line for each input that can't be read."""
+
+
+@dataclass
+class OwnerImages:
+    """An owner and the images that make up its memory, in the order given."""
+
+    name: str
+    images: list[Image] = field(default_factory=list)
+
+
+@dataclass
+class Inputs:
+    """What was opened: owners; inputs left out with the reason; what is odd; what is worth a note."""
+
+    owners: list[OwnerImages] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what every command takes that reads dumps."""
+    parser.add_argument("dumps", nargs="+", metavar="DUMP", help="PATH, NAME=PATH, or a folder of dumps")
+    group = parser.add_argument_group("how to read them")
+    group.add_argument("--format", choices=["raw", "elf", "lime"], help="read all as this (default: by their content)")
+    group.add_argument(
+        "--holes",
+        choices=["zero", "unknown"],
+        default="zero",
+        help="what a hole in a raw file is: zero (default), or unknown, as in a diff snapshot",
+    )
+    group.add_argument(
+        "--page-size",
+        type=page_size,
+        default=4096,
+        metavar="SIZE",
+        help="bytes, or 16K, 2M: a power of two from 512 to 2M (default: 4096)",
+    )
+    group.add_argument("--skip-bad", action="store_true", help="leave out what can't be read, and exit with 3")
+
+
+def page_size(text: str) -> int:
+    """``4096``, ``4K``, ``4KiB``, ``2M``: a power of two from 512 to 2 MiB."""
+    digits = text.rstrip("KMiBkmb")
+    scale = {"": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "mib": 1 << 20}
+    unit = scale.get(text[len(digits) :].lower())
+    size = int(digits) * unit if digits.isdecimal() and unit else 0
+    if not 512 <= size <= 2 << 20 or size & (size - 1):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a power of two from 512 to 2M bytes")
+    return size
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A file to open; ``owner`` is empty where the user named none, ``found`` where it was met in a folder."""
+
+    path: str
+    owner: str
+    found: bool
+
+
+def _files(argument: str) -> Iterator[_Named]:
+    """The files that one argument stands for. OSError if it is a folder that can't be read or holds no file."""
+    owner, equals, path = argument.partition("=")
+    if not equals or not owner or "/" in owner:
+        owner, path = "", argument
+    if not Path(path).is_dir():
+        yield _Named(path, owner, found=False)
+        return
+    files = sorted(each for each in Path(path).iterdir() if each.is_file())
+    yield from (_Named(str(each), owner, found=True) for each in files)
+
+
+def _explain(named: _Named, argument: str, error: Exception) -> str:
+    """The reason in words, without the file's name."""
+    from pageshare.images import ImageError
+
+    if isinstance(error, ImageError):
+        return error.reason
+    reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+    if isinstance(error, FileNotFoundError) and named.owner and Path(argument).exists():
+        return f"{reason}; if you mean the file {argument}, write ./{argument}"
+    return reason
+
+
+@contextmanager
+def open_inputs(args: argparse.Namespace) -> Iterator[Inputs]:
+    """Open all that ``add_input_arguments`` declared; closed again at the end.
+
+    Raises BadInputs, with a line for each of them, unless ``--skip-bad`` and something is left.
+    """
+    _raise_file_limit()
+    inputs = Inputs()
+    bad: list[tuple[str, str]] = []
+    passed_over: list[str] = []
+    opened: list[tuple[_Named, Image]] = []
+    with ExitStack() as stack:
+        for argument in args.dumps:
+            try:
+                files = list(_files(argument))
+            except OSError as error:
+                bad.append((argument, error.strerror or str(error)))
+                continue
+            dumps = 0
+            for named in files:
+                try:
+                    image = _open(named, args)
+                except (OSError, ValueError) as error:
+                    reason = _explain(named, argument, error)
+                    if named.found:
+                        passed_over.append(f"{named.path}: {reason}; passed over")
+                    else:
+                        bad.append((named.path, reason))
+                    continue
+                if image is None:
+                    inputs.notes.append(f"{named.path}: not known as a dump; passed over (name it to scan it)")
+                    continue
+                dumps += 1
+                opened.append((named, stack.enter_context(image)))
+            if not dumps and all(named.found for named in files):
+                bad.append((argument, "there is no dump in this folder"))
+        if bad and not (args.skip_bad and opened):
+            raise BadInputs("\n".join(f"{path}: {reason}" for path, reason in bad))
+        inputs.skipped = [{"path": path, "reason": reason} for path, reason in bad]
+        inputs.owners = _owners(opened)
+        inputs.warnings = [*passed_over, *_repeated(opened), *_odd(image for _, image in opened)]
+        yield inputs
+
+
+def _open(named: _Named, args: argparse.Namespace) -> Image | None:
+    """The image, or None for a file met in a folder that only its content could tell to be a dump, and does not."""
+    from pageshare.images import open_image
+
+    image = open_image(named.path, format=args.format, holes=args.holes, page_size=args.page_size)
+    if named.found and args.format is None and image.format == "raw" and not named.path.endswith(RAW_SUFFIXES):
+        image.close()
+        return None
+    return image
+
+
+def _raise_file_limit() -> None:
+    """Every dump stays open: allow as many as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _owners(opened: Sequence[tuple[_Named, Image]]) -> list[OwnerImages]:
+    """Files with the same NAME= are one owner; the others are one each, with a name that no one else has."""
+    owners: dict[str, OwnerImages] = {}
+    nameless = [named.path for named, _ in opened if not named.owner]
+    names = iter(unique_names(nameless, taken={named.owner for named, _ in opened}))
+    for named, image in opened:
+        name = named.owner or next(names)
+        owners.setdefault(name, OwnerImages(name)).images.append(image)
+    return list(owners.values())
+
+
+def unique_names(paths: Sequence[str], *, taken: Iterable[str] = ()) -> list[str]:
+    """The files' names, with as many of their folders before them as it takes to tell them apart, else a number."""
+    parts = [Path(path).parts for path in paths]
+    names = [part[-1] for part in parts]
+    for depth in range(2, max(map(len, parts), default=0) + 1):
+        doubled = {name for name, count in Counter(names).items() if count > 1}
+        if not doubled:
+            break
+        names = [
+            "/".join(part[-depth:]) if name in doubled else name for name, part in zip(names, parts, strict=True)
+        ]
+    used = set(taken)
+    unique = []
+    for name in names:
+        number, candidate = 2, name
+        while candidate in used:
+            candidate, number = f"{name}#{number}", number + 1
+        used.add(candidate)
+        unique.append(candidate)
+    return unique
+
+
+def _repeated(opened: Sequence[tuple[_Named, Image]]) -> Iterator[str]:
+    first: dict[tuple[int, int], str] = {}
+    for named, image in opened:
+        identity = image.source.identity
+        if identity is None:
+            continue
+        if identity in first:
+            yield f"{named.path}: the same file as {first[identity]}; scanned twice, it shares all with itself"
+        first.setdefault(identity, named.path)
+
+
+def _odd(images: Iterable[Image]) -> Iterator[str]:
+    for image in images:
+        yield from (f"{image.source.path}: {sentence}" for sentence in image.warnings)

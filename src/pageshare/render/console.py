@@ -1,0 +1,38 @@
+"""One way to lay out text for people: rich tables and lines, as a string without trailing blanks."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+
+
+def laid_out(write: Callable[[Console], None], *, colour: bool = False, width: int = 80) -> str:
+    """What ``write`` prints to the console that it is given, at least 80 columns wide."""
+    out = io.StringIO()
+    write(
+        Console(
+            file=out,
+            width=max(width, 80),
+            force_terminal=colour,
+            no_color=not colour,
+            color_system="standard" if colour else None,
+            highlight=False,
+            emoji=False,
+            markup=False,
+            soft_wrap=False,
+        )
+    )
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def show(write: Callable[[Console], None]) -> None:
+    """Print to stdout what ``write`` prints, in the colours and the width that stdout has."""
+    terminal = sys.stdout.isatty()
+    colour = terminal and not os.environ.get("NO_COLOR")
+    width = shutil.get_terminal_size().columns if terminal else 100
+    sys.stdout.write(laid_out(write, colour=bool(colour), width=width))

@@ -1,0 +1,295 @@
+"""``pageshare scan`` as a user runs it: figures, exit status, what goes where, and how it ends."""
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from oracle import agrees, census
+from pageshare.commands import main
+from pageshare.images.elf import core_header
+from pageshare.images.ranges import Kind
+
+PAGE = 4096
+
+
+def memory(*numbers):
+    return [bytes([number]) * PAGE for number in numbers]
+
+
+@pytest.fixture
+def guests(tmp_path):
+    """Two dumps; the JSON's owners are named after their files."""
+    held = {"web.raw": memory(0, 0, 1, 1, 2, 3), "db.raw": memory(0, 1, 4)}
+    for name, pages in held.items():
+        (tmp_path / name).write_bytes(b"".join(pages))
+    return tmp_path, held
+
+
+def scan(capsys, *arguments):
+    """(exit status, stdout, stderr) of the command."""
+    try:
+        status = main(["scan", *map(str, arguments)])
+    except SystemExit as stopped:
+        status = stopped.code
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def scan_json(capsys, *arguments, status=0):
+    got, out, err = scan(capsys, "--json", *arguments)
+    assert got == status, err
+    return json.loads(out)
+
+
+def test_json_has_the_figures_of_a_dict(guests, capsys):
+    folder, held = guests
+    document = scan_json(capsys, *(folder / name for name in held))
+    assert agrees(document, census(held))
+
+
+KEYS = {
+    "": "format page_size hash verified pages nonzero coverage domains owners seed kernel threads overlapped"
+    " table_bytes readable seconds interrupted incomplete warnings skipped",
+    "pages": "known zero zero_inferred unique shared kept reclaimed unknown partial device",
+    "nonzero": "shared kept reclaimed reclaimed_intra reclaimed_inter",
+    "coverage": "data zero zero_inferred excluded lost partial_bytes device process",
+    "seconds": "map scan total",
+    "partial": "policy seed visits hints shared kept reclaimed zero",
+}
+
+
+def test_json_keys_are_those_documented(guests, capsys):
+    folder, held = guests
+    document = scan_json(capsys, *(folder / name for name in held), "--policy", "random", "--limit", "4")
+    assert set(document) == set(KEYS[""].split()) | {"partial"}
+    for part in ("pages", "nonzero", "coverage", "seconds", "partial"):
+        assert list(document[part]) == KEYS[part].split()
+    for owner in document["owners"]:
+        assert set(owner) == {"name", "domain", "files", "pages", "nonzero", "with_others", "coverage"}
+        assert list(owner["pages"]) == KEYS["pages"].split()
+        assert set(owner["nonzero"]) == {"shared", "kept", "reclaimed"}
+        assert set(owner["with_others"]) == {"shared", "unique"}
+        assert list(owner["coverage"]) == KEYS["coverage"].split()
+        assert set(owner["files"][0]) == {"path", "format"}
+    assert document["format"] == "pageshare-scan/1"
+    assert (document["hash"], document["verified"], document["page_size"]) == ("xxh3-64", True, 4096)
+    assert document["pages"]["unique"] is None
+    assert "partial" not in scan_json(capsys, folder / "web.raw")
+
+
+def test_text_goes_to_stdout_and_nothing_else_happens(guests, capsys):
+    folder, held = guests
+    status, out, err = scan(capsys, *(folder / name for name in held))
+    assert (status, err) == (0, "")
+    assert out.startswith("16.0 KiB of 36.0 KiB can be saved (44.4 %)")
+    assert "\x1b" not in out
+
+
+def test_names_and_domains(guests, capsys):
+    folder, held = guests
+    paths = [f"a={folder / 'web.raw'}", f"b={folder / 'db.raw'}"]
+    owners = {"a": held["web.raw"], "b": held["db.raw"]}
+    apart = scan_json(capsys, *paths, "--domain", "red=a")
+    assert agrees(apart, census(owners, {"a": "red"}))
+    assert apart["domains"] == ["red", "default"]
+    assert [owner["domain"] for owner in apart["owners"]] == ["red", "default"]
+    assert agrees(scan_json(capsys, *paths, "--domain", "red=a,b"), census(owners))
+    each = scan_json(capsys, *paths, "--domain-per-owner")
+    assert agrees(each, census(owners, {"a": "a", "b": "b"}))
+
+
+@pytest.mark.parametrize(
+    ("limit", "visits"), [("4", 4), ("50%", 4), ("16KiB", 4), ("16k", 4), ("100%", 9), ("250%", 22), ("0.25%", None)]
+)
+def test_limits(guests, capsys, limit, visits):
+    folder, held = guests
+    paths = [folder / name for name in held]
+    if visits is None:
+        status, out, err = scan(capsys, *paths, "--limit", limit)
+        assert (status, out) == (2, "")
+        assert "less than one page" in err
+    else:
+        partial = scan_json(capsys, *paths, "--policy", "sequential", "--limit", limit)["partial"]
+        assert partial["visits"] == visits
+
+
+def test_all_of_a_permutation_is_the_census(guests, capsys):
+    folder, held = guests
+    document = scan_json(capsys, *(folder / name for name in held), "--policy=random-permutation", "--limit=100%")
+    assert agrees(document, census(held))
+
+
+def test_page_size(guests, capsys):
+    folder, held = guests
+    document = scan_json(capsys, *(folder / name for name in held), "--page-size", "1KiB")
+    small = {name: [page[i : i + 1024] for page in pages for i in range(0, PAGE, 1024)] for name, pages in held.items()}
+    assert agrees(document, census(small, page_size=1024))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--limit", "lots"],
+        ["--limit", "1.5"],
+        ["--policy", "best"],
+        ["--seed", "-1"],
+        ["--seed", "x"],
+        ["--threads", "0"],
+        ["--page-size", "1000"],
+        ["--domain", "red"],
+        ["--domain", "red=nobody"],
+        ["--domain", "red=web.raw", "--domain-per-owner"],
+        ["--domain", "red=web.raw", "--domain", "blue=web.raw"],
+        ["--what"],
+    ],
+)
+def test_usage_errors(guests, capsys, arguments):
+    folder, _ = guests
+    status, out, err = scan(capsys, folder / "web.raw", *arguments)
+    assert (status, out) == (2, "")
+    assert arguments[0] in err
+
+
+def test_bad_inputs_are_all_named_and_nothing_is_counted(guests, capsys):
+    folder, _ = guests
+    (folder / "empty").touch()
+    (folder / "broken.elf").write_bytes(b"\x7fELF\x02\x01")
+    status, out, err = scan(capsys, folder / "web.raw", folder / "empty", folder / "broken.elf", folder / "none")
+    assert (status, out) == (1, "")
+    assert [name for name in ("web.raw", "empty", "broken.elf", "none") if f"{folder / name}:" in err] == [
+        "empty",
+        "broken.elf",
+        "none",
+    ]
+
+
+def test_skip_bad_leaves_them_out_and_says_so(guests, capsys):
+    folder, held = guests
+    (folder / "empty").touch()
+    arguments = [folder / "web.raw", folder / "empty", "--skip-bad"]
+    document = scan_json(capsys, *arguments, status=3)
+    assert agrees(document, census({"web.raw": held["web.raw"]}))
+    assert document["skipped"] == [{"path": str(folder / "empty"), "reason": "the file is empty"}]
+
+
+def test_a_cut_core_is_status_3_and_its_lost_pages_are_counted(tmp_path, capsys):
+    pages = memory(1, 1, 2, 2, 3)
+    header = core_header([(0x1000, 5 * PAGE)], kind=Kind.RAM)
+    core = tmp_path / "cut.elf"
+    core.write_bytes((header + b"".join(pages))[: len(header) + 3 * PAGE + 100])
+    status, out, err = scan(capsys, core, "--json")
+    document = json.loads(out)
+    assert status == 3
+    assert agrees(document, census({"cut.elf": pages[:3]}))
+    assert (document["coverage"]["lost"], document["pages"]["unknown"]) == (2, 2)
+    assert str(core) in err
+    assert document["incomplete"]
+
+
+def test_the_seed_fixes_a_random_scan(guests, capsys):
+    folder, held = guests
+    paths = [folder / name for name in held]
+
+    def found(seed):
+        return scan_json(capsys, *paths, "--policy", "random", "--limit", "5", "--seed", seed)["partial"]
+
+    assert found(7) == found(7)
+    assert found("0x7")["seed"] == 7
+
+
+# ---- how it ends ----
+
+CHILD = """
+import sys, time
+from pageshare import core
+from pageshare.commands import main
+
+seconds = float(sys.argv.pop(1))
+whole = core.FrameTable.scan
+
+def again_and_again(table, *arguments, **options):
+    print("scanning", file=sys.stderr, flush=True)
+    result, end = whole(table, *arguments, **options), time.monotonic() + seconds
+    while time.monotonic() < end:
+        result = whole(table, *arguments, **options)
+    return result
+
+core.FrameTable.scan = again_and_again
+sys.exit(main())
+"""
+"""The command line with each batch scanned over and over for so many seconds, and told of on stderr."""
+
+
+def child(seconds, *arguments, stderr=subprocess.PIPE):
+    command = [sys.executable, "-c", CHILD, str(seconds), "scan", "--json", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr)
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_full_scan_prints_no_figures(guests, signum, status):
+    folder, _ = guests
+    with child(1000, folder / "web.raw") as process:
+        assert process.stderr.readline() == b"scanning\n"
+        sent = time.monotonic()
+        process.send_signal(signum)
+        assert process.communicate(timeout=60) == (b"", b"")
+        took = time.monotonic() - sent
+    assert process.returncode == status
+    assert took < 2  # 0.2 s, and what a loaded machine adds
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_policy_scan_prints_what_it_found(guests, signum, status):
+    folder, held = guests
+    arguments = ["--policy", "random-with-replacement", "--limit", "1000000000000"]
+    with child(0, folder / "web.raw", *arguments) as process:
+        for _ in range(20):
+            assert process.stderr.readline() == b"scanning\n"
+        process.send_signal(signum)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert set(err.splitlines()) <= {b"scanning"}
+    document = json.loads(out)
+    assert document["interrupted"] is True
+    assert 0 < document["partial"]["visits"] < 10**12
+    assert agrees(document, census({"web.raw": held["web.raw"]}))
+
+
+def test_a_closed_pipe_ends_quietly(guests):
+    folder, held = guests
+    command = f"{sys.executable} -m pageshare scan --json {' '.join(str(folder / n) for n in held)} | head -c 10"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, check=False)
+    assert done.stdout == b'{\n  "forma'
+    assert done.stderr == b""
+
+
+def test_a_full_disk_is_one_line(guests):
+    folder, _ = guests
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        command = [sys.executable, "-m", "pageshare", "scan", folder / "web.raw"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == ["pageshare scan: [Errno 28] No space left on device"]
+
+
+def test_there_is_a_progress_bar_on_a_terminal(guests):
+    folder, _ = guests
+    leader, follower = pty.openpty()
+    seen = b""
+    with child(1, folder / "web.raw", stderr=follower) as process:
+        os.close(follower)
+        # EIO: nobody has the other end any more.
+        with contextlib.suppress(OSError):
+            while part := os.read(leader, 4096):
+                seen += part
+        assert json.loads(process.stdout.read())["verified"]
+    os.close(leader)
+    assert b"\x1b" in seen
+    assert b"24.0/24.0 KiB" in seen
