@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageshare.images import Image, image_of_buffer
-from pageshare.images.ranges import Kind, State, Stitch, first_wins, merge, paginate
+from pageshare.images.ranges import Kind, Paged, State, Stitch, first_wins, merge, paginate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,6 +57,29 @@ class Coverage:
     def __add__(self, other: Coverage) -> Coverage:
         """Sum, field by field."""
         return Coverage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+def coverage_of(paged: Paged) -> Coverage:
+    """What the pages of one owner come to."""
+    extents = paged.extents
+    counted = extents["kind"] != Kind.DEVICE
+    stitched = sum(stitch.kind != Kind.DEVICE for stitch in paged.stitches)
+
+    def pages(*states: State) -> int:
+        return int(extents["pages"][counted & np.isin(extents["state"], states)].sum())
+
+    return Coverage(
+        data=pages(State.DATA) + stitched,
+        zero=pages(State.ZERO),
+        zero_inferred=pages(State.ZERO_INFERRED),
+        excluded=pages(State.EXCLUDED),
+        lost=pages(State.LOST),
+        partial=paged.partial_pages,
+        partial_bytes=paged.partial_bytes,
+        device=int(extents["pages"][~counted].sum()) + len(paged.stitches) - stitched,
+        process=int(extents["pages"][extents["kind"] == Kind.PROCESS].sum())
+        + sum(stitch.kind == Kind.PROCESS for stitch in paged.stitches),
+    )
 
 
 @dataclass
@@ -161,23 +184,7 @@ class PageSpace:
             self.sources.append(SpaceSource(name, memory.nbytes, -1, memory, owner, domain))
             data = np.sort(np.concatenate([data, stitched]), order="pfn")
 
-        def pages(*states: State) -> int:
-            return int(extents["pages"][counted & np.isin(extents["state"], states)].sum())
-
-        process = int(extents["pages"][extents["kind"] == Kind.PROCESS].sum())
-        process += sum(stitch.kind == Kind.PROCESS for stitch in stitches)
-        coverage = Coverage(
-            data=pages(State.DATA) + len(stitches),
-            zero=pages(State.ZERO),
-            zero_inferred=pages(State.ZERO_INFERRED),
-            excluded=pages(State.EXCLUDED),
-            lost=pages(State.LOST),
-            partial=paged.partial_pages,
-            partial_bytes=paged.partial_bytes,
-            device=int(extents["pages"][~counted].sum()) + len(paged.stitches) - len(stitches),
-            process=process,
-        )
-        self.owners.append(Owner(name, domain, images, coverage))
+        self.owners.append(Owner(name, domain, images, coverage_of(paged)))
         return data, zeros
 
     def _number(self, runs: NDArray[Any], data_runs: int) -> None:

@@ -93,8 +93,10 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except (OSError, ValueError, MemoryError) as error:
         # Errors of the package are OSError or ValueError with a message for people; see images.ImageError.
-        for line in (str(error) or type(error).__name__).splitlines():
-            print(f"pageshare {args.command}: {line}", file=sys.stderr)
+        from pageshare.images import printable
+
+        for line in (str(error) or type(error).__name__).split("\n"):
+            print(f"pageshare {args.command}: {printable(line)}", file=sys.stderr)
         return 1
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -111,6 +111,8 @@ def open_inputs(args: argparse.Namespace) -> Iterator[Inputs]:
 
     Raises BadInputs, with a line for each of them, unless ``--skip-bad`` and something is left.
     """
+    from pageshare.images import printable
+
     _raise_file_limit()
     inputs = Inputs()
     bad: list[tuple[str, str]] = []
@@ -142,7 +144,7 @@ def open_inputs(args: argparse.Namespace) -> Iterator[Inputs]:
             if not dumps and all(named.found for named in files):
                 bad.append((argument, "there is no dump in this folder"))
         if bad and not (args.skip_bad and opened):
-            raise BadInputs("\n".join(f"{path}: {reason}" for path, reason in bad))
+            raise BadInputs("\n".join(printable(f"{path}: {reason}") for path, reason in bad))
         inputs.skipped = [{"path": path, "reason": reason} for path, reason in bad]
         inputs.owners = _owners(opened)
         inputs.warnings = [*passed_over, *_repeated(opened), *_odd(image for _, image in opened)]

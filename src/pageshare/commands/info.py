@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 def _describe(owner: str, image: Image, page_size: int) -> dict[str, Any]:
     """One dump as the JSON has it, with every extent; ``coverage`` is the object, not yet a dict."""
     from pageshare.images.ranges import Kind, State, first_wins, paginate
-    from pageshare.space import PageSpace
+    from pageshare.space import coverage_of
 
     paged = paginate(first_wins(image.ranges)[0], page_size)
     extents = [
@@ -84,7 +84,7 @@ def _describe(owner: str, image: Image, page_size: int) -> dict[str, Any]:
         "kind": image.kind.name.lower(),
         "bytes": image.source.size,
         "details": dict(image.details),
-        "coverage": PageSpace([(owner, [image])], page_size=page_size).coverage,
+        "coverage": coverage_of(paged),
         "extents": sorted(extents, key=lambda extent: extent["address"]),
     }
 

@@ -168,7 +168,8 @@ def _coverage(report: Report) -> Table:
 
 
 def _footer(report: Report) -> Iterator[str]:
-    seconds, read = report.seconds, report.coverage.data * report.page_size
+    seconds = report.seconds
+    read = (report.partial.visits if report.partial else report.coverage.data) * report.page_size
     rate = f" ({size(int(read / seconds.scan))}/s)" if seconds.scan > 0 and read else ""
     # On a handful of pages the table's fixed part would be all that this says.
     per_page = f", {report.table_bytes / report.readable:.1f} bytes a page" if report.readable >= 1 << 18 else ""
