@@ -113,6 +113,8 @@ class Source:
         if self.fd < 0:
             return bytes(self._map[offset : offset + count])
         parts = []
+        # A place beyond the end may be any number that a damaged header holds, too large for the system call.
+        count = min(count, self.size - offset)
         while count > 0:
             try:
                 part = os.pread(self.fd, min(count, 1 << 30), offset)

@@ -43,40 +43,46 @@ def detect(head: bytes, size: int) -> bool:  # noqa: ARG001 - the same for every
 def read(source: Source, *, holes: str = "zero", page_size: int = 4096) -> Image:  # noqa: ARG001
     """The ranges of a LiME dump.
 
-    Raises ImageError if the first header is not sound. A later one that is not ends the dump: a write has failed
-    there, and what follows cannot be placed.
+    Raises ImageError if the first header is not sound. A later one that is not ends the dump, unless the next
+    range is found to begin earlier than it should.
     """
     rows: list[tuple[int, int, int, int, int, int]] = []
     incomplete: list[str] = []
     at = 0
-    while at < source.size and not incomplete:
+    while at < source.size:
         header = source.read(at, _HEADER.size)
         problem = _problem(header)
         if problem and not rows:
             raise ImageError(source.path, "header of range 0", problem)
         if problem:
             incomplete.append(
-                f"at {at:#x}, where the header of range {len(rows)} should be: {problem};"
+                f"at {at:#x}, where the header of the next range should be: {problem};"
                 f" {source.size - at} bytes from there on are left out"
             )
-            lost = _cut_short(source, rows)
-            if lost:
-                incomplete.append(f"the range before ends early, after a failed write: {lost} bytes are lost")
             break
         if len(rows) >= _MOST_RANGES:
-            raise ImageError(source.path, f"header of range {len(rows)}", "more ranges than a machine can have")
+            raise ImageError(source.path, f"header at {at:#x}", "more ranges than a machine can have")
         _, _, start, end, _ = _HEADER.unpack(header)
         payload_at, length = at + _HEADER.size, end - start + 1
+        at = payload_at + length
         present = min(length, source.size - payload_at)
+        if at != source.size and _problem(source.read(at, _HEADER.size)):
+            early = _next_header(source, payload_at, present, end)
+            if early is not None:
+                at, present = early, early - payload_at
+                incomplete.append(
+                    f"the range {start:#x}-{end:#x} ends early, at {early:#x}, where the next one begins (after a"
+                    f" failed write?): {length - present} bytes of memory are lost"
+                )
+            elif present < length:
+                incomplete.append(
+                    f"the file ends at {source.size:#x}, inside the range {start:#x}-{end:#x}:"
+                    f" {length - present} bytes of memory are lost"
+                )
         if present:
             rows.append((start, present, payload_at, 0, State.DATA, Kind.RAM))
         if present < length:
             rows.append((start + present, length - present, -1, 0, State.LOST, Kind.RAM))
-            incomplete.append(
-                f"the file ends at {source.size:#x}, inside the range {start:#x}-{end:#x}:"
-                f" {length - present} bytes of memory are lost"
-            )
-        at = payload_at + length
     details = {"version": str(_VERSION), "ranges": str(sum(row[4] == State.DATA for row in rows))}
     return Image(
         source, NAME, split_device(np.array(rows, RANGE)), Kind.RAM, incomplete=tuple(incomplete), details=details
@@ -99,23 +105,19 @@ def _problem(header: bytes) -> str:
     return ""
 
 
-def _cut_short(source: Source, rows: list[tuple[int, int, int, int, int, int]]) -> int:
-    """Look for the next header within the payload of the last range, which then ends there.
+def _next_header(source: Source, payload_at: int, length: int, end: int) -> int | None:
+    """Where the header of a range beyond ``end`` lies within a payload that should be longer than it can be.
 
     When a write fails LiME goes on with the next range, so all that follows lies earlier than it should. Headers
-    that memory itself may hold are of ranges up to this one. Returns how many bytes of the range are lost.
+    that memory itself may hold are of ranges up to this one.
     """
-    start, length, payload_at, *rest = rows[-1]
     overlap = _HEADER.size - 1
     for block_at in range(payload_at, payload_at + length, _SEARCH_BLOCK):
         block = source.read(block_at, min(_SEARCH_BLOCK + overlap, payload_at + length - block_at))
         found = block.find(_START)
         while found >= 0:
             header = block[found : found + _HEADER.size]
-            if not _problem(header) and _HEADER.unpack(header)[2] >= start + length:
-                kept = block_at + found - payload_at
-                rows[-1:] = [(start, kept, payload_at, *rest)] if kept else []  # type: ignore[list-item]
-                rows.append((start + kept, length - kept, -1, 0, State.LOST, Kind.RAM))
-                return length - kept
+            if not _problem(header) and _HEADER.unpack(header)[2] > end:
+                return block_at + found
             found = block.find(_START, found + 1)
-    return 0
+    return None
