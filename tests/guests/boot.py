@@ -1,0 +1,297 @@
+"""Boot small Linux guests that do different work, and dump their memory: ``python tests/guests/boot.py -o DIR``.
+
+Each guest N leaves DIR/guestN.elf (QEMU's dump-guest-memory) and DIR/guestN.raw (pmemsave), taken while it is
+stopped, so both hold the same moment. It is Debian's cloud kernel with busybox and ``init.sh``, under QEMU without
+KVM. The kernel is taken out of its package, which is downloaded by apt-get and kept in $XDG_CACHE_HOME/pageshare
+(~/.cache/pageshare); nothing is installed. Two guests take about half a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+HERE = Path(__file__).resolve().parent
+BUSYBOX = Path("/bin/busybox")
+QEMU = "qemu-system-x86_64"
+KERNEL_PACKAGE = "linux-image-cloud-amd64"
+MEMORY_MIB = 112
+MOST_MEMORY_MIB = 2048  # above it a PC's memory is not in one piece
+TIMEOUT = 300.0
+
+
+class BootError(RuntimeError):
+    """No dumps, since a guest did not come up or could not be dumped; the message is for a person."""
+
+
+class MissingError(BootError):
+    """No dumps, since this machine lacks something: the message says what, and how to get it."""
+
+
+@dataclass
+class Guest:
+    """A running guest: its QEMU, the QMP connection to it and the file that its serial console goes to."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    monitor: socket.socket
+    log: Path
+    started: float
+
+
+def say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def check_tools() -> None:
+    """Raise MissingError unless QEMU, a static busybox and Debian's package tools are here."""
+    packages = []
+    if shutil.which(QEMU) is None:
+        packages.append("qemu-system-x86")
+    if not _is_static(BUSYBOX):
+        packages.append("busybox-static")
+    if packages:
+        raise MissingError(
+            f"guests need {' and '.join(packages)}: apt-get install --no-install-recommends {' '.join(packages)}"
+        )
+    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+        raise MissingError("guests need apt-get and dpkg to get a kernel: run this on Debian")
+
+
+def _is_static(program: Path) -> bool:
+    """Whether it is there and needs no libraries: a dynamic ELF file has the name of its loader near the start."""
+    try:
+        with program.open("rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return False
+    return head.startswith(b"\x7fELF\x02\x01") and b"/ld-linux" not in head
+
+
+def kernel() -> Path:
+    """The newest cloud kernel that apt knows, downloaded if it is not in the cache; else any that is there."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pageshare"
+    try:
+        depends = _output("apt-cache", "depends", KERNEL_PACKAGE)
+        name = re.search(r"Depends: (linux-image-\S+)", depends)
+        if name is None:
+            raise MissingError(f"apt knows no {KERNEL_PACKAGE}")
+        path = cache / name[1].replace("linux-image", "vmlinuz", 1)
+        if not path.exists():
+            _download(name[1], path)
+    except (MissingError, OSError) as error:
+        others = [*cache.glob("vmlinuz-*"), *Path("/boot").glob("vmlinuz-*-amd64")]
+        usable = [each for each in others if os.access(each, os.R_OK)]
+        if not usable:
+            raise MissingError(f"no kernel for the guests: {error}; try apt-get update") from error
+        path = max(usable, key=lambda each: each.stat().st_mtime)
+        say(f"no new kernel ({error}): using {path}")
+    return path
+
+
+def _download(package: str, path: Path) -> None:
+    """Take the kernel out of a Debian package, as ``path``."""
+    say(f"downloading {package} into {path.parent}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as work:
+        _output("apt-get", "download", package, cwd=work)
+        (deb,) = Path(work).glob("*.deb")
+        _output("dpkg", "-x", str(deb), f"{work}/unpacked")
+        (Path(work, "unpacked/boot") / path.name).replace(path)
+
+
+def _output(*command: str, cwd: str | None = None) -> str:
+    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise MissingError(f"{' '.join(command)}: {reason[-1]}")
+    return done.stdout
+
+
+def initramfs() -> bytes:
+    """Busybox and ``init.sh`` as a cpio archive in the "newc" form that Linux takes (its initramfs documentation)."""
+    folder, program = 0o040755, 0o100755
+    entries = [(name, folder, b"") for name in ("bin", "dev", "proc", "tmp")]
+    entries += [("bin/busybox", program, BUSYBOX.read_bytes()), ("init", program, (HERE / "init.sh").read_bytes())]
+    archive = bytearray()
+    for inode, (name, mode, content) in enumerate([*entries, ("TRAILER!!!", 0, b"")], start=1):
+        # Inode, mode, user, group, links, time, bytes, device and special device (2 each), length of name, checksum.
+        fields = (inode, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
+        archive += b"070701" + b"".join(b"%08X" % field for field in fields)
+        archive += name.encode() + b"\0"
+        archive += bytes(-len(archive) % 4)
+        archive += content
+        archive += bytes(-len(archive) % 4)
+    return bytes(archive)
+
+
+def start(number: int, *, vmlinuz: Path, initrd: Path, memory_mib: int) -> Guest:
+    """Start QEMU on one guest; ``initrd`` is a file, and the serial log is written beside it."""
+    log = initrd.with_name(f"serial{number}.log")
+    ours, theirs = socket.socketpair()
+    ours.settimeout(60)
+    with theirs, log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                QEMU,
+                # A plain PC. Its VGA adapter puts device memory into the dump, as most real guests' do.
+                *("-nodefaults", "-machine", "pc", "-accel", "tcg", "-vga", "std", "-display", "none", "-no-reboot"),
+                *("-m", str(memory_mib), "-kernel", str(vmlinuz), "-initrd", str(initrd)),
+                # With its kernel at a random address in each, a third fewer pages are the same in two guests.
+                *("-append", f"console=ttyS0 loglevel=5 panic=-1 nokaslr guest={number}"),
+                *("-serial", "stdio"),
+                *("-chardev", f"socket,id=monitor,fd={theirs.fileno()}", "-mon", "chardev=monitor,mode=control"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[theirs.fileno()],
+            umask=0o077,
+        )
+    return Guest(number, process, ours, log, time.monotonic())
+
+
+def end(guest: Guest) -> None:
+    """End its QEMU, whatever state it is in."""
+    guest.monitor.close()
+    if guest.process.poll() is None:
+        guest.process.terminate()
+        try:
+            guest.process.wait(5)
+        except subprocess.TimeoutExpired:
+            guest.process.kill()
+    guest.process.wait()
+
+
+def is_ready(guest: Guest, timeout: float) -> bool:
+    """Whether the guest has said that its work is done. BootError if it never will, or has taken too long."""
+    log = guest.log.read_text(errors="replace")
+    if f"guest {guest.number} is ready" in log:
+        return True
+    seconds = time.monotonic() - guest.started
+    if guest.process.poll() is not None:
+        raise BootError(f"guest {guest.number} ended by itself after {seconds:.0f} s; its console:\n{_tail(log)}")
+    if seconds > timeout:
+        raise BootError(f"guest {guest.number} was not ready after {seconds:.0f} s; its console:\n{_tail(log)}")
+    return False
+
+
+def _tail(log: str) -> str:
+    return "\n".join(f"    {line}" for line in log.splitlines()[-15:]) or "    (nothing)"
+
+
+def dump(guest: Guest, *, memory_mib: int, folder: Path, work: Path) -> None:
+    """Stop a guest and write its memory in both formats; the files appear in ``folder`` when both are whole."""
+    names = [f"guest{guest.number}.{form}" for form in ("raw", "elf")]
+    raw, elf = (work / name for name in names)
+    with guest.monitor.makefile("rw", encoding="utf-8") as monitor:
+        _answer(monitor)  # the greeting
+        _command(monitor, "qmp_capabilities")
+        _command(monitor, "stop")
+        _command(monitor, "pmemsave", val=0, size=memory_mib << 20, filename=str(raw))
+        _command(monitor, "dump-guest-memory", paging=False, protocol=f"file:{elf}", format="elf")
+        _command(monitor, "quit")
+    guest.process.wait(60)
+    for path in (raw, elf):
+        path.chmod(0o600)
+    for name in names:
+        (work / name).replace(folder / name)
+
+
+def _command(monitor: Any, name: str, **arguments: object) -> None:
+    monitor.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
+    monitor.flush()
+    answer = _answer(monitor)
+    if "error" in answer:
+        raise BootError(f"QEMU refused {name}: {answer['error'].get('desc')}")
+
+
+def _answer(monitor: Any) -> dict[str, Any]:
+    """The next message that is no event."""
+    for line in monitor:
+        message: dict[str, Any] = json.loads(line)
+        if "event" not in message:
+            return message
+    raise BootError("QEMU ended in the middle of a dump")
+
+
+def boot(folder: Path, *, guests: int = 2, memory_mib: int = MEMORY_MIB, timeout: float = TIMEOUT) -> None:
+    """Boot so many guests, as many at a time as there are processors, and put their dumps into ``folder``.
+
+    ``timeout`` is in seconds, for each guest. Raises BootError; no process and no half-written file stays.
+    """
+    check_tools()
+    vmlinuz = kernel()
+    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder.resolve()
+    at_once = len(os.sched_getaffinity(0))
+    waiting = list(range(1, guests + 1))
+    running: list[Guest] = []
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".boot-") as name:
+        work = Path(name)
+        initrd = work / "initramfs"
+        initrd.write_bytes(initramfs())
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    running.append(start(waiting.pop(0), vmlinuz=vmlinuz, initrd=initrd, memory_mib=memory_mib))
+                    say(f"guest {running[-1].number} of {guests}: booting")
+                for guest in list(running):
+                    if is_ready(guest, timeout):
+                        dump(guest, memory_mib=memory_mib, folder=folder, work=work)
+                        end(guest)
+                        running.remove(guest)
+                        seconds = time.monotonic() - guest.started
+                        say(f"guest {guest.number} of {guests}: dumped, {seconds:.0f} s after its start")
+                time.sleep(0.1)
+        finally:
+            for guest in running:
+                end(guest)
+
+
+def _terminated(_signum: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the dumps")
+    parser.add_argument("--guests", type=int, default=2, metavar="N", help="how many (default: 2)")
+    parser.add_argument(
+        "--memory", type=int, default=MEMORY_MIB, metavar="MIB", help=f"memory of each (default: {MEMORY_MIB} MiB)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=TIMEOUT, metavar="S", help=f"for each guest (default: {TIMEOUT:.0f} s)"
+    )
+    args = parser.parse_args()
+    if args.guests < 1:
+        parser.error("--guests must be at least 1")
+    if not 96 <= args.memory <= MOST_MEMORY_MIB:
+        parser.error(f"--memory must be from 96 to {MOST_MEMORY_MIB} MiB")
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        boot(args.output, guests=args.guests, memory_mib=args.memory, timeout=args.timeout)
+    except (BootError, OSError) as error:
+        print(f"boot.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    say(f"try: pageshare scan {args.output}/*.elf")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
