@@ -2,9 +2,10 @@
  * space.c - where each numbered page lies, and what happens when it does not lie there any more.
  *
  * A mapped file that is truncated, or whose disk fails, raises SIGBUS at the next access to a lost page.
- * The handler below puts a page of zeros there, so that the loop runs on, and marks the mapping as faulted;
- * the loops look at the mark and end with an error, and nothing found since then is used. That needs no
- * jump out of a loop, works in any number of threads, and leaves every other SIGBUS to whoever had it before.
+ * The handler below puts a page of zeros there, so that the loop runs on, and marks every space over the mapping
+ * as faulted; the loops look at the mark and end with an error, and nothing found since then is used. That needs
+ * no jump out of a loop, works in any number of threads, and leaves every other SIGBUS to whoever had it before.
+ * When a faulted space goes, the file is mapped anew, so that nobody later takes those zeros for its content.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -30,6 +31,9 @@
 struct guard {
     uintptr_t low, high;
     int faulted;
+    int fd;
+    dev_t device;
+    ino_t inode;
     struct guard *next;
 };
 
@@ -43,20 +47,19 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context)
     (void)context;
     uintptr_t address = (uintptr_t)info->si_addr;
     int saved_errno = errno;
+    bool ours = false;
 
     for (struct guard *guard = __atomic_load_n(&guards, __ATOMIC_ACQUIRE); guard; guard = guard->next) {
         if (address < __atomic_load_n(&guard->low, __ATOMIC_ACQUIRE) ||
             address >= __atomic_load_n(&guard->high, __ATOMIC_ACQUIRE))
             continue;
         __atomic_store_n(&guard->faulted, 1, __ATOMIC_RELEASE);
-        if (mmap((void *)(address & ~(host_page - 1)), host_page, PROT_READ,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED) {
-            errno = saved_errno;
-            return;
-        }
+        ours = true;
     }
     /* Not ours: back to the handler before us, which sees the fault as soon as this one returns. */
-    sigaction(SIGBUS, &previous_action, NULL);
+    if (!ours || mmap((void *)(address & ~(host_page - 1)), host_page, PROT_READ,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+        sigaction(SIGBUS, &previous_action, NULL);
     errno = saved_errno;
 }
 
@@ -73,32 +76,58 @@ static void install_handler(void)
     sigaction(SIGBUS, &action, NULL);
 }
 
-static struct guard *watch(const uint8_t *base, uint64_t bytes)
+/* A guard that nobody uses, taken: `low` is 1. NULL if there is no memory. */
+static struct guard *free_guard(void)
 {
     struct guard *guard;
-    uintptr_t low = (uintptr_t)base, high = (uintptr_t)base + bytes, none = 0;
+    uintptr_t none = 0;
 
-    install_handler();
-    for (guard = __atomic_load_n(&guards, __ATOMIC_ACQUIRE); guard; guard = guard->next) {
-        none = 0;
-        if (__atomic_compare_exchange_n(&guard->low, &none, low, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
-            __atomic_store_n(&guard->faulted, 0, __ATOMIC_RELEASE);
-            __atomic_store_n(&guard->high, high, __ATOMIC_RELEASE);
+    for (guard = __atomic_load_n(&guards, __ATOMIC_ACQUIRE); guard; guard = guard->next, none = 0)
+        if (__atomic_compare_exchange_n(&guard->low, &none, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
             return guard;
-        }
-    }
-    guard = malloc(sizeof *guard);
+    guard = calloc(1, sizeof *guard);
     if (!guard)
         return NULL;
-    *guard = (struct guard){.low = low, .high = high, .next = __atomic_load_n(&guards, __ATOMIC_ACQUIRE)};
+    guard->low = 1;
+    guard->next = __atomic_load_n(&guards, __ATOMIC_ACQUIRE);
     while (!__atomic_compare_exchange_n(&guards, &guard->next, guard, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
         ;
     return guard;
 }
 
+static struct guard *watch(const ps_source *source)
+{
+    struct guard *guard = free_guard();
+    struct stat file = {0};
+
+    install_handler();
+    if (!guard)
+        return NULL;
+    fstat(source->fd, &file);
+    guard->fd = source->fd;
+    guard->device = file.st_dev;
+    guard->inode = file.st_ino;
+    __atomic_store_n(&guard->faulted, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&guard->low, (uintptr_t)source->base, __ATOMIC_RELEASE);
+    __atomic_store_n(&guard->high, (uintptr_t)source->base + source->bytes, __ATOMIC_RELEASE);
+    /* Another space may have met lost pages of this mapping: they are zeros now, and fault no more. */
+    for (struct guard *other = __atomic_load_n(&guards, __ATOMIC_ACQUIRE); other; other = other->next)
+        if (__atomic_load_n(&other->faulted, __ATOMIC_ACQUIRE) && other->low < guard->high && guard->low < other->high)
+            __atomic_store_n(&guard->faulted, 1, __ATOMIC_RELEASE);
+    return guard;
+}
+
+/* `high` goes first and comes last: a guard with a low end alone watches nothing. */
 static void unwatch(struct guard *guard)
 {
+    struct stat file;
+    uintptr_t low = guard->low, high = guard->high;
+
     __atomic_store_n(&guard->high, 0, __ATOMIC_RELEASE);
+    /* The file may have been closed by now, and its number be another one's. */
+    if (guard->faulted && low % host_page == 0 && fstat(guard->fd, &file) == 0 && file.st_dev == guard->device &&
+        file.st_ino == guard->inode)
+        mmap((void *)low, high - low, PROT_READ, MAP_SHARED | MAP_FIXED, guard->fd, 0);
     __atomic_store_n(&guard->low, 0, __ATOMIC_RELEASE);
 }
 
@@ -181,7 +210,7 @@ ps_status ps_space_new(ps_space **out, const ps_segment *segments, uint32_t segm
     for (uint32_t i = 0; i < source_count; i++) {
         if (!sources[i].base || sources[i].fd < 0)
             continue;
-        space->guards[i] = watch(sources[i].base, sources[i].bytes);
+        space->guards[i] = watch(&sources[i]);
         if (!space->guards[i]) {
             ps_space_free(space);
             return PS_NO_MEMORY;

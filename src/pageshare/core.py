@@ -115,7 +115,7 @@ def hash_pages(
 
     >>> import pageshare.core
     >>> hex(pageshare.core.hash_pages(bytes(4096))[0])
-    '0xffa63a57a1bdf2cd'
+    '0x93d76fe148c689ba'
     """
     if bits not in (64, 128):
         raise ValueError(f"{bits} bits: XXH3 has 64 or 128")
