@@ -15,7 +15,6 @@
  * At most 16 bytes a page: 12 for the entry, 1/4 for the state, 3 1/2 for the buckets.
  */
 #define _GNU_SOURCE
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -47,23 +46,12 @@ static void set_state(ps_table *table, uint32_t page, ps_state state)
     *at = (uint8_t)((*at & ~(3u << shift)) | (unsigned)state << shift);
 }
 
-static const ps_source *source_of(const ps_table *table, uint32_t page)
-{
-    return &table->space->sources[ps_space_find(table->space, page)->source];
-}
-
 uint64_t ps_table_key(const ps_table *table, uint64_t hash, uint32_t domain)
 {
     return (hash ^ mix(table->key.seed ^ (uint64_t)domain << 32)) & table->hash_mask;
 }
 
-static uint64_t zero_key(const ps_table *table, uint32_t domain)
-{
-    return ps_table_key(table, table->zero_hash, domain);
-}
-
-/* The bytes of a page other than the one being visited; NULL if they can't be had. */
-static const uint8_t *bytes_of(const ps_table *table, uint32_t page)
+const uint8_t *ps_table_bytes(const ps_table *table, uint32_t page)
 {
     const uint8_t *address = ps_space_address(table->space, page);
     if (address)
@@ -107,21 +95,9 @@ static void add_hint(ps_table *table, uint32_t page, uint32_t tag)
 
 /* ---- frames ---- */
 
-static uint32_t frame_size(const ps_table *table, uint32_t head)
-{
-    uint32_t first = table->entries[head].next;
-    return first == PS_NONE ? 1 : table->entries[first].tag;
-}
-
-static uint32_t head_of(const ps_table *table, uint32_t member)
-{
-    const ps_entry *entry = &table->entries[member];
-    return ps_table_state(table, entry->link) == PS_STATE_HEAD ? entry->link : entry->tag;
-}
-
 static bool is_full(const ps_table *table, uint32_t head)
 {
-    return table->max_refs && frame_size(table, head) >= table->max_refs;
+    return table->max_refs && ps_frame_size(table, head) >= table->max_refs;
 }
 
 /* Makes an entry of a chain the head of a frame of one. */
@@ -137,7 +113,7 @@ static void open_frame(ps_table *table, uint32_t page)
 static void join(ps_table *table, uint32_t page, uint32_t head)
 {
     ps_entry *entries = table->entries;
-    uint32_t first = entries[head].next, size = frame_size(table, head);
+    uint32_t first = entries[head].next, size = ps_frame_size(table, head);
 
     if (first == PS_NONE) {
         table->stats.lone_frames--;
@@ -155,7 +131,7 @@ static void join(ps_table *table, uint32_t page, uint32_t head)
 static void leave(ps_table *table, uint32_t member, uint32_t head)
 {
     ps_entry *entries = table->entries;
-    uint32_t size = frame_size(table, head), next = entries[member].next;
+    uint32_t size = ps_frame_size(table, head), next = entries[member].next;
 
     if (entries[member].link == head) {
         entries[head].next = next;
@@ -178,8 +154,8 @@ static void leave(ps_table *table, uint32_t member, uint32_t head)
 static void leave_as_head(ps_table *table, uint32_t head)
 {
     ps_entry *entries = table->entries;
-    uint32_t *place = place_of(table, head), size = frame_size(table, head);
-    uint32_t *zero_frame = &table->zero_frames[source_of(table, head)->domain];
+    uint32_t *place = place_of(table, head), size = ps_frame_size(table, head);
+    uint32_t *zero_frame = &table->zero_frames[ps_table_source(table, head)->domain];
     uint32_t heir = PS_NONE;
 
     if (size > 1) {
@@ -232,8 +208,8 @@ static uint32_t find_equal(ps_table *table, uint32_t page, const uint8_t *bytes,
         const uint8_t *theirs = NULL;
 
         if (entry != page && table->entries[entry].tag == (uint32_t)key &&
-            source_of(table, entry)->domain == domain && (is_hint ? hint == PS_NONE : !is_full(table, entry)))
-            theirs = bytes_of(table, entry);
+            ps_table_source(table, entry)->domain == domain && (is_hint ? hint == PS_NONE : !is_full(table, entry)))
+            theirs = ps_table_bytes(table, entry);
         if (theirs) {
             table->stats.compares++;
             if (table->kernel->equal(bytes, theirs, table->space->page_bytes)) {
@@ -274,7 +250,7 @@ static bool is_calm(ps_table *table, uint32_t page, uint32_t checksum)
 ps_outcome ps_table_visit(ps_table *table, uint32_t page, const uint8_t *bytes, uint64_t key, bool zero,
                           uint32_t *partner)
 {
-    uint32_t tag = (uint32_t)key, domain = source_of(table, page)->domain;
+    uint32_t tag = (uint32_t)key, domain = ps_table_source(table, page)->domain;
     uint32_t match = PS_NONE, stale = PS_NONE, unlike = PS_NONE;
 
     *partner = PS_NONE;
@@ -283,7 +259,7 @@ ps_outcome ps_table_visit(ps_table *table, uint32_t page, const uint8_t *bytes, 
         *partner = table->entries[page].next;
         return PS_ALREADY_SHARED;
     case PS_STATE_MEMBER:
-        *partner = head_of(table, page);
+        *partner = ps_frame_head(table, page);
         return PS_ALREADY_SHARED;
     case PS_STATE_HINT:
         /* A page has at most one entry: changed, its old hint goes first. A zero page is never a hint. */
@@ -341,7 +317,7 @@ ps_status ps_table_write(ps_table *table, const uint32_t *pages, size_t count, u
         if (state == PS_STATE_HEAD)
             leave_as_head(table, pages[i]);
         else if (state == PS_STATE_MEMBER)
-            leave(table, pages[i], head_of(table, pages[i]));
+            leave(table, pages[i], ps_frame_head(table, pages[i]));
         table->stats.cow_breaks += breaks;
         if (broken)
             broken[i] = breaks;
@@ -457,8 +433,6 @@ ps_status ps_table_new(ps_table **out, ps_space *space, const ps_table_config *c
     return PS_OK;
 }
 
-/* ---- counting ---- */
-
 void ps_table_get_stats(const ps_table *table, ps_table_stats *stats)
 {
     *stats = table->stats;
@@ -467,183 +441,4 @@ void ps_table_get_stats(const ps_table *table, ps_table_stats *stats)
                    table->domain_count * sizeof *table->zero_frames +
                    (table->block ? table->chunk + 1 : 1) * (uint64_t)table->space->page_bytes +
                    ps_space_bytes(table->space);
-}
-
-void ps_table_get_chains(const ps_table *table, ps_chain_stats *chains)
-{
-    *chains = (ps_chain_stats){.buckets = table->bucket_count};
-    for (uint32_t i = 0; i < table->bucket_count; i++) {
-        uint64_t length = 0;
-        for (uint32_t entry = table->buckets[i]; entry != PS_NONE; entry = table->entries[entry].link)
-            length++;
-        chains->entries += length;
-        chains->lengths[length < 15 ? length : 15]++;
-        if (length > chains->longest)
-            chains->longest = length;
-    }
-}
-
-ps_status ps_table_classes(const ps_table *table, uint32_t first, size_t count, uint32_t *classes)
-{
-    if (first > table->pages || count > table->pages - first)
-        return PS_INVALID;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t page = first + (uint32_t)i;
-        ps_state state = ps_table_state(table, page);
-        classes[i] = state == PS_STATE_NONE ? PS_NONE : state == PS_STATE_MEMBER ? head_of(table, page) : page;
-    }
-    return PS_OK;
-}
-
-static bool is_zero_frame(const ps_table *table, uint32_t head)
-{
-    if (table->entries[head].tag != (uint32_t)zero_key(table, source_of(table, head)->domain))
-        return false;
-    const uint8_t *bytes = bytes_of(table, head);
-    return bytes && table->kernel->is_zero(bytes, table->space->page_bytes);
-}
-
-/* Counts the frame's pages owner by owner in `held` (zero before and after; `touched` lists the owners). */
-static void tally_frame(const ps_table *table, uint32_t head, ps_owner_tally *owners, uint32_t *held,
-                        uint32_t *touched, ps_tally *total)
-{
-    uint32_t size = frame_size(table, head), touched_count = 0;
-    bool zero = is_zero_frame(table, head);
-
-    for (uint32_t page = head; page != PS_NONE; page = table->entries[page].next) {
-        uint32_t owner = source_of(table, page)->owner;
-        if (held[owner]++ == 0)
-            touched[touched_count++] = owner;
-    }
-    if (zero)
-        total->zero += size;
-    else if (size == 1)
-        total->lone++;
-    else {
-        total->kept++;
-        total->shared += size;
-    }
-    for (uint32_t i = 0; i < touched_count; i++) {
-        ps_owner_tally *owner = &owners[touched[i]];
-        uint32_t pages = held[touched[i]];
-        held[touched[i]] = 0;
-        if (zero) {
-            owner->zero += pages;
-            continue;
-        }
-        *(size > 1 ? &owner->shared : &owner->unique) += pages;
-        if (pages > 1) {
-            owner->alone_shared += pages;
-            owner->alone_kept++;
-        } else {
-            owner->alone_unique++;
-        }
-    }
-}
-
-ps_status ps_table_tally(const ps_table *table, ps_owner_tally *owners, uint32_t owner_count, ps_tally *total)
-{
-    for (uint32_t i = 0; i < table->space->source_count; i++)
-        if (table->space->sources[i].owner >= owner_count)
-            return PS_INVALID;
-    uint32_t *held = calloc((size_t)owner_count * 2 + 1, sizeof *held);
-    if (!held)
-        return PS_NO_MEMORY;
-    memset(owners, 0, owner_count * sizeof *owners);
-    memset(total, 0, sizeof *total);
-    for (uint32_t page = 0; page < table->pages; page++) {
-        ps_state state = ps_table_state(table, page);
-        if (state == PS_STATE_HEAD) {
-            tally_frame(table, page, owners, held, held + owner_count, total);
-        } else if (state == PS_STATE_HINT) {
-            ps_owner_tally *owner = &owners[source_of(table, page)->owner];
-            total->hints++;
-            owner->unique++;
-            owner->alone_unique++;
-        }
-    }
-    free(held);
-    return ps_space_status(table->space);
-}
-
-/* ---- self-check ---- */
-
-#define FAIL(...) return snprintf(why, why_bytes, __VA_ARGS__), false
-#define EXPECT(condition, ...) do { if (!(condition)) FAIL(__VA_ARGS__); } while (0)
-
-/* One frame: its list is sound both ways, its count right, its pages equal and of one domain. */
-static bool check_frame(const ps_table *table, uint32_t head, uint64_t *members, uint8_t *copy, char *why,
-                        size_t why_bytes)
-{
-    const ps_entry *entries = table->entries;
-    uint32_t size = frame_size(table, head), previous = head, found = 1;
-    uint32_t domain = source_of(table, head)->domain;
-    const uint8_t *bytes = bytes_of(table, head);
-
-    EXPECT(bytes, "frame %u: its bytes can't be read", head);
-    memcpy(copy, bytes, table->space->page_bytes);
-    uint64_t hash = table->kernel->hash64(&table->key, copy, table->space->page_bytes);
-    EXPECT((uint32_t)ps_table_key(table, hash, domain) == entries[head].tag, "frame %u: not its hash", head);
-    for (uint32_t page = entries[head].next; page != PS_NONE; page = entries[page].next) {
-        EXPECT(page < table->pages, "frame %u: member %u does not exist", head, page);
-        EXPECT(ps_table_state(table, page) == PS_STATE_MEMBER, "frame %u: page %u is not a member", head, page);
-        EXPECT(entries[page].link == previous, "frame %u: page %u: wrong link back", head, page);
-        EXPECT(head_of(table, page) == head, "frame %u: page %u names another head", head, page);
-        EXPECT(++found <= size, "frame %u: more members than its count %u", head, size);
-        EXPECT(source_of(table, page)->domain == domain, "frame %u: page %u: another domain", head, page);
-        bytes = bytes_of(table, page);
-        EXPECT(bytes && table->kernel->equal(copy, bytes, table->space->page_bytes), "frame %u: page %u differs",
-               head, page);
-        previous = page;
-    }
-    EXPECT(found == size, "frame %u: %u members, count %u", head, found, size);
-    EXPECT(!table->max_refs || size <= table->max_refs, "frame %u: %u members, more than %u", head, size,
-           table->max_refs);
-    *members += size;
-    return true;
-}
-
-static bool check(const ps_table *table, uint8_t *copy, char *why, size_t why_bytes)
-{
-    uint64_t hints = 0, frames = 0, lone = 0, members = 0, states[4] = {0};
-
-    for (uint32_t page = 0; page < table->pages; page++)
-        states[ps_table_state(table, page)]++;
-    for (uint32_t i = 0; i < table->bucket_count; i++) {
-        for (uint32_t entry = table->buckets[i]; entry != PS_NONE; entry = table->entries[entry].link) {
-            EXPECT(entry < table->pages, "bucket %u: page %u does not exist", i, entry);
-            EXPECT(ps_table_bucket(table, table->entries[entry].tag) == i, "page %u: in the wrong chain", entry);
-            ps_state state = ps_table_state(table, entry);
-            EXPECT(state == PS_STATE_HINT || state == PS_STATE_HEAD, "page %u: in a chain, state %d", entry, state);
-            EXPECT(++*(state == PS_STATE_HINT ? &hints : &frames) <= table->pages, "bucket %u: a loop", i);
-            if (state == PS_STATE_HEAD) {
-                lone += frame_size(table, entry) == 1;
-                if (!check_frame(table, entry, &members, copy, why, why_bytes))
-                    return false;
-            }
-        }
-    }
-    for (uint32_t domain = 0; domain < table->domain_count; domain++) {
-        uint32_t head = table->zero_frames[domain];
-        EXPECT(head == PS_NONE || (ps_table_state(table, head) == PS_STATE_HEAD && is_zero_frame(table, head) &&
-                                   source_of(table, head)->domain == domain),
-               "domain %u: page %u is not its zero frame", domain, head);
-    }
-    EXPECT(hints == states[PS_STATE_HINT] && frames == states[PS_STATE_HEAD] &&
-               members == states[PS_STATE_HEAD] + states[PS_STATE_MEMBER],
-           "pages of some state are in no chain or frame");
-    EXPECT(hints == table->stats.hints && frames == table->stats.frames && lone == table->stats.lone_frames &&
-               members == table->stats.members,
-           "the counters disagree with the table");
-    return true;
-}
-
-ps_status ps_table_check(const ps_table *table, char *why, size_t why_bytes)
-{
-    uint8_t *copy = malloc(table->space->page_bytes);
-    if (!copy)
-        return PS_NO_MEMORY;
-    bool sound = check(table, copy, why, why_bytes);
-    free(copy);
-    return sound ? PS_OK : PS_INVALID;
 }

@@ -143,6 +143,27 @@ static inline uint32_t ps_table_bucket(const ps_table *table, uint32_t tag)
     return (uint32_t)((uint64_t)tag * table->bucket_count >> 32);
 }
 
+static inline const ps_source *ps_table_source(const ps_table *table, uint32_t page)
+{
+    return &table->space->sources[ps_space_find(table->space, page)->source];
+}
+
+/* How many pages the frame has that is read through `head`. */
+static inline uint32_t ps_frame_size(const ps_table *table, uint32_t head)
+{
+    uint32_t first = table->entries[head].next;
+    return first == PS_NONE ? 1 : table->entries[first].tag;
+}
+
+static inline uint32_t ps_frame_head(const ps_table *table, uint32_t member)
+{
+    const ps_entry *entry = &table->entries[member];
+    return ps_table_state(table, entry->link) == PS_STATE_HEAD ? entry->link : entry->tag;
+}
+
+/* The bytes of a page other than the one being visited; NULL if they can't be had. */
+const uint8_t *ps_table_bytes(const ps_table *table, uint32_t page);
+
 /* The key under which a page with this hash is entered: the domain is mixed in. */
 uint64_t ps_table_key(const ps_table *table, uint64_t hash, uint32_t domain);
 

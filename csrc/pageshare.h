@@ -1,10 +1,11 @@
 /*
  * pageshare.h - the native core of pageshare.
  *
- * Four parts, each in the file of its name:
+ * Five parts, each in the file of its name:
  *   page.c         hash, zero test and equality of a page, for each instruction set
  *   space.c        where each numbered page lies: mapped, in a buffer, or to be read from a file
  *   frame_table.c  ESX's table of hints and shared frames (Waldspurger, OSDI 2002, section 4)
+ *   count.c        what a table comes to: chains, classes, tallies, self-check
  *   scan.c         the batch loop over that table: read, hash, prefetch, look up
  *
  * The part between the two cdef markers is what the Python builder reads: plain declarations,

@@ -1,0 +1,194 @@
+/*
+ * count.c - what a frame table comes to: chains, classes, tallies owner by owner, and the self-check for tests.
+ *
+ * Nothing here changes a table.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+void ps_table_get_chains(const ps_table *table, ps_chain_stats *chains)
+{
+    *chains = (ps_chain_stats){.buckets = table->bucket_count};
+    for (uint32_t i = 0; i < table->bucket_count; i++) {
+        uint64_t length = 0;
+        for (uint32_t entry = table->buckets[i]; entry != PS_NONE; entry = table->entries[entry].link)
+            length++;
+        chains->entries += length;
+        chains->lengths[length < 15 ? length : 15]++;
+        if (length > chains->longest)
+            chains->longest = length;
+    }
+}
+
+ps_status ps_table_classes(const ps_table *table, uint32_t first, size_t count, uint32_t *classes)
+{
+    if (first > table->pages || count > table->pages - first)
+        return PS_INVALID;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t page = first + (uint32_t)i;
+        ps_state state = ps_table_state(table, page);
+        classes[i] = state == PS_STATE_NONE ? PS_NONE : state == PS_STATE_MEMBER ? ps_frame_head(table, page) : page;
+    }
+    return PS_OK;
+}
+
+static bool is_zero_frame(const ps_table *table, uint32_t head)
+{
+    uint32_t domain = ps_table_source(table, head)->domain;
+
+    if (!table->max_refs)
+        return table->zero_frames[domain] == head;
+    /* With a limit a domain has many. */
+    if (table->entries[head].tag != (uint32_t)ps_table_key(table, table->zero_hash, domain))
+        return false;
+    const uint8_t *bytes = ps_table_bytes(table, head);
+    return bytes && table->kernel->is_zero(bytes, table->space->page_bytes);
+}
+
+/* Counts the frame's pages owner by owner in `held` (zero before and after; `touched` lists the owners). */
+static void tally_frame(const ps_table *table, uint32_t head, ps_owner_tally *owners, uint32_t *held,
+                        uint32_t *touched, ps_tally *total)
+{
+    uint32_t size = ps_frame_size(table, head), touched_count = 0;
+    bool zero = is_zero_frame(table, head);
+
+    for (uint32_t page = head; page != PS_NONE; page = table->entries[page].next) {
+        uint32_t owner = ps_table_source(table, page)->owner;
+        if (held[owner]++ == 0)
+            touched[touched_count++] = owner;
+    }
+    if (zero)
+        total->zero += size;
+    else if (size == 1)
+        total->lone++;
+    else {
+        total->kept++;
+        total->shared += size;
+    }
+    for (uint32_t i = 0; i < touched_count; i++) {
+        ps_owner_tally *owner = &owners[touched[i]];
+        uint32_t pages = held[touched[i]];
+        held[touched[i]] = 0;
+        if (zero) {
+            owner->zero += pages;
+            continue;
+        }
+        *(size > 1 ? &owner->shared : &owner->unique) += pages;
+        if (pages > 1) {
+            owner->alone_shared += pages;
+            owner->alone_kept++;
+        } else {
+            owner->alone_unique++;
+        }
+    }
+}
+
+ps_status ps_table_tally(const ps_table *table, ps_owner_tally *owners, uint32_t owner_count, ps_tally *total)
+{
+    for (uint32_t i = 0; i < table->space->source_count; i++)
+        if (table->space->sources[i].owner >= owner_count)
+            return PS_INVALID;
+    uint32_t *held = calloc((size_t)owner_count * 2 + 1, sizeof *held);
+    if (!held)
+        return PS_NO_MEMORY;
+    memset(owners, 0, owner_count * sizeof *owners);
+    memset(total, 0, sizeof *total);
+    for (uint32_t page = 0; page < table->pages; page++) {
+        ps_state state = ps_table_state(table, page);
+        if (state == PS_STATE_HEAD) {
+            tally_frame(table, page, owners, held, held + owner_count, total);
+        } else if (state == PS_STATE_HINT) {
+            ps_owner_tally *owner = &owners[ps_table_source(table, page)->owner];
+            total->hints++;
+            owner->unique++;
+            owner->alone_unique++;
+        }
+    }
+    free(held);
+    return ps_space_status(table->space);
+}
+
+/* ---- self-check ---- */
+
+#define FAIL(...) return snprintf(why, why_bytes, __VA_ARGS__), false
+#define EXPECT(condition, ...) do { if (!(condition)) FAIL(__VA_ARGS__); } while (0)
+
+/* One frame: its list is sound both ways, its count right, its pages equal and of one domain. */
+static bool check_frame(const ps_table *table, uint32_t head, uint64_t *members, uint8_t *copy, char *why,
+                        size_t why_bytes)
+{
+    const ps_entry *entries = table->entries;
+    uint32_t size = ps_frame_size(table, head), previous = head, found = 1;
+    uint32_t domain = ps_table_source(table, head)->domain;
+    const uint8_t *bytes = ps_table_bytes(table, head);
+
+    EXPECT(bytes, "frame %u: its bytes can't be read", head);
+    memcpy(copy, bytes, table->space->page_bytes);
+    uint64_t hash = table->kernel->hash64(&table->key, copy, table->space->page_bytes);
+    EXPECT((uint32_t)ps_table_key(table, hash, domain) == entries[head].tag, "frame %u: not its hash", head);
+    for (uint32_t page = entries[head].next; page != PS_NONE; page = entries[page].next) {
+        EXPECT(page < table->pages, "frame %u: member %u does not exist", head, page);
+        EXPECT(ps_table_state(table, page) == PS_STATE_MEMBER, "frame %u: page %u is not a member", head, page);
+        EXPECT(entries[page].link == previous, "frame %u: page %u: wrong link back", head, page);
+        EXPECT(ps_frame_head(table, page) == head, "frame %u: page %u names another head", head, page);
+        EXPECT(++found <= size, "frame %u: more members than its count %u", head, size);
+        EXPECT(ps_table_source(table, page)->domain == domain, "frame %u: page %u: another domain", head, page);
+        bytes = ps_table_bytes(table, page);
+        EXPECT(bytes && table->kernel->equal(copy, bytes, table->space->page_bytes), "frame %u: page %u differs",
+               head, page);
+        previous = page;
+    }
+    EXPECT(found == size, "frame %u: %u members, count %u", head, found, size);
+    EXPECT(!table->max_refs || size <= table->max_refs, "frame %u: %u members, more than %u", head, size,
+           table->max_refs);
+    *members += size;
+    return true;
+}
+
+static bool check(const ps_table *table, uint8_t *copy, char *why, size_t why_bytes)
+{
+    uint64_t hints = 0, frames = 0, lone = 0, members = 0, states[4] = {0};
+
+    for (uint32_t page = 0; page < table->pages; page++)
+        states[ps_table_state(table, page)]++;
+    for (uint32_t i = 0; i < table->bucket_count; i++) {
+        for (uint32_t entry = table->buckets[i]; entry != PS_NONE; entry = table->entries[entry].link) {
+            EXPECT(entry < table->pages, "bucket %u: page %u does not exist", i, entry);
+            EXPECT(ps_table_bucket(table, table->entries[entry].tag) == i, "page %u: in the wrong chain", entry);
+            ps_state state = ps_table_state(table, entry);
+            EXPECT(state == PS_STATE_HINT || state == PS_STATE_HEAD, "page %u: in a chain, state %d", entry, state);
+            EXPECT(++*(state == PS_STATE_HINT ? &hints : &frames) <= table->pages, "bucket %u: a loop", i);
+            if (state == PS_STATE_HEAD) {
+                lone += ps_frame_size(table, entry) == 1;
+                if (!check_frame(table, entry, &members, copy, why, why_bytes))
+                    return false;
+            }
+        }
+    }
+    for (uint32_t domain = 0; domain < table->domain_count; domain++) {
+        uint32_t head = table->zero_frames[domain];
+        EXPECT(head == PS_NONE || (ps_table_state(table, head) == PS_STATE_HEAD && is_zero_frame(table, head) &&
+                                   ps_table_source(table, head)->domain == domain),
+               "domain %u: page %u is not its zero frame", domain, head);
+    }
+    EXPECT(hints == states[PS_STATE_HINT] && frames == states[PS_STATE_HEAD] &&
+               members == states[PS_STATE_HEAD] + states[PS_STATE_MEMBER],
+           "pages of some state are in no chain or frame");
+    EXPECT(hints == table->stats.hints && frames == table->stats.frames && lone == table->stats.lone_frames &&
+               members == table->stats.members,
+           "the counters disagree with the table");
+    return true;
+}
+
+ps_status ps_table_check(const ps_table *table, char *why, size_t why_bytes)
+{
+    uint8_t *copy = malloc(table->space->page_bytes);
+    if (!copy)
+        return PS_NO_MEMORY;
+    bool sound = check(table, copy, why, why_bytes);
+    free(copy);
+    return sound ? PS_OK : PS_INVALID;
+}
