@@ -161,11 +161,10 @@ def scan_space(
             interrupted = True
     else:
         _in_order(table, visits, control, ahead=overlapped and threads > 1)
-    changes = [sentence for owner in space.owners for image in owner.images if (sentence := image.source.changed())]
-
     tally, stats, lost = table.tally(), table.stats(), visits.lost()
     complete = stats.hints + stats.members + sum(lost) == space.readable
     counts = count(space, tally, lost, complete=complete)
+    changes = [sentence for owner in space.owners for image in owner.images if (sentence := image.source.changed())]
     partial = None
     if by_policy:
         zero_frames = sum(
