@@ -99,7 +99,8 @@ def main() -> None:
         small.write(b"\1" * 4096)
         small.flush()
         fixed = peak_own_bytes([*pageshare, "scan", "--json", "--quiet", small.name])
-    print(f"memory beyond the mapped files: {own / 2**20:.0f} MiB at the peak; {fixed / 2**20:.0f} MiB on a single page")
+    own_mib, fixed_mib = own / 2**20, fixed / 2**20
+    print(f"memory beyond the mapped files: {own_mib:.0f} MiB at the peak; {fixed_mib:.0f} MiB on a single page")
     print(f"  {(own - fixed) / pages:.2f} bytes a page; the table has {int(first['table_bytes']) / pages:.2f}")
 
 

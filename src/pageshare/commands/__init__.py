@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import os
 import signal
 import sys
@@ -18,11 +17,7 @@ from typing import NoReturn
 
 from pageshare._version import __version__
 
-COMMANDS = tuple(
-    name
-    for name in ("scan", "info", "demo", "synth", "capture")
-    if importlib.util.find_spec(f"pageshare.commands.{name}")
-)
+COMMANDS = ("scan", "info", "demo", "synth", "capture")
 
 EPILOG = """\
 first steps:
