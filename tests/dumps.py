@@ -8,6 +8,9 @@ import struct
 
 import numpy as np
 
+from pageshare.images.ranges import first_wins, paginate
+from pageshare.space import coverage_of
+
 PAGE = 4096
 NOWHERE = 2**64 - 1
 
@@ -146,3 +149,8 @@ def true_to(image, salt=0):
             held = image.source.read(int(each["offset"]), length)
             assert held == memory(address, length, salt), f"{address:#x}"
     return True
+
+
+def coverage(image, page_size=PAGE):
+    """What the image comes to as an owner of its own."""
+    return coverage_of(paginate(first_wins(image.ranges)[0], page_size))

@@ -1,12 +1,11 @@
 """ELF cores: each producer's habits, and every way to be cut or damaged."""
 
-import contextlib
 import random
 
 import pytest
 
 import pageshare
-from dumps import PAGE, elf, true_to
+from dumps import PAGE, coverage, elf, true_to
 from pageshare.images import ImageError, open_image
 from pageshare.images.elf import core_header
 from pageshare.images.ranges import Kind, State, first_wins, paginate
@@ -21,23 +20,6 @@ GUEST = """
     load address=0xfffc0000 bytes=64p    # the firmware
     load address=0x100000000 bytes=16p
 """
-
-
-@pytest.fixture
-def opened(tmp_path):
-    """Write bytes, open them as an image; closed at the end."""
-    with contextlib.ExitStack() as stack:
-
-        def open_bytes(data):
-            path = tmp_path / "dump"
-            path.write_bytes(data)
-            return stack.enter_context(open_image(path))
-
-        yield open_bytes
-
-
-def coverage(image):
-    return coverage_of(paginate(first_wins(image.ranges)[0], PAGE))
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,16 @@
 """LiME: ranges that end anywhere, and writes that failed."""
 
-import contextlib
 import random
 
 import pytest
 
 import pageshare
-from dumps import PAGE, lime, memory, true_to
+from dumps import PAGE, coverage, lime, memory, true_to
 from oracle import agrees, census
 from pageshare.images import ImageError, open_image
 from pageshare.images.lime import range_header
-from pageshare.images.ranges import Kind, State, first_wins, paginate
-from pageshare.space import Coverage, coverage_of
+from pageshare.images.ranges import Kind, State, first_wins
+from pageshare.space import Coverage
 
 REAL = """
     0x1000-0x9fbff          # ends in the middle of a page, as real ones do
@@ -19,22 +18,6 @@ REAL = """
     0xfeffc000-0xfeffffff   # device memory
     0x100000000-0x10000ffff
 """
-
-
-@pytest.fixture
-def opened(tmp_path):
-    with contextlib.ExitStack() as stack:
-
-        def open_bytes(data):
-            path = tmp_path / "dump"
-            path.write_bytes(data)
-            return stack.enter_context(open_image(path))
-
-        yield open_bytes
-
-
-def coverage(image):
-    return coverage_of(paginate(first_wins(image.ranges)[0], PAGE))
 
 
 def test_a_real_layout(opened):

@@ -3,14 +3,10 @@
 import pytest
 
 import pageshare
-from dumps import PAGE, raw, true_to
+from dumps import PAGE, coverage, raw, true_to
 from pageshare.images import image_of_buffer, open_image
-from pageshare.images.ranges import State, first_wins, paginate
-from pageshare.space import Coverage, coverage_of
-
-
-def coverage(image, page_size=PAGE):
-    return coverage_of(paginate(first_wins(image.ranges)[0], page_size))
+from pageshare.images.ranges import State
+from pageshare.space import Coverage
 
 
 def test_holes_are_found(tmp_path):
