@@ -9,6 +9,9 @@
 
 #include "internal.h"
 
+/* Pages between two looks at the stop flag: a few milliseconds. */
+#define STOP_EVERY (1u << 16)
+
 void ps_table_get_chains(const ps_table *table, ps_chain_stats *chains)
 {
     *chains = (ps_chain_stats){.buckets = table->bucket_count};
@@ -86,7 +89,8 @@ static void tally_frame(const ps_table *table, uint32_t head, ps_owner_tally *ow
     }
 }
 
-ps_status ps_table_tally(const ps_table *table, ps_owner_tally *owners, uint32_t owner_count, ps_tally *total)
+ps_status ps_table_tally(const ps_table *table, ps_owner_tally *owners, uint32_t owner_count, ps_tally *total,
+                         const ps_control *control)
 {
     for (uint32_t i = 0; i < table->space->source_count; i++)
         if (table->space->sources[i].owner >= owner_count)
@@ -98,6 +102,10 @@ ps_status ps_table_tally(const ps_table *table, ps_owner_tally *owners, uint32_t
     memset(total, 0, sizeof *total);
     for (uint32_t page = 0; page < table->pages; page++) {
         ps_state state = ps_table_state(table, page);
+        if (page % STOP_EVERY == 0 && ps_stopped(control)) {
+            free(held);
+            return PS_STOPPED;
+        }
         if (state == PS_STATE_HEAD) {
             tally_frame(table, page, owners, held, held + owner_count, total);
         } else if (state == PS_STATE_HINT) {

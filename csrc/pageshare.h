@@ -193,8 +193,9 @@ void ps_table_get_chains(const ps_table *table, ps_chain_stats *chains);
 /* For each of `count` pages from `first` on, the page that stands for its content: the hint itself, or the
  * member through which its frame is read; PS_NONE where it has no entry. */
 ps_status ps_table_classes(const ps_table *table, uint32_t first, size_t count, uint32_t *classes);
-/* Fills owners[0 .. owner_count-1] and total. */
-ps_status ps_table_tally(const ps_table *table, ps_owner_tally *owners, uint32_t owner_count, ps_tally *total);
+/* Fills owners[0 .. owner_count-1] and total. Of control only `stop` is used. */
+ps_status ps_table_tally(const ps_table *table, ps_owner_tally *owners, uint32_t owner_count, ps_tally *total,
+                         const ps_control *control);
 /* Walks the whole table and checks every invariant, the bytes of frames included. PS_OK, or PS_INVALID and
  * a sentence in `why`. */
 ps_status ps_table_check(const ps_table *table, char *why, size_t why_bytes);

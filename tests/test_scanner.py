@@ -231,9 +231,9 @@ def test_a_file_that_shrinks_before_its_pages_are_read(files, monkeypatch, threa
 def test_a_file_that_shrinks_after_its_pages_were_read(files, monkeypatch):
     tally = FrameTable.tally
 
-    def shrink(table):
+    def shrink(table, control):
         files["one"].write_bytes(b"")
-        return tally(table)
+        return tally(table, control)
 
     monkeypatch.setattr(FrameTable, "tally", shrink)
     with pytest.raises(OSError, match=r"one\.raw: the file became shorter while it was read"):

@@ -358,11 +358,12 @@ class FrameTable:
         self._check(lib.ps_table_classes(self._table, first, count, ffi.from_buffer("uint32_t[]", classes)))
         return classes
 
-    def tally(self) -> Tally:
+    def tally(self, control: Control | None = None) -> Tally:
         """Count the pages in the table, for each owner alone and with the others."""
         owners = ffi.new("ps_owner_tally[]", max(1, len(self.space.owners)))
         total = ffi.new("ps_tally *")
-        self._check(lib.ps_table_tally(self._table, owners, len(self.space.owners), total))
+        stop = ffi.NULL if control is None else control._c
+        self._check(lib.ps_table_tally(self._table, owners, len(self.space.owners), total, stop))
         names = list(OwnerTally.__dataclass_fields__)
         return Tally(
             owners=tuple(OwnerTally(**_fields(owners[i], names)) for i in range(len(self.space.owners))),

@@ -149,7 +149,8 @@ def scan_space(
     if overlapped:
         _choose_reading(table, control)
     elif in_files <= half_the_memory():
-        populate(table, 0, space.readable)
+        populate(table, 0, space.readable, control)
+        control.reset()
     visits, interrupted = _Visits(space), False
     mapped = time.perf_counter()
     if by_policy:
@@ -161,7 +162,8 @@ def scan_space(
             interrupted = True
     else:
         _in_order(table, visits, control, ahead=overlapped and threads > 1)
-    tally, stats, lost = table.tally(), table.stats(), visits.lost()
+    # What an interrupted scan has found is still counted.
+    tally, stats, lost = table.tally(None if interrupted else control), table.stats(), visits.lost()
     complete = stats.hints + stats.members + sum(lost) == space.readable
     counts = count(space, tally, lost, complete=complete)
     changes = [sentence for owner in space.owners for image in owner.images if (sentence := image.source.changed())]
