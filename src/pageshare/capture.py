@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import shutil
 import struct
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -264,14 +264,15 @@ def _move(file: IO[bytes], start: int, end: int, by: int) -> None:
 @contextlib.contextmanager
 def _appearing_whole(path: Path) -> Iterator[IO[bytes]]:
     """A private file beside ``path`` that takes its place at the end, or goes if anything went wrong."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    # The file is made inside of the try: a signal may come at any moment.
+    try:
+        with open(unfinished, "x+b", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             yield file
-            file.flush()
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def _notes(process: Process, mappings: Sequence[Mapping]) -> list[tuple[str, int, bytes]]:
