@@ -1,4 +1,4 @@
-"""All that setuptools is told here: pyproject.toml has the rest."""
+"""Adds the compiled core to what pyproject.toml says."""
 
 from setuptools import setup
 

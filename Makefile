@@ -1,0 +1,69 @@
+# What one does with this project; `make help` lists it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# Sources of the compiled core: it is built again when one of them is newer than the stamp.
+CORE = pyproject.toml setup.py src/pageshare/_build_core.py $(wildcard csrc/*)
+DIST = $(CORE) MANIFEST.in README.md LICENSE $(shell find src tests -name '*.py' -o -name '*.sh')
+SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help setup demo test ctest sanitize lint dist pythons guests bench clean
+
+help:		## lists what there is
+	@sed -n 's/^\([a-z]*\):[^#]*## */\1\t/p' Makefile | while IFS='	' read -r name text; do \
+		printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+setup: $(VENV)/.installed	## makes .venv and builds the core; takes from apt what that lacks
+
+demo: setup	## captures the memory of four interpreters and scans it
+	$(BIN)/pageshare demo
+
+test: setup ctest	## all tests, two small Linux guests under QEMU included
+	sh tools/need.sh test
+	$(BIN)/python -m pytest
+
+ctest:		## the C tests, with cc alone
+	sh tests/native/run.sh
+
+sanitize:	## the C tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	sh tests/native/run.sh $(SANITIZE)
+
+lint: $(VENV)/.lint	## ruff, and mypy --strict as the oldest and the newest Python
+	$(BIN)/ruff check
+	$(BIN)/mypy --python-version 3.10
+	$(BIN)/mypy --python-version 3.14
+
+dist: dist/.built	## wheel and sdist, each installed and tested outside the tree
+	sh tools/test_dist.sh $(BIN)/python dist/*.whl
+	sh tools/test_dist.sh $(BIN)/python dist/*.tar.gz
+
+pythons: dist/.built	## the tests on every other Python 3.10 or later of this machine
+	sh tools/pythons.sh $(BIN)/python
+
+guests: setup	## boots six guests under QEMU and leaves their dumps in guests/
+	sh tools/need.sh test
+	$(BIN)/python tests/guests/boot.py -o guests --guests 6
+
+bench: setup	## the benchmarks
+	$(if $(wildcard benchmarks/*.py),$(BIN)/python -m pytest -o addopts=--import-mode=importlib --benchmark-only \
+		benchmarks,@echo "there are none yet")
+
+clean:		## removes everything that make made
+	rm -rf $(VENV) build dist guests src/*.egg-info src/pageshare/_core.abi3.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: $(CORE)
+	sh tools/need.sh build $(PYTHON)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[lint]'
+	touch $@
+
+dist/.built: $(VENV)/.installed $(DIST)
+	$(BIN)/python -m pip install --quiet build
+	sh tools/dist.sh $(BIN)/python
+	touch $@

@@ -1,0 +1,65 @@
+#!/bin/sh
+# Installs from apt what is missing, as root or by sudo; else prints the line to type, and goes on.
+#   sh tools/need.sh build PYTHON   to compile the core and make a virtual environment
+#   sh tools/need.sh test           for the tests: guests under QEMU, gdb's cores, the AArch64 kernel
+set -eu
+
+sudo=
+[ "$(id -u)" = 0 ] || sudo="sudo -n"
+as_root() {
+    # shellcheck disable=SC2086 # the command of many words, or none
+    $sudo env DEBIAN_FRONTEND=noninteractive "$@" >/dev/null
+}
+
+missing=
+# need PACKAGE COMMAND..: the package is missing if the command fails.
+need() {
+    package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+has_python_header() {
+    "$1" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
+}
+is_static() {
+    path=$(command -v "$1") && ! ldd "$path"
+}
+
+case $1 in
+build)
+    python=$2
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || {
+        found=$("$python" --version 2>/dev/null || echo missing)
+        echo "pageshare needs Python 3.10 or later; $python is $found" >&2
+        echo "  to take another one: make PYTHON=/path/to/python3" >&2
+        exit 1
+    }
+    need gcc command -v cc
+    need libc6-dev test -e /usr/include/stdlib.h
+    need python3-venv "$python" -c 'import ensurepip, venv'
+    need python3-dev has_python_header "$python"
+    ;;
+test)
+    need qemu-system-x86 command -v qemu-system-x86_64
+    need busybox-static is_static busybox
+    need gdb command -v gdb
+    need qemu-user command -v qemu-aarch64
+    need gcc-aarch64-linux-gnu command -v aarch64-linux-gnu-gcc
+    need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/lib/libc.a
+    # The guests' kernel is downloaded by apt, which has to know of it.
+    apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 || as_root apt-get update 2>/dev/null || true
+    ;;
+esac
+[ -n "$missing" ] || exit 0
+
+install="apt-get install -y --no-install-recommends$missing"
+if command -v apt-get >/dev/null && as_root true 2>/dev/null; then
+    echo "installing from apt:$missing"
+    # The lists of packages may be old, or not there at all.
+    # shellcheck disable=SC2086
+    if as_root $install 2>/dev/null || { as_root apt-get update && as_root $install; }; then
+        exit 0
+    fi
+fi
+echo "missing:$missing; to install:" >&2
+echo "  sudo $install" >&2
