@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,9 @@ class _SkipPolice:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # In the background of a shell SIGINT is ignored, and would be in all that tests start and interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_unexpected] = []
     # With pytest-xdist the workers' reports reach the controller, which judges.
     if os.environ.get("CI") and not hasattr(config, "workerinput"):

@@ -66,6 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _discard_output() -> None:
+    """Let what is still in stdout's buffer go nowhere: Python would try once more, and complain, at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status (argparse itself exits with 2 on bad usage)."""
     started = time.perf_counter()
@@ -80,13 +85,17 @@ def main(argv: list[str] | None = None) -> int:
     except Terminated:
         return 128 + signal.SIGTERM
     except BrokenPipeError:
-        # Whoever read our output has gone (| head). Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has gone (| head).
+        _discard_output()
         return 128 + signal.SIGPIPE
     except UsageError as error:
         print(f"pageshare {args.command}: {error}", file=sys.stderr)
         return 2
     except (OSError, ValueError, MemoryError) as error:
+        try:
+            sys.stdout.flush()
+        except OSError:  # a full disk
+            _discard_output()
         # Errors of the package are OSError or ValueError with a message for people; see images.ImageError.
         from pageshare.images import printable
 
