@@ -69,24 +69,32 @@ def main() -> None:
     parser.add_argument("files", nargs="+")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    pageshare = [sys.executable, "-m", "pageshare"]
+    with tempfile.NamedTemporaryFile() as page:
+        page.write(b"\1" * 4096)
+        page.flush()
+        compare(args.files, args.rounds, page.name)
+
+
+def compare(files: list[str], rounds: int, page: str) -> None:
+    """The table; ``page`` is a file of one page."""
+    scan = [sys.executable, "-m", "pageshare", "scan", "--json", "--quiet"]
     times: dict[str, list[float]] = {}
     scanned: list[dict[str, object]] = []
-    cat(args.files)  # into the page cache
-    for _ in range(args.rounds):
-        times.setdefault("cat FILES >/dev/null", []).append(cat(args.files))
+    cat(files)  # into the page cache
+    for _ in range(rounds):
+        times.setdefault("cat FILES >/dev/null", []).append(cat(files))
         for threads in ("2", "1"):
-            seconds, out = timed([*pageshare, "scan", "--json", "--quiet", "--threads", threads, *args.files])
+            seconds, out = timed([*scan, "--threads", threads, *files])
             scanned.append(json.loads(out))
             times.setdefault(f"pageshare scan --threads {threads}", []).append(seconds)
-        times.setdefault("pageshare --version (start-up)", []).append(timed([*pageshare, "--version"])[0])
-        seconds, out = timed([sys.executable, str(SCRIPT), *args.files])
+        times.setdefault("the same of one page (start-up)", []).append(timed([*scan, page])[0])
+        seconds, out = timed([sys.executable, str(SCRIPT), *files])
         times.setdefault("Python, xxhash into a dict", []).append(seconds)
     first = scanned[0]
     pages = int(first["readable"])  # type: ignore[call-overload]
-    size = sum(Path(file).stat().st_size for file in args.files)
-    print(f"{size / 2**30:.2f} GiB in {len(args.files)} files, {pages:,} pages to be read; {os.cpu_count()} CPUs")
-    print(f"mapping costs {statistics.median(populate_ns(f) for f in args.files):.0f} ns a page")
+    size = sum(Path(file).stat().st_size for file in files)
+    print(f"{size / 2**30:.2f} GiB in {len(files)} files, {pages:,} pages to be read; {os.cpu_count()} CPUs")
+    print(f"mapping costs {statistics.median(populate_ns(f) for f in files):.0f} ns a page")
     reference = statistics.median(times["cat FILES >/dev/null"])
     for name, seconds in times.items():
         median = statistics.median(seconds)
@@ -94,11 +102,7 @@ def main() -> None:
     figures = first["pages"], first["nonzero"]
     assert all((each["pages"], each["nonzero"]) == figures for each in scanned)
     print(f"counts: {first['pages']}; the script: {out.decode().strip()} (pages, contents, reclaimed)")
-    own = peak_own_bytes([*pageshare, "scan", "--json", "--quiet", *args.files])
-    with tempfile.NamedTemporaryFile() as small:
-        small.write(b"\1" * 4096)
-        small.flush()
-        fixed = peak_own_bytes([*pageshare, "scan", "--json", "--quiet", small.name])
+    own, fixed = peak_own_bytes([*scan, *files]), peak_own_bytes([*scan, page])
     own_mib, fixed_mib = own / 2**20, fixed / 2**20
     print(f"memory beyond the mapped files: {own_mib:.0f} MiB at the peak; {fixed_mib:.0f} MiB on a single page")
     print(f"  {(own - fixed) / pages:.2f} bytes a page; the table has {int(first['table_bytes']) / pages:.2f}")
