@@ -146,6 +146,14 @@ def test_more_files_than_the_soft_limit_allows(tmp_path):
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
+@pytest.mark.parametrize("argument", ["", "x="])
+def test_an_empty_path_is_no_folder(tmp_path, monkeypatch, argument):
+    monkeypatch.chdir(tmp_path)
+    dump(tmp_path / "a.raw")
+    with pytest.raises(BadInputs, match="No such file"):
+        opened(argument)
+
+
 @pytest.mark.parametrize(("text", "size"), [("4096", 4096), ("4K", 4096), ("16KiB", 16384), ("2M", 2 << 20)])
 def test_page_sizes_in_units(text, size):
     parser = argparse.ArgumentParser()

@@ -270,6 +270,16 @@ def test_a_closed_pipe_ends_quietly(guests):
     assert done.stderr == b""
 
 
+def test_names_that_the_terminal_cannot_show(guests):
+    folder, _ = guests
+    (folder / "g\N{LATIN SMALL LETTER A WITH DIAERESIS}st").write_bytes(b"\1" * PAGE)
+    command = [sys.executable, "-m", "pageshare", "scan", folder / "web.raw", folder / "g\xe4st"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\ng\\xe4st " in done.stdout
+
+
 def test_a_full_disk_is_one_line(guests):
     folder, _ = guests
     with open("/dev/full", "w") as full:  # noqa: PTH123

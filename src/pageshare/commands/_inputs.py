@@ -86,7 +86,7 @@ def _files(argument: str) -> Iterator[_Named]:
     owner, equals, path = argument.partition("=")
     if not equals or not owner or "/" in owner:
         owner, path = "", argument
-    if not Path(path).is_dir():
+    if not path or not Path(path).is_dir():
         yield _Named(path, owner, found=False)
         return
     files = sorted(each for each in Path(path).iterdir() if each.is_file())
@@ -134,7 +134,7 @@ def open_inputs(args: argparse.Namespace) -> Iterator[Inputs]:
                     if named.found:
                         passed_over.append(f"{named.path}: {reason}; passed over")
                     else:
-                        bad.append((named.path, reason))
+                        bad.append((named.path or repr(argument), reason))
                     continue
                 if image is None:
                     inputs.notes.append(f"{named.path}: not known as a dump; passed over (name it to scan it)")
