@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageshare.images import Image, image_of_buffer
-from pageshare.images.ranges import Kind, Paged, State, Stitch, first_wins, merge, paginate
+from pageshare.images import Image, ImageError, image_of_buffer
+from pageshare.images.ranges import Kind, Paged, State, Stitch, first_wins, merge, paginate, total_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -161,6 +161,7 @@ class PageSpace:
                 f"{name}: {overlapped} bytes of memory lie in its files more than once; they are counted once,"
                 " from the first"
             )
+        _check_payload(ranges, images)
         paged = paginate(ranges, self.page_size)
         owner, base = len(self.owners), len(self.sources)
         for image in images:
@@ -219,6 +220,21 @@ class PageSpace:
 
 
 _RUN = np.dtype([("pfn", "=u8"), ("pages", "=u8"), ("offset", "=u8"), ("source", "=u4")])
+
+
+def _check_payload(ranges: NDArray[Any], images: Sequence[Image]) -> None:
+    """Refuse a file whose bytes are claimed to be memory at several places: a few damaged or hostile headers would
+    make hours and gigabytes of it."""
+    data = ranges[ranges["state"] == State.DATA]
+    for number, image in enumerate(images):
+        claimed = total_bytes(data[data["file"] == number])
+        if claimed > image.source.size:
+            raise ImageError(
+                image.source.path,
+                "",
+                f"its headers claim {claimed} bytes of memory, the file has {image.source.size}",
+                "it is damaged: take the dump again",
+            )
 
 
 def _no_runs() -> NDArray[Any]:

@@ -181,6 +181,15 @@ def test_huge_sizes_are_only_numbers(opened):
     assert coverage(image) == Coverage(data=1, excluded=(1 << 60) // PAGE - 1 - window, device=window)
 
 
+def test_a_payload_that_is_claimed_again_and_again_is_refused(opened):
+    """A small file must not become terabytes of memory."""
+    text = "note QEMU 0\n load address=0 bytes=100p\n"
+    text += "\n".join(f"load address={n * 1024 * PAGE:#x} bytes=100p offset=0" for n in range(1, 500))
+    image = opened(elf(text))
+    with pytest.raises(ImageError, match="its headers claim 204800000 bytes of memory"):
+        pageshare.scan(image)
+
+
 def test_truncation_at_every_place_is_an_error_or_counted(tmp_path):
     text = "note QEMU 0\n load address=0x1000 bytes=2p\n load address=0x8000 bytes=3p memory=4p"
     whole = elf(text, gap=77)
@@ -234,8 +243,12 @@ def test_damage_never_does_harm(tmp_path):
             ends = data_ranges["offset"].astype(object) + data_ranges["bytes"].astype(object)
             assert all(int(r["offset"]) >= 0 for r in data_ranges)
             assert all(end <= len(data) for end in ends)
-            report = pageshare.scan(image)
-            assert report.pages.known == report.pages.unique + report.pages.shared == report.coverage.known
+            try:
+                report = pageshare.scan(image)
+            except ImageError as error:
+                assert "damaged" in str(error)
+            else:
+                assert report.pages.known == report.pages.unique + report.pages.shared == report.coverage.known
     assert refused > 100
     assert read > 100
 
