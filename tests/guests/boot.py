@@ -85,20 +85,31 @@ def kernel() -> Path:
     """The newest cloud kernel that apt knows, downloaded if it is not in the cache; else any that is there."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pageshare"
     try:
-        depends = _output("apt-cache", "depends", KERNEL_PACKAGE)
-        name = re.search(r"Depends: (linux-image-\S+)", depends)
-        if name is None:
-            raise MissingError(f"apt knows no {KERNEL_PACKAGE}")
-        path = cache / name[1].replace("linux-image", "vmlinuz", 1)
-        if not path.exists():
-            _download(name[1], path)
+        try:
+            return _newest(cache)
+        except MissingError:
+            if os.geteuid() != 0:
+                raise
+            # Its lists are missing, or older than the packages that are to be had.
+            _output("apt-get", "-q", "update")
+            return _newest(cache)
     except (MissingError, OSError) as error:
         others = [*cache.glob("vmlinuz-*"), *Path("/boot").glob("vmlinuz-*-amd64")]
         usable = [each for each in others if os.access(each, os.R_OK)]
         if not usable:
-            raise MissingError(f"no kernel for the guests: {error}; try apt-get update") from error
+            raise MissingError(f"no kernel for the guests: {error}; try sudo apt-get update") from error
         path = max(usable, key=lambda each: each.stat().st_mtime)
         say(f"no new kernel ({error}): using {path}")
+    return path
+
+
+def _newest(cache: Path) -> Path:
+    name = re.search(r"Depends: (linux-image-\S+)", _output("apt-cache", "depends", KERNEL_PACKAGE))
+    if name is None:
+        raise MissingError(f"apt knows no {KERNEL_PACKAGE}")
+    path = cache / name[1].replace("linux-image", "vmlinuz", 1)
+    if not path.exists():
+        _download(name[1], path)
     return path
 
 
