@@ -19,7 +19,17 @@ FORMAT = "pageshare-scan/1"
 
 @dataclass(frozen=True)
 class PageCounts:
-    """Pages by what they are. ``unique`` is None while a partial scan has not visited every page."""
+    """Pages by what they are; the first three are part of ``known`` = ``unique`` + ``shared``.
+
+    ``known``: content is known; ``zero``: all zero, ``zero_inferred`` of them holes; ``unique``: content held once
+    (None while a partial scan has not visited every page); ``shared``: in groups of two or more, of which ``kept``
+    frames stay and ``reclaimed`` = shared - kept are saved. Outside: ``unknown``, ``partial``, ``device``.
+
+    >>> import pageshare
+    >>> pages = pageshare.scan(bytes(3 * 4096) + b"x" * 4096).pages
+    >>> pages.known, pages.zero, pages.unique, pages.shared, pages.kept, pages.reclaimed
+    (4, 3, 1, 3, 1, 2)
+    """
 
     known: int
     zero: int
@@ -35,7 +45,12 @@ class PageCounts:
 
 @dataclass(frozen=True)
 class NonzeroCounts:
-    """The same without zero pages."""
+    """Shared, kept and reclaimed pages without zero pages.
+
+    >>> import pageshare
+    >>> pageshare.scan(bytes(3 * 4096) + b"x" * 8192).owners[0].nonzero
+    NonzeroCounts(shared=2, kept=1, reclaimed=1)
+    """
 
     shared: int
     kept: int
@@ -44,7 +59,15 @@ class NonzeroCounts:
 
 @dataclass(frozen=True)
 class NonzeroTotals(NonzeroCounts):
-    """With the part that each owner would reclaim alone (intra), and the rest (inter)."""
+    """With the part of ``reclaimed`` that each owner would reclaim alone (intra), and the rest (inter).
+
+    Per content, inter is the number of owners that hold it - 1.
+
+    >>> import pageshare
+    >>> found = pageshare.scan({"a": b"x" * 8192, "b": b"x" * 4096}).nonzero
+    >>> found.reclaimed, found.reclaimed_intra, found.reclaimed_inter
+    (2, 1, 1)
+    """
 
     reclaimed_intra: int
     reclaimed_inter: int
@@ -52,7 +75,12 @@ class NonzeroTotals(NonzeroCounts):
 
 @dataclass(frozen=True)
 class WithOthers:
-    """An owner's known pages, zero pages included, classed by the whole scan."""
+    """An owner's known pages, zero pages included, classed by the whole scan.
+
+    >>> import pageshare
+    >>> pageshare.scan({"a": b"x" * 4096 + b"y" * 4096, "b": b"x" * 4096}).owners[0].with_others
+    WithOthers(shared=1, unique=1)
+    """
 
     shared: int
     unique: int | None
@@ -60,7 +88,12 @@ class WithOthers:
 
 @dataclass(frozen=True)
 class FileReport:
-    """One file of an owner and the format that it was read as."""
+    """One file of an owner and the format that it was read as.
+
+    >>> import pageshare
+    >>> pageshare.scan({"a": bytes(4096)}).owners[0].files
+    (FileReport(path='a', format='raw'),)
+    """
 
     path: str
     format: str
@@ -68,7 +101,13 @@ class FileReport:
 
 @dataclass(frozen=True)
 class OwnerReport:
-    """One owner. ``pages`` and ``nonzero`` are those of a scan of this owner alone."""
+    """One owner. ``pages`` and ``nonzero`` are those of a scan of this owner alone.
+
+    >>> import pageshare
+    >>> one = pageshare.scan({"a": bytes(8192), "b": bytes(4096)}).owners[0]
+    >>> one.name, one.domain, one.pages.reclaimed
+    ('a', 'default', 1)
+    """
 
     name: str
     domain: str
@@ -81,7 +120,15 @@ class OwnerReport:
 
 @dataclass(frozen=True)
 class Partial:
-    """A scan that ended early, or followed a policy: what the visits have found so far, holes left out."""
+    """A scan that ended early, or followed a policy: what the visits have found so far, holes left out.
+
+    A zero page is a frame from the first one on: a lone one counts as shared and kept.
+
+    >>> import pageshare
+    >>> found = pageshare.scan(b"x" * 8192 + b"y" * 4096, policy="sequential", limit=2).partial
+    >>> found.visits, found.hints, found.shared, found.kept, found.reclaimed
+    (2, 0, 2, 1, 1)
+    """
 
     policy: str
     seed: int
@@ -95,7 +142,15 @@ class Partial:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Time spent: opening and mapping, from the first page looked at to the last count, and all of it."""
+    """Seconds: to open and map; from the first page looked at to the last count; all from the start.
+
+    Where ``Report.overlapped``, ``map`` ends when the loop begins, and ``scan`` includes the mapping.
+
+    >>> import pageshare
+    >>> seconds = pageshare.scan(bytes(4096)).seconds
+    >>> seconds.total >= seconds.map + seconds.scan > 0
+    True
+    """
 
     map: float
     scan: float
@@ -104,7 +159,17 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Report:
-    """What a scan found. ``to_dict()`` is the documented JSON (docs/json.md)."""
+    """What a scan found; page counts are in pages of ``page_size`` bytes.
+
+    ``to_dict()`` gives the JSON, whose keys docs/json.md explains; they are the fields' names.
+
+    >>> import pageshare
+    >>> report = pageshare.scan({"a": bytes(8192), "b": b"x" * 4096})
+    >>> report.page_size, report.verified, [owner.name for owner in report.owners]
+    (4096, True, ['a', 'b'])
+    >>> report.to_dict()["pages"]["reclaimed"]
+    1
+    """
 
     page_size: int
     hash: str

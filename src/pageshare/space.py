@@ -32,6 +32,11 @@ class Coverage:
 
     data + zero + zero_inferred + excluded + lost are all whole RAM and process pages; the first three are known.
     ``process`` counts those of them that belong to processes. ``device`` and ``partial`` pages are outside.
+
+    >>> import pageshare
+    >>> coverage = pageshare.scan(bytes(10_000)).coverage
+    >>> coverage.data, coverage.partial_bytes, coverage.known, coverage.unknown
+    (2, 1808, 2, 0)
     """
 
     data: int = 0
@@ -113,6 +118,14 @@ class PageSpace:
 
     Attributes: ``page_size`` in bytes; ``owners``; ``domains``, their names; ``sources``; ``segments``
     (``SEGMENT`` array); ``readable`` and ``pages``, page counts; ``warnings``, sentences.
+
+    >>> import pageshare
+    >>> space = pageshare.PageSpace.of({"a": bytes(8192), "b": bytes(4096)})
+    >>> space.pages, [owner.name for owner in space.owners]
+    (3, ['a', 'b'])
+    >>> owners, frames = space.locate([1, 2])
+    >>> owners.tolist(), frames.tolist()
+    ([0, 1], [1, 0])
     """
 
     def __init__(

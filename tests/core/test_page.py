@@ -36,6 +36,20 @@ def test_hashes_equal_xxhash(kernel, size):
 
 
 @pytest.mark.parametrize("kernel", core.kernels())
+@pytest.mark.parametrize("size", PAGE_SIZES)
+def test_thousands_of_pages_from_anywhere(kernel, size):
+    rng = np.random.default_rng(size)
+    memory = rng.integers(0, 256, size + (4 << 20), dtype=np.uint8)
+    for at, seed in zip(
+        rng.integers(0, 4 << 20, 2000).tolist(), rng.integers(0, 2**64, 2000, np.uint64).tolist(), strict=True
+    ):
+        page = memory[at : at + size]
+        assert core.hash_pages(page, size, seed=seed, kernel=kernel)[0] == xxhash.xxh3_64_intdigest(page, seed)
+        low, high = core.hash_pages(page, size, bits=128, seed=seed, kernel=kernel)[0].tolist()
+        assert low | high << 64 == xxhash.xxh3_128_intdigest(page, seed)
+
+
+@pytest.mark.parametrize("kernel", core.kernels())
 def test_any_alignment(kernel):
     memory = np.random.default_rng(1).integers(0, 256, 4096 + 64, dtype=np.uint8)
     for shift in range(64):
