@@ -51,35 +51,22 @@ static bool is_zero_frame(const ps_table *table, uint32_t head)
     return bytes && table->kernel->is_zero(bytes, table->space->page_bytes);
 }
 
-/* Counts the frame's pages owner by owner in `held` (zero before and after; `touched` lists the owners). */
-static void tally_frame(const ps_table *table, uint32_t head, ps_owner_tally *owners, uint32_t *held,
-                        uint32_t *touched, ps_tally *total)
+/* What each owner holds of a frame alone. `held` counts pages by owner, all zero before and after; `touched` lists
+ * the owners. */
+static void tally_alone(const ps_table *table, uint32_t head, ps_owner_tally *owners, uint32_t *held,
+                        uint32_t *touched)
 {
-    uint32_t size = ps_frame_size(table, head), touched_count = 0;
-    bool zero = is_zero_frame(table, head);
+    uint32_t touched_count = 0;
 
     for (uint32_t page = head; page != PS_NONE; page = table->entries[page].next) {
         uint32_t owner = ps_table_source(table, page)->owner;
         if (held[owner]++ == 0)
             touched[touched_count++] = owner;
     }
-    if (zero)
-        total->zero += size;
-    else if (size == 1)
-        total->lone++;
-    else {
-        total->kept++;
-        total->shared += size;
-    }
     for (uint32_t i = 0; i < touched_count; i++) {
         ps_owner_tally *owner = &owners[touched[i]];
         uint32_t pages = held[touched[i]];
         held[touched[i]] = 0;
-        if (zero) {
-            owner->zero += pages;
-            continue;
-        }
-        *(size > 1 ? &owner->shared : &owner->unique) += pages;
         if (pages > 1) {
             owner->alone_shared += pages;
             owner->alone_kept++;
@@ -89,34 +76,73 @@ static void tally_frame(const ps_table *table, uint32_t head, ps_owner_tally *ow
     }
 }
 
+/* One page, by its state. Page after page that is a pass over the entries in order; only what owners hold alone
+ * needs a walk from member to member, and with a single owner not even that. */
+static void tally_page(const ps_table *table, uint32_t page, ps_owner_tally *owner, ps_tally *total)
+{
+    ps_state state = ps_table_state(table, page);
+    uint32_t head = state == PS_STATE_MEMBER ? ps_frame_head(table, page) : page;
+
+    if (state == PS_STATE_NONE)
+        return;
+    if (state == PS_STATE_HINT) {
+        owner->unique++;
+        total->hints++;
+    } else if (is_zero_frame(table, head)) {
+        owner->zero++;
+        total->zero++;
+    } else if (state == PS_STATE_HEAD && ps_frame_size(table, head) == 1) {
+        owner->unique++;
+        total->lone++;
+    } else {
+        owner->shared++;
+        total->shared++;
+        total->kept += state == PS_STATE_HEAD;
+    }
+}
+
+static ps_status tally(const ps_table *table, ps_owner_tally *owners, uint32_t *held, uint32_t *touched,
+                       ps_tally *total, const ps_control *control)
+{
+    for (uint32_t page = 0; page < table->pages; page++) {
+        if (page % STOP_EVERY == 0 && ps_stopped(control))
+            return PS_STOPPED;
+        ps_owner_tally *owner = &owners[ps_table_source(table, page)->owner];
+        tally_page(table, page, owner, total);
+        if (!held)
+            continue;
+        ps_state state = ps_table_state(table, page);
+        if (state == PS_STATE_HINT)
+            owner->alone_unique++;
+        else if (state == PS_STATE_HEAD && !is_zero_frame(table, page))
+            tally_alone(table, page, owners, held, touched);
+    }
+    return ps_space_status(table->space);
+}
+
 ps_status ps_table_tally(const ps_table *table, ps_owner_tally *owners, uint32_t owner_count, ps_tally *total,
                          const ps_control *control)
 {
     for (uint32_t i = 0; i < table->space->source_count; i++)
         if (table->space->sources[i].owner >= owner_count)
             return PS_INVALID;
-    uint32_t *held = calloc((size_t)owner_count * 2 + 1, sizeof *held);
-    if (!held)
-        return PS_NO_MEMORY;
     memset(owners, 0, owner_count * sizeof *owners);
     memset(total, 0, sizeof *total);
-    for (uint32_t page = 0; page < table->pages; page++) {
-        ps_state state = ps_table_state(table, page);
-        if (page % STOP_EVERY == 0 && ps_stopped(control)) {
-            free(held);
-            return PS_STOPPED;
+    if (owner_count < 2) {
+        ps_status status = tally(table, owners, NULL, NULL, total, control);
+        for (uint32_t i = 0; i < owner_count; i++) {
+            owners[i].alone_unique = owners[i].unique;
+            owners[i].alone_shared = owners[i].shared;
+            owners[i].alone_kept = total->kept;
         }
-        if (state == PS_STATE_HEAD) {
-            tally_frame(table, page, owners, held, held + owner_count, total);
-        } else if (state == PS_STATE_HINT) {
-            ps_owner_tally *owner = &owners[ps_table_source(table, page)->owner];
-            total->hints++;
-            owner->unique++;
-            owner->alone_unique++;
-        }
+        return status;
     }
+    uint32_t *held = calloc((size_t)owner_count * 2, sizeof *held);
+    if (!held)
+        return PS_NO_MEMORY;
+    ps_status status = tally(table, owners, held, held + owner_count, total, control);
     free(held);
-    return ps_space_status(table->space);
+    return status;
 }
 
 /* ---- self-check ---- */
