@@ -79,10 +79,16 @@ static uint32_t *place_of(ps_table *table, uint32_t page)
     return place;
 }
 
+static void no_entry(ps_table *table, uint32_t page)
+{
+    set_state(table, page, PS_STATE_NONE);
+    table->entries[page].next = 0;
+}
+
 static void forget_hint(ps_table *table, uint32_t page, uint32_t *place)
 {
     *place = table->entries[page].link;
-    set_state(table, page, PS_STATE_NONE);
+    no_entry(table, page);
     table->stats.hints--;
 }
 
@@ -146,7 +152,7 @@ static void leave(ps_table *table, uint32_t member, uint32_t head)
         table->stats.lone_frames++;
     else
         entries[entries[head].next].tag = size - 1;
-    set_state(table, member, PS_STATE_NONE);
+    no_entry(table, member);
     table->stats.members--;
 }
 
@@ -180,7 +186,7 @@ static void leave_as_head(ps_table *table, uint32_t head)
     }
     if (*zero_frame == head)
         *zero_frame = heir;
-    set_state(table, head, PS_STATE_NONE);
+    no_entry(table, head);
 }
 
 /* ---- looking at a page ---- */
@@ -229,6 +235,7 @@ static uint32_t find_equal(ps_table *table, uint32_t page, const uint8_t *bytes,
                 table->stats.stale_hints++;
                 *stale = entry;
                 forget_hint(table, entry, place);
+                table->entries[entry].next = PS_NONE;
                 continue;
             }
         }

@@ -97,6 +97,7 @@ typedef enum { PS_STATE_NONE, PS_STATE_HINT, PS_STATE_HEAD, PS_STATE_MEMBER } ps
  *   first     the head              how many pages the frame   next member
  *                                   has, the head included
  *   others    previous member       the head                   next member
+ *   no entry  -                     -                          PS_NONE after a stale hint, 0 else
  *
  * PS_NONE ends chains and lists. A write to the head makes a member drawn at random the new head, so the cost
  * of telling all the others is O(1) on average whatever is written in what order.

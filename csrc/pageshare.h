@@ -156,7 +156,7 @@ typedef struct {
 /* Page counts of one owner, over the pages that the table has entered. */
 typedef struct {
     uint64_t zero;         /* zero pages; every figure below is without them */
-    uint64_t unique;       /* contents held once, by the whole table */
+    uint64_t unique;       /* contents held once, by the whole table, and stale pages (ps_tally) */
     uint64_t shared;       /* members of frames of two or more */
     uint64_t alone_unique; /* contents that this owner holds once, whatever the others hold */
     uint64_t alone_shared; /* its pages whose content it holds twice or more */
@@ -170,6 +170,8 @@ typedef struct {
     uint64_t shared;       /* members of frames of two or more */
     uint64_t kept;         /* frames of two or more */
     uint64_t lone;         /* frames of one */
+    uint64_t stale;        /* pages without an entry since their hint was found stale; unlike what they fitted, and
+                              not looked at again: taken to be unique */
 } ps_tally;
 
 typedef struct ps_table ps_table;

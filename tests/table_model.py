@@ -35,6 +35,7 @@ class Model:
         self.chains = {}  # tag -> entries, newest first
         self.entry_of = {}  # page -> entry
         self.zero_frame = {}  # domain -> entry
+        self.stale = set()  # pages whose hint was found stale, not looked at since
         self.visits = self.false_matches = self.stale_hints = self.cow_breaks = 0
 
     def bytes_of(self, page):
@@ -53,6 +54,7 @@ class Model:
         entry = Entry(page, tag, self.domains[page], is_frame)
         self.chains.setdefault(tag, []).insert(0, entry)
         self.entry_of[page] = entry
+        self.stale.discard(page)
         return entry
 
     def full(self, entry):
@@ -82,6 +84,7 @@ class Model:
                 self.stale_hints += 1
                 stale = other
                 self.remove(entry)
+                self.stale.add(other)
         return hint, stale, unlike
 
     def visit(self, page):
@@ -106,6 +109,7 @@ class Model:
             match.is_frame = True
             match.members.add(page)
             self.entry_of[page] = match
+            self.stale.discard(page)
             if zero:
                 self.zero_frame[domain] = match
             return outcome, partners

@@ -210,6 +210,39 @@ def test_a_file_that_is_written_meanwhile_gives_a_warning(files):
     assert report.pages.known == report.pages.unique + report.pages.shared
 
 
+@pytest.mark.parametrize("policy", [None, "sequential", "random-permutation", "random-with-replacement"])
+@pytest.mark.parametrize("how", ["mapped", "in blocks"])
+def test_a_file_that_is_written_all_the_time(tmp_path, monkeypatch, policy, how):
+    """Hints go stale during the pass: their pages are still counted, once."""
+    pages = 4000
+    random = np.random.default_rng(7)
+    contents = random.integers(1, 255, (1000, PAGE), np.uint8)
+    path = tmp_path / "guest.raw"
+    path.write_bytes(contents[random.integers(0, 1000, pages)].tobytes())
+    (tmp_path / "other.raw").write_bytes(contents.tobytes())
+    scan, stale = FrameTable.scan, []
+
+    def write_and_scan(table, *args, **options):
+        for page in random.integers(0, pages, 200):
+            memory[page] = contents[random.integers(0, 1000)] if page % 2 else random.integers(1, 255, PAGE, np.uint8)
+        result = scan(table, *args, **options)
+        stale.append(table.tally().stale)
+        return result
+
+    monkeypatch.setattr(scanner, "BATCH", 100)
+    monkeypatch.setattr(scanner, "SLOW_NS", 0.0 if how == "in blocks" else 1e9)
+    monkeypatch.setattr(FrameTable, "scan", write_and_scan)
+    memory = np.memmap(path, np.uint8, "r+", shape=(pages, PAGE))
+    limit = 100_000 if policy == "random-with-replacement" else None
+    found = pageshare.scan([path, tmp_path / "other.raw"], policy=policy, limit=limit, seed=3)
+    assert any(stale)
+    for counts in [found.pages, *(owner.pages for owner in found.owners)]:
+        assert counts.unique is not None
+        assert counts.known == counts.unique + counts.shared
+    for owner in found.owners:
+        assert owner.pages.known == owner.with_others.unique + owner.with_others.shared
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("how", ["mapped", "in blocks", "not mapped"])
 def test_a_file_that_shrinks_before_its_pages_are_read(files, monkeypatch, threads, how):

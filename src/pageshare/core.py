@@ -197,13 +197,18 @@ class OwnerTally:
 
 @dataclass(frozen=True)
 class Tally:
-    """All pages in a table, by what they are; zero pages only in ``zero``."""
+    """All pages in a table, by what they are; zero pages only in ``zero``.
+
+    ``stale`` pages have no entry: their hint was found stale, and they were not looked at since. They differed from
+    what they fitted, and are taken to be unique.
+    """
 
     zero: int
     hints: int
     shared: int
     kept: int
     lone: int
+    stale: int
     owners: tuple[OwnerTally, ...]
 
 
@@ -367,7 +372,7 @@ class FrameTable:
         names = list(OwnerTally.__dataclass_fields__)
         return Tally(
             owners=tuple(OwnerTally(**_fields(owners[i], names)) for i in range(len(self.space.owners))),
-            **_fields(total, ["zero", "hints", "shared", "kept", "lone"]),
+            **_fields(total, ["zero", "hints", "shared", "kept", "lone", "stale"]),
         )
 
     def check(self) -> None:

@@ -285,7 +285,7 @@ def count(space: PageSpace, tally: Tally, unreadable: Sequence[int], *, complete
     coverage = sum(coverages, Coverage())
     return Counts(
         pages=_page_counts(
-            coverage, sum(zeros), unique(tally.hints + tally.lone, by_domain), nonzero_totals, by_domain
+            coverage, sum(zeros), unique(tally.hints + tally.lone + tally.stale, by_domain), nonzero_totals, by_domain
         ),
         nonzero=nonzero_totals,
         coverage=coverage,

@@ -164,7 +164,7 @@ def scan_space(
         _in_order(table, visits, control, ahead=overlapped and threads > 1)
     # What an interrupted scan has found is still counted.
     tally, stats, lost = table.tally(None if interrupted else control), table.stats(), visits.lost()
-    complete = stats.hints + stats.members + sum(lost) == space.readable
+    complete = stats.hints + stats.members + tally.stale + sum(lost) == space.readable
     counts = count(space, tally, lost, complete=complete)
     changes = [sentence for owner in space.owners for image in owner.images if (sentence := image.source.changed())]
     partial = None

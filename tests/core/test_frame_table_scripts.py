@@ -100,6 +100,11 @@ class Scripts(RuleBasedStateMachine):
         stats = self.table.stats()
         expected = self.model.counts()
         assert {name: getattr(stats, name) for name in expected} == expected
+        tally = self.table.tally()
+        assert tally.stale == len(self.model.stale)
+        seen = stats.hints + stats.members + tally.stale
+        assert sum(mine.zero + mine.unique + mine.shared for mine in tally.owners) == seen
+        assert sum(mine.zero + mine.alone_unique + mine.alone_shared for mine in tally.owners) == seen
 
 
 Scripts.TestCase.settings = settings(max_examples=2000, stateful_step_count=25, deadline=None)

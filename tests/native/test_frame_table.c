@@ -91,7 +91,15 @@ static void test_stale_hints(void)
     memset(memory, 'x', PAGE);        /* nobody notices, */
     CHECK_SCAN(table, 2, "TN");       /* until the hint is used */
     CHECK_EQUAL(stats_of(table).stale_hints, 1);
+    ps_owner_tally owner;
+    ps_tally total;
+    CHECK_EQUAL(ps_table_tally(table, &owner, 1, &total, NULL), PS_OK);
+    CHECK_EQUAL(total.stale, 1);      /* page 0 has no entry, but is not forgotten */
+    CHECK_EQUAL(owner.unique, 2);
+    CHECK_EQUAL(owner.shared, 2);
     CHECK_SCAN(table, 0, "Hj");
+    CHECK_EQUAL(ps_table_tally(table, &owner, 1, &total, NULL), PS_OK);
+    CHECK_EQUAL(total.stale, 0);
     memset(memory, 'a', PAGE);        /* its own old hint goes first */
     CHECK_SCAN(table, 0, "N");
     CHECK_EQUAL(stats_of(table).hints, 0);
