@@ -13,6 +13,7 @@ import pytest
 from cffi import FFI
 
 import pageshare
+from pageshare import commands
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(pageshare.__file__).parent
@@ -84,3 +85,12 @@ def test_what_cffi_reads_of_the_header_is_whole():
 @pytest.mark.parametrize("name", ["pageshare", *MODULES])
 def test_examples_in_docstrings(name):
     assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_interrupted_while_it_starts(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "_parser", interrupted)
+    assert commands.main(["scan", "x"]) == 130
+    assert capsys.readouterr().err == ""

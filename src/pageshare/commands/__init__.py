@@ -75,13 +75,13 @@ def _discard_output() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status (argparse itself exits with 2 on bad usage)."""
     started = time.perf_counter()
-    args = _parser().parse_args(argv)
-    args.started = started
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names of files may hold what the terminal's encoding does not.
-        sys.stdout.reconfigure(errors="backslashreplace")
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
+        args = _parser().parse_args(argv)
+        args.started = started
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # Names of files may hold what the terminal's encoding does not.
+            sys.stdout.reconfigure(errors="backslashreplace")
         status: int = args.run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
