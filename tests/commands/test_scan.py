@@ -177,6 +177,9 @@ def test_skip_bad_leaves_them_out_and_says_so(guests, capsys):
     document = scan_json(capsys, *arguments, status=3)
     assert agrees(document, census({"web.raw": held["web.raw"]}))
     assert document["skipped"] == [{"path": str(folder / "empty"), "reason": "the file is empty"}]
+    for command in ["scan", "info"]:
+        assert main([command, *map(str, arguments)]) == 3
+        assert f"pageshare: left out: {folder / 'empty'}: the file is empty\n" in capsys.readouterr().err
 
 
 def test_a_cut_core_is_status_3_and_its_lost_pages_are_counted(tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -149,6 +150,23 @@ def open_inputs(args: argparse.Namespace) -> Iterator[Inputs]:
         inputs.owners = _owners(opened)
         inputs.warnings = [*passed_over, *_repeated(opened), *_odd(image for _, image in opened)]
         yield inputs
+
+
+def tell(
+    *,
+    notes: Iterable[str] = (),
+    skipped: Iterable[dict[str, str]] = (),
+    warnings: Iterable[str] = (),
+    incomplete: Iterable[str] = (),
+) -> None:
+    """Say on stderr, a line each, what a user should know about his dumps."""
+    from pageshare.images import printable
+
+    left_out = [f"{each['path']}: {each['reason']}" for each in skipped]
+    kinds = {"note": notes, "left out": left_out, "warning": warnings, "incomplete": incomplete}
+    for kind, sentences in kinds.items():
+        for sentence in sentences:
+            print(f"pageshare: {kind}: {printable(sentence)}", file=sys.stderr)
 
 
 def _open(named: _Named, args: argparse.Namespace) -> Image | None:

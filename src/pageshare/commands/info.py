@@ -6,11 +6,10 @@ Takes the same arguments as scan. Pages are cut by address, as scan cuts them.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pageshare.commands._inputs import add_input_arguments, open_inputs
+from pageshare.commands._inputs import add_input_arguments, open_inputs, tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,8 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is known of each dump from its headers."""
-    from pageshare.images import printable
-
     with open_inputs(args) as inputs:
         described = [
             _describe(owner.name, image, args.page_size) for owner in inputs.owners for image in owner.images
@@ -51,9 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
             show(lambda console: _write(console, described, args.page_size, everything=args.all))
         notes = [] if args.quiet else inputs.notes
-        for word, sentences in (("note", notes), ("warning", inputs.warnings), ("incomplete", incomplete)):
-            for sentence in sentences:
-                print(f"pageshare: {word}: {printable(sentence)}", file=sys.stderr)
+        tell(notes=notes, skipped=inputs.skipped, warnings=inputs.warnings, incomplete=incomplete)
         return 3 if incomplete or inputs.skipped else 0
 
 

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pageshare.commands import UsageError
-from pageshare.commands._inputs import add_input_arguments, open_inputs
+from pageshare.commands._inputs import add_input_arguments, open_inputs, tell
 from pageshare.commands._work import run_with_progress
 
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ def run(args: argparse.Namespace) -> int:
             limit=visits_of(args.limit, space.readable, args.page_size),
         )
         if not args.quiet:
-            for note in inputs.notes:
-                print(f"pageshare: {note}", file=sys.stderr)
+            tell(notes=inputs.notes)
         control = Control()
         try:
             report, interrupt = run_with_progress(
@@ -163,12 +162,7 @@ def show(report: Report, args: argparse.Namespace, interrupt: BaseException | No
 
         show_text(lambda console: write(report, console))
     sys.stdout.flush()
-    from pageshare.images import printable
-
-    for sentence in report.warnings:
-        print(f"pageshare: warning: {printable(sentence)}", file=sys.stderr)
-    for sentence in report.incomplete:
-        print(f"pageshare: incomplete: {printable(sentence)}", file=sys.stderr)
+    tell(skipped=report.skipped, warnings=report.warnings, incomplete=report.incomplete)
     if interrupt is not None:
         raise interrupt
     return 3 if report.incomplete or report.skipped else 0
