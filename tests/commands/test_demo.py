@@ -111,6 +111,13 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path, capsys: pyt
     assert (tmp_path / "mine").exists()
 
 
+def test_kept_cores_outlive_whoever_reads_the_report(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    command = f"{sys.executable} -m pageshare demo --keep {kept} | true"
+    assert subprocess.run(command, shell=True, capture_output=True, check=False).stderr == b""
+    assert sorted(core.name for core in kept.iterdir()) == sorted(f"{name}.core" for name in demo.WORKS)
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_an_interpreter_that_fails_is_named(
     tmp_path: Path,
@@ -191,7 +198,7 @@ class Demo:
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_it_leaves_nothing(tmp_path: Path, temporary: Path, moment: str, signum: int, status: int) -> None:
+def test_interrupted_it_leaves_no_part(tmp_path: Path, temporary: Path, moment: str, signum: int, status: int) -> None:
     patch, processes = MOMENTS[moment]
     with Demo(tmp_path, patch) as running:
         if moment == "one is held":
@@ -207,7 +214,8 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path, temporary: Path, moment: 
         assert running.process.returncode == status
         assert err == b""
         assert running.running() == 0
-        assert not running.cores.exists()
+        # What was asked for with --keep stays once it is whole.
+        assert running.cores.exists() == (moment == "they are scanned")
         assert list(temporary.iterdir()) == []
         assert took < 2  # 0.2 s and what a loaded machine adds
 

@@ -78,15 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start, capture, end them; scan; print."""
-    from pageshare.capture import capture
-
     talks = not (args.json or args.quiet)
     with _folder(args.keep) as folder:
-        captures = {}
-        with _interpreters() as interpreters:
-            for name, interpreter in interpreters.items():
-                done = capture(interpreter.pid, folder, stop=True, anonymous=True)
-                captures[name] = done.path.rename(folder / _core(name)), done
+        captures = _capture_all(folder)
         if talks:
             print(_what_was_done({name: done for name, (_, done) in captures.items()}), flush=True)
         status = scan.run(_scan_arguments(args, {name: path for name, (path, _) in captures.items()}))
@@ -97,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
-    """A private folder for the cores: temporary, or ``keep``, where they stay if all goes well."""
+    """A private folder for the cores: temporary, or ``keep``, which stays if there is something in it."""
     if keep is None:
         with tempfile.TemporaryDirectory(prefix="pageshare-demo-") as folder:
             yield Path(folder)
@@ -108,12 +102,26 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         raise UsageError(f"--keep {keep}: the folder is not empty: name a new one")
     try:
         yield keep
-    except BaseException:
-        for core in keep.iterdir():
-            core.unlink()
-        if made:
+    finally:
+        if made and not any(keep.iterdir()):
             keep.rmdir()
+
+
+def _capture_all(folder: Path) -> dict[str, tuple[Path, Capture]]:
+    """The four cores in ``folder``, each with what became of its capture; all of them, or none."""
+    from pageshare.capture import capture
+
+    captures = {}
+    try:
+        with _interpreters() as interpreters:
+            for name, interpreter in interpreters.items():
+                done = capture(interpreter.pid, folder, stop=True, anonymous=True)
+                captures[name] = done.path.rename(folder / _core(name)), done
+    except BaseException:
+        for core in folder.iterdir():
+            core.unlink()
         raise
+    return captures
 
 
 def _core(name: str) -> str:
