@@ -172,7 +172,7 @@ class PageSpace:
         if overlapped:
             self.warnings.append(
                 f"{name}: {overlapped} bytes of memory lie in its files more than once; they are counted once,"
-                " from the first"
+                " from the first (files that are not parts of one memory need a NAME= each)"
             )
         _check_payload(ranges, images)
         paged = paginate(ranges, self.page_size)
