@@ -51,12 +51,6 @@ static bool is_zero_frame(const ps_table *table, uint32_t head)
     return bytes && table->kernel->is_zero(bytes, table->space->page_bytes);
 }
 
-/* The page's hint was found stale, and nobody has looked at the page since. */
-static bool is_stale(const ps_table *table, uint32_t page)
-{
-    return ps_table_state(table, page) == PS_STATE_NONE && table->entries[page].next == PS_NONE;
-}
-
 /* What each owner holds of a frame alone. `held` counts pages by owner, all zero before and after; `touched` lists
  * the owners. */
 static void tally_alone(const ps_table *table, uint32_t head, ps_owner_tally *owners, uint32_t *held,
@@ -89,11 +83,12 @@ static void tally_page(const ps_table *table, uint32_t page, ps_owner_tally *own
     ps_state state = ps_table_state(table, page);
     uint32_t head = state == PS_STATE_MEMBER ? ps_frame_head(table, page) : page;
 
-    if (is_stale(table, page)) {
-        owner->unique++;
-        total->stale++;
-    } else if (state == PS_STATE_NONE) {
-        return;
+    if (state == PS_STATE_NONE) {
+        ps_last last = ps_table_last(table, page);
+        owner->unique += last == PS_LAST_STALE;
+        total->stale += last == PS_LAST_STALE;
+        owner->unreadable += last == PS_LAST_UNREADABLE;
+        total->unreadable += last == PS_LAST_UNREADABLE;
     } else if (state == PS_STATE_HINT) {
         owner->unique++;
         total->hints++;
@@ -121,7 +116,7 @@ static ps_status tally(const ps_table *table, ps_owner_tally *owners, uint32_t *
         if (!held)
             continue;
         ps_state state = ps_table_state(table, page);
-        if (state == PS_STATE_HINT || is_stale(table, page))
+        if (state == PS_STATE_HINT || (state == PS_STATE_NONE && ps_table_last(table, page) == PS_LAST_STALE))
             owner->alone_unique++;
         else if (state == PS_STATE_HEAD && !is_zero_frame(table, page))
             tally_alone(table, page, owners, held, touched);

@@ -58,7 +58,10 @@ const uint8_t *ps_table_bytes(const ps_table *table, uint32_t page)
         return address;
     const ps_segment *segment = ps_space_find(table->space, page);
     uint64_t offset = ps_segment_offset(table->space, segment, page);
-    return ps_space_read(table->space, segment->source, offset, 1, table->scratch) == PS_OK ? table->scratch : NULL;
+    ps_status status = ps_space_read(table->space, segment->source, offset, 1, table->scratch);
+    if (status == PS_IO_ERROR)
+        ps_space_went_bad(table->space, page);
+    return status == PS_OK ? table->scratch : NULL;
 }
 
 /* ---- chains ---- */
@@ -79,16 +82,16 @@ static uint32_t *place_of(ps_table *table, uint32_t page)
     return place;
 }
 
-static void no_entry(ps_table *table, uint32_t page)
+static void no_entry(ps_table *table, uint32_t page, ps_last last)
 {
     set_state(table, page, PS_STATE_NONE);
-    table->entries[page].next = 0;
+    table->entries[page].next = last;
 }
 
 static void forget_hint(ps_table *table, uint32_t page, uint32_t *place)
 {
     *place = table->entries[page].link;
-    no_entry(table, page);
+    no_entry(table, page, PS_LAST_NOTHING);
     table->stats.hints--;
 }
 
@@ -152,7 +155,7 @@ static void leave(ps_table *table, uint32_t member, uint32_t head)
         table->stats.lone_frames++;
     else
         entries[entries[head].next].tag = size - 1;
-    no_entry(table, member);
+    no_entry(table, member, PS_LAST_NOTHING);
     table->stats.members--;
 }
 
@@ -186,7 +189,7 @@ static void leave_as_head(ps_table *table, uint32_t head)
     }
     if (*zero_frame == head)
         *zero_frame = heir;
-    no_entry(table, head);
+    no_entry(table, head, PS_LAST_NOTHING);
 }
 
 /* ---- looking at a page ---- */
@@ -235,7 +238,7 @@ static uint32_t find_equal(ps_table *table, uint32_t page, const uint8_t *bytes,
                 table->stats.stale_hints++;
                 *stale = entry;
                 forget_hint(table, entry, place);
-                table->entries[entry].next = PS_NONE;
+                no_entry(table, entry, PS_LAST_STALE);
                 continue;
             }
         }
@@ -274,6 +277,7 @@ ps_outcome ps_table_visit(ps_table *table, uint32_t page, const uint8_t *bytes, 
             forget_hint(table, page, place_of(table, page));
         break;
     case PS_STATE_NONE:
+        no_entry(table, page, PS_LAST_NOTHING);
         break;
     }
     table->stats.visits++;
@@ -311,6 +315,14 @@ ps_outcome ps_table_visit(ps_table *table, uint32_t page, const uint8_t *bytes, 
     add_hint(table, page, tag);
     *partner = stale != PS_NONE ? stale : unlike;
     return stale != PS_NONE ? PS_STALE_HINT : unlike != PS_NONE ? PS_FALSE_MATCH : PS_HINTED;
+}
+
+void ps_table_unreadable(ps_table *table, uint32_t page)
+{
+    if (ps_table_state(table, page) == PS_STATE_NONE)
+        no_entry(table, page, PS_LAST_UNREADABLE);
+    else
+        ps_space_went_bad(table->space, page);
 }
 
 ps_status ps_table_write(ps_table *table, const uint32_t *pages, size_t count, uint8_t *broken)

@@ -34,6 +34,7 @@ struct ps_space {
     uint32_t page_bytes;
     unsigned index_shift;
     int32_t cut_source;        /* the first source found short by a read, -1 for none; set atomically */
+    int32_t bad_source;        /* the first one of which an entered page can't be read any more; likewise */
 };
 
 /* The segment that page lies in: the index narrows it down, mostly to one. */
@@ -65,8 +66,11 @@ static inline const uint8_t *ps_space_address(const ps_space *space, uint32_t pa
 }
 
 /* Reads `count` pages of one source, at offset, from its file. PS_OK, PS_SHRANK (noted in the space), or
- * PS_IO_ERROR (not noted: the caller counts the page as unreadable). */
+ * PS_IO_ERROR (not noted: a page that never could be read is just lost). */
 ps_status ps_space_read(ps_space *space, uint32_t source, uint64_t offset, size_t count, uint8_t *to);
+
+/* Notes that a page that has been read before can't be read any more: what rests on it can't be verified. */
+void ps_space_went_bad(ps_space *space, uint32_t page);
 
 /* PS_OK, or why the sources can't be trusted any more (a fault, a short read). */
 ps_status ps_space_status(const ps_space *space);
@@ -84,6 +88,9 @@ static inline void ps_advance(ps_control *control, uint64_t pages)
 
 /* ---- frame_table.c ---- */
 
+/* Of a page without an entry: what was found when it was last looked at. */
+typedef enum { PS_LAST_NOTHING = 0, PS_LAST_STALE, PS_LAST_UNREADABLE } ps_last;
+
 /* What a page is to the table, in two bits. */
 typedef enum { PS_STATE_NONE, PS_STATE_HINT, PS_STATE_HEAD, PS_STATE_MEMBER } ps_state;
 
@@ -97,7 +104,7 @@ typedef enum { PS_STATE_NONE, PS_STATE_HINT, PS_STATE_HEAD, PS_STATE_MEMBER } ps
  *   first     the head              how many pages the frame   next member
  *                                   has, the head included
  *   others    previous member       the head                   next member
- *   no entry  -                     -                          PS_NONE after a stale hint, 0 else
+ *   no entry  -                     -                          a ps_last
  *
  * PS_NONE ends chains and lists. A write to the head makes a member drawn at random the new head, so the cost
  * of telling all the others is O(1) on average whatever is written in what order.
@@ -171,6 +178,15 @@ uint64_t ps_table_key(const ps_table *table, uint64_t hash, uint32_t domain);
 /* Looks at one page whose bytes and key are at hand; `zero` says that all bytes are zero. */
 ps_outcome ps_table_visit(ps_table *table, uint32_t page, const uint8_t *bytes, uint64_t key, bool zero,
                           uint32_t *partner);
+
+/* The page was looked at, and its bytes could not be had. */
+void ps_table_unreadable(ps_table *table, uint32_t page);
+
+/* What was last found of a page that has no entry. */
+static inline ps_last ps_table_last(const ps_table *table, uint32_t page)
+{
+    return (ps_last)table->entries[page].next;
+}
 
 /* The first entry that a page with this tag would be compared with, or PS_NONE: for prefetching only. */
 uint32_t ps_table_candidate(const ps_table *table, uint32_t page, uint32_t tag);

@@ -27,7 +27,7 @@ typedef enum {
     PS_INVALID = 2,        /* an argument is out of its range */
     PS_STOPPED = 3,        /* control->stop was set */
     PS_SHRANK = 4,         /* a file ended before its page: see ps_space_faulted */
-    PS_IO_ERROR = 5        /* a mapped page could not be read: see ps_space_faulted */
+    PS_IO_ERROR = 5        /* a mapped page, or one read before, could not be read: see ps_space_faulted */
 } ps_status;
 
 /* What a caller may share with a running loop: it reads `done`, it sets `stop`. */
@@ -92,8 +92,8 @@ typedef struct ps_space ps_space;
 ps_status ps_space_new(ps_space **space, const ps_segment *segments, uint32_t segment_count,
                        const ps_source *sources, uint32_t source_count, uint32_t pages, uint32_t page_bytes);
 void ps_space_free(ps_space *space);
-/* Maps pages first .. first+count-1 (MADV_POPULATE_READ), in steps, counting them in control->done. */
-ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, ps_control *control);
+/* Maps pages first .. first+count-1 (MADV_POPULATE_READ), in steps. Of control only `stop` is used. */
+ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, const ps_control *control);
 /* From now on reads this source's pages from its file in blocks, as if it had in_blocks. */
 void ps_space_read_in_blocks(ps_space *space, uint32_t source);
 /* The first source that was found cut short or unreadable, or -1. */
@@ -161,6 +161,7 @@ typedef struct {
     uint64_t alone_unique; /* contents that this owner holds once, whatever the others hold */
     uint64_t alone_shared; /* its pages whose content it holds twice or more */
     uint64_t alone_kept;   /* how many contents these are */
+    uint64_t unreadable;   /* pages that could not be read, in none of the above */
 } ps_owner_tally;
 
 /* The same over all owners; zero pages left out but for `zero`. */
@@ -172,6 +173,7 @@ typedef struct {
     uint64_t lone;         /* frames of one */
     uint64_t stale;        /* pages without an entry since their hint was found stale; unlike what they fitted, and
                               not looked at again: taken to be unique */
+    uint64_t unreadable;   /* pages that could not be read, and have no entry */
 } ps_tally;
 
 typedef struct ps_table ps_table;

@@ -123,7 +123,9 @@ static void decide(ps_table *table, item *items, size_t count, uint8_t *outcomes
             if (theirs)
                 prefetch_page(theirs);
         }
-        if (!items[i].unreadable)
+        if (items[i].unreadable)
+            ps_table_unreadable(table, items[i].page);
+        else
             outcome = ps_table_visit(table, items[i].page, items[i].bytes, items[i].key, items[i].zero, &partner);
         if (outcomes)
             outcomes[i] = (uint8_t)outcome;

@@ -190,7 +190,7 @@ ps_status ps_space_new(ps_space **out, const ps_segment *segments, uint32_t segm
     space->source_count = source_count;
     space->pages = pages;
     space->page_bytes = page_bytes;
-    space->cut_source = -1;
+    space->cut_source = space->bad_source = -1;
     while (pages >> space->index_shift > 2 * (uint64_t)segment_count)
         space->index_shift++;
     space->segments = copy_of(segments, segment_count * sizeof *segments);
@@ -238,7 +238,8 @@ int64_t ps_space_faulted(const ps_space *space)
     for (uint32_t i = 0; i < space->source_count; i++)
         if (space->guards[i] && __atomic_load_n(&space->guards[i]->faulted, __ATOMIC_ACQUIRE))
             return i;
-    return __atomic_load_n(&space->cut_source, __ATOMIC_ACQUIRE);
+    int32_t cut = __atomic_load_n(&space->cut_source, __ATOMIC_ACQUIRE);
+    return cut >= 0 ? cut : __atomic_load_n(&space->bad_source, __ATOMIC_ACQUIRE);
 }
 
 ps_status ps_space_status(const ps_space *space)
@@ -247,10 +248,24 @@ ps_status ps_space_status(const ps_space *space)
     if (source < 0)
         return PS_OK;
     struct stat now;
-    if (source == space->cut_source || fstat(space->sources[source].fd, &now) != 0 || !S_ISREG(now.st_mode) ||
-        (uint64_t)now.st_size < space->sources[source].bytes)
+    if (source != space->cut_source && source == space->bad_source)
+        return PS_IO_ERROR;
+    if (source == space->cut_source || fstat(space->sources[source].fd, &now) != 0 ||
+        (S_ISREG(now.st_mode) && (uint64_t)now.st_size < space->sources[source].bytes))
         return PS_SHRANK;
     return PS_IO_ERROR;
+}
+
+/* Keeps the first. */
+static void note_source(int32_t *noted, uint32_t source)
+{
+    int32_t none = -1;
+    __atomic_compare_exchange_n(noted, &none, (int32_t)source, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+void ps_space_went_bad(ps_space *space, uint32_t page)
+{
+    note_source(&space->bad_source, ps_space_find(space, page)->source);
 }
 
 ps_status ps_space_read(ps_space *space, uint32_t source, uint64_t offset, size_t count, uint8_t *to)
@@ -263,9 +278,7 @@ ps_status ps_space_read(ps_space *space, uint32_t source, uint64_t offset, size_
         if (got < 0)
             return PS_IO_ERROR;
         if (got == 0) {
-            int32_t none = -1;
-            __atomic_compare_exchange_n(&space->cut_source, &none, (int32_t)source, false, __ATOMIC_ACQ_REL,
-                                        __ATOMIC_RELAXED);
+            note_source(&space->cut_source, source);
             return PS_SHRANK;
         }
         to += got;
@@ -283,7 +296,7 @@ static void touch(const uint8_t *from, const uint8_t *to)
 }
 
 /* Populates [low, high) of a mapped source, step by step. */
-static ps_status populate(ps_space *space, uintptr_t low, uintptr_t high, ps_control *control)
+static ps_status populate(ps_space *space, uintptr_t low, uintptr_t high, const ps_control *control)
 {
     while (low < high) {
         uintptr_t end = high - low > POPULATE_STEP ? low + POPULATE_STEP : high;
@@ -295,13 +308,12 @@ static ps_status populate(ps_space *space, uintptr_t low, uintptr_t high, ps_con
         ps_status status = ps_space_status(space);
         if (status != PS_OK)
             return status;
-        ps_advance(control, (end - low) / space->page_bytes);
         low = end;
     }
     return PS_OK;
 }
 
-ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, ps_control *control)
+ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, const ps_control *control)
 {
     if (first > space->pages || count > space->pages - first)
         return PS_INVALID;
@@ -316,8 +328,6 @@ ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, ps_
             ps_status status = populate(space, low & ~(host_page - 1), high, control);
             if (status != PS_OK)
                 return status;
-        } else {
-            ps_advance(control, run);
         }
         done += run;
     }

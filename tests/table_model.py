@@ -54,7 +54,6 @@ class Model:
         entry = Entry(page, tag, self.domains[page], is_frame)
         self.chains.setdefault(tag, []).insert(0, entry)
         self.entry_of[page] = entry
-        self.stale.discard(page)
         return entry
 
     def full(self, entry):
@@ -94,6 +93,7 @@ class Model:
             return Outcome.ALREADY_SHARED, own.members - {page} or {NO_PAGE}
         data, domain = self.bytes_of(page), self.domains[page]
         zero, key = not any(data), self.key(data, domain)
+        self.stale.discard(page)
         if own and (own.tag != key & 0xFFFFFFFF or zero):
             self.remove(own)
             own = None
@@ -109,7 +109,6 @@ class Model:
             match.is_frame = True
             match.members.add(page)
             self.entry_of[page] = match
-            self.stale.discard(page)
             if zero:
                 self.zero_frame[domain] = match
             return outcome, partners

@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+import os
 import threading
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 import pageshare
 from oracle import agrees, census
 from pageshare import scanner
-from pageshare.core import Control, FrameTable, MediaError, Stopped
+from pageshare.core import Control, FrameTable, MediaError, Outcome, Stopped
+from pageshare.images.image import Descriptor
 from pageshare.space import PageSpace, SpaceSource
 
 PAGE = 4096
@@ -63,7 +65,7 @@ def test_buffers(guests, truth):
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("slow_ns", [0.0, 1e9])
 def test_files_by_any_number_of_threads_mapped_or_in_blocks(files, truth, threads, slow_ns, monkeypatch):
-    monkeypatch.setattr(scanner, "BATCH", 37)
+    monkeypatch.setattr(scanner, "BATCH", 37 * PAGE)
     monkeypatch.setattr(scanner, "SLOW_NS", slow_ns)
     report = pageshare.scan(files, threads=threads)
     assert agrees(report.to_dict(), truth)
@@ -229,7 +231,7 @@ def test_a_file_that_is_written_all_the_time(tmp_path, monkeypatch, policy, how)
         stale.append(table.tally().stale)
         return result
 
-    monkeypatch.setattr(scanner, "BATCH", 100)
+    monkeypatch.setattr(scanner, "BATCH", 100 * PAGE)
     monkeypatch.setattr(scanner, "SLOW_NS", 0.0 if how == "in blocks" else 1e9)
     monkeypatch.setattr(FrameTable, "scan", write_and_scan)
     memory = np.memmap(path, np.uint8, "r+", shape=(pages, PAGE))
@@ -302,6 +304,26 @@ def test_a_file_that_shrinks_at_any_time(tmp_path, threads):
             timer.join()
 
 
+def test_a_page_that_can_be_read_no_more_ends_the_scan():
+    """What rests on it can't be verified. By /proc/self/mem again: memory that is unmapped between two looks."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    for scans in [[[0], [1]], [[0], [0]]]:  # wanted as the partner of an equal page; looked at again
+        pages = np.stack([content(1)] * 2)
+        address = libc.mmap(None, ctypes.c_size_t(2 * PAGE), 3, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+        ctypes.memmove(address, pages.ctypes.data, pages.nbytes)
+        space = PageSpace.of(pages)
+        memory = Descriptor("/proc/self/mem", os.O_RDONLY)
+        space.sources[0] = SpaceSource("mem", 1 << 62, memory, None, 0, 0)
+        space.segments["offset"] = address
+        table = FrameTable(space)
+        assert table.scan(scans[0]).outcomes.tolist() == [Outcome.HINTED]
+        assert libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(PAGE)) == 0
+        with pytest.raises(MediaError, match="mem: its disk failed"):
+            table.scan(scans[1])
+        libc.munmap(ctypes.c_void_p(address + PAGE), ctypes.c_size_t(PAGE))
+
+
 def test_pages_that_cannot_be_read_are_lost_and_the_rest_counts():
     """/proc/self/mem is a file with holes that give EIO: memory that is not mapped."""
     pages = np.stack([content(n) for n in (1, 1, 2, 3, 0, 0, 1, 2)])
@@ -312,10 +334,9 @@ def test_pages_that_cannot_be_read_are_lost_and_the_rest_counts():
     middle = ctypes.c_void_p(address + 2 * PAGE)
     assert libc.munmap(middle, ctypes.c_size_t(2 * PAGE)) == 0
     space = PageSpace.of(pages)
-    with open("/proc/self/mem", "rb") as file:  # noqa: PTH123
-        space.sources[0] = SpaceSource("mem", 1 << 62, file.fileno(), None, 0, 0)
-        space.segments["offset"] = address
-        report = scanner.scan_space(space, scanner.Options())
+    space.sources[0] = SpaceSource("mem", 1 << 62, Descriptor("/proc/self/mem", os.O_RDONLY), None, 0, 0)
+    space.segments["offset"] = address
+    report = scanner.scan_space(space, scanner.Options())
     for start, count in ((0, 2), (4, 4)):
         libc.munmap(ctypes.c_void_p(address + start * PAGE), ctypes.c_size_t(count * PAGE))
     readable = [row for i, row in enumerate(split(pages)) if i not in (2, 3)]
@@ -335,7 +356,7 @@ def test_a_full_scan_that_is_stopped_gives_no_figures(guests):
 
 
 def test_a_policy_scan_that_is_stopped_gives_what_it_found(guests, monkeypatch):
-    monkeypatch.setattr(scanner, "BATCH", 50)
+    monkeypatch.setattr(scanner, "BATCH", 50 * PAGE)
     control = Control()
     feedback = pageshare.scanner.policies.Sequential.feedback
     batches = []
@@ -350,6 +371,26 @@ def test_a_policy_scan_that_is_stopped_gives_what_it_found(guests, monkeypatch):
     report = pageshare.scan(guests, policy="sequential", control=control)
     assert report.interrupted
     assert report.partial.visits == 150
+
+
+def test_a_stop_within_a_batch_leaves_figures_that_agree():
+    """All pages of one call: what was done of it before the stop counts as visits too."""
+    memory = np.random.default_rng(5).integers(1, 255, (1 << 14, PAGE), np.uint8)
+    memory[::3] = memory[0]
+    control = Control()
+
+    def stop():
+        while control.done < 100:
+            pass
+        control.stop()
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    report = pageshare.scan(memory, policy="sequential", control=control)
+    stopper.join()
+    found = report.partial
+    assert found.visits == found.hints + found.shared + found.zero
+    assert report.interrupted == (found.visits < len(memory))
 
 
 def test_what_cannot_be_scanned_says_so(tmp_path):

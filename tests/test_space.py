@@ -1,9 +1,12 @@
 """Numbering of pages: what must be read first, owner by owner, then what is known to be zero."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import pageshare
+from pageshare.core import FrameTable, read_in_blocks
 from pageshare.images.lime import range_header
 from pageshare.space import Coverage, PageSpace
 
@@ -95,3 +98,52 @@ def test_the_mapping_lives_as_long_as_the_table(sparse):
     table.scan()
     table.check()
     assert table.stats().hints == 3
+
+
+@pytest.mark.parametrize("how", ["mapped", "in blocks", "not mapped"])
+def test_a_space_reads_its_own_files_whoever_closes_them(tmp_path, monkeypatch, how):
+    if how == "not mapped":
+        monkeypatch.setattr("pageshare.images.Source.map", lambda _source: None)
+    path, other = tmp_path / "guest.raw", tmp_path / "other.raw"
+    path.write_bytes(np.random.default_rng(1).bytes(8 * PAGE))
+    other.write_bytes(b"x" * 8 * PAGE)
+    with pageshare.open_image(path) as image:
+        space = PageSpace([("a", [image])])
+    with other.open("rb"):  # it gets the number of the file that was closed
+        table = FrameTable(space)
+        if how == "in blocks":
+            read_in_blocks(table, 0)
+        table.scan()
+        assert table.stats().hints == 8
+
+
+def test_nothing_is_left_open_or_mapped(tmp_path):
+    path = tmp_path / "guest.raw"
+    path.write_bytes(b"x" * 8 * PAGE)
+
+    def uses():
+        links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return links.count(path) + Path("/proc/self/maps").read_text().count(str(path))
+
+    image = pageshare.open_image(path)
+    space = PageSpace([("a", [image])])
+    table = FrameTable(space)
+    image.close()
+    del image
+    assert uses() > 0
+    del space
+    table.scan()
+    del table
+    assert uses() == 0
+
+
+def test_a_closed_image_and_a_page_size_of_no_use_are_refused(tmp_path):
+    path = tmp_path / "guest.raw"
+    path.write_bytes(b"x" * 8 * PAGE)
+    image = pageshare.open_image(path)
+    image.close()
+    with pytest.raises(ValueError, match="guest.raw: the image was closed before it was scanned"):
+        pageshare.scan(image)
+    for page_size in (0, 100, 1000):
+        with pytest.raises(ValueError, match=f"page size {page_size}: must be a multiple of 64"):
+            PageSpace.of(bytes(PAGE), page_size=page_size)

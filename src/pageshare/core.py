@@ -7,6 +7,7 @@ is the one place where they become exceptions.
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageshare._core import ffi, lib
-from pageshare.space import PageSpace
+from pageshare.space import PageSpace, check_hashable
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -44,7 +45,11 @@ class Outcome(IntEnum):
 
 
 class Stopped(Exception):
-    """A loop ended early because ``Control.stop`` was called."""
+    """A loop ended early because ``Control.stop`` was called; ``scanned`` pages of this call were done."""
+
+    def __init__(self, scanned: int = 0) -> None:
+        super().__init__(scanned)
+        self.scanned = scanned
 
 
 class MediaError(OSError):
@@ -61,6 +66,10 @@ class Control:
     def done(self) -> int:
         """Pages looked at so far, by all loops that were given this control."""
         return int(self._c.done)
+
+    def advance(self, pages: int) -> None:
+        """Count pages that a loop in Python is through with."""
+        self._c.done += pages
 
     def reset(self) -> None:
         """Count from zero again."""
@@ -98,8 +107,7 @@ def _kernel_number(name: str | None) -> int:
 
 
 def _page_count(view: Any, page_size: int) -> int:
-    if page_size < 256 or page_size % 64:
-        raise ValueError(f"page size {page_size}: must be a multiple of 64, and 256 or more")
+    check_hashable(page_size)
     if len(view) % page_size:
         raise ValueError(f"{len(view)} bytes are not a whole number of pages of {page_size} bytes")
     return len(view) // page_size
@@ -130,18 +138,18 @@ def hash_pages(
 
 
 def is_zero(page: Any, *, kernel: str | None = None) -> bool:
-    """Whether every byte is zero; the length must be a multiple of 64."""
+    """Whether every byte is zero; the length must be a multiple of 64, and not 0."""
     view = ffi.from_buffer("uint8_t[]", page)
-    if len(view) % 64:
-        raise ValueError(f"{len(view)} bytes: must be a multiple of 64")
+    if not len(view) or len(view) % 64:
+        raise ValueError(f"{len(view)} bytes: must be a multiple of 64, and not 0")
     return bool(lib.ps_is_zero(_kernel_number(kernel), view, len(view)))
 
 
 def equal(a: Any, b: Any, *, kernel: str | None = None) -> bool:
-    """Whether two buffers of one length, a multiple of 64, hold the same bytes."""
+    """Whether two buffers of one length, a multiple of 64 and not 0, hold the same bytes."""
     one, other = ffi.from_buffer("uint8_t[]", a), ffi.from_buffer("uint8_t[]", b)
-    if len(one) != len(other) or len(one) % 64:
-        raise ValueError(f"{len(one)} and {len(other)} bytes: must be equal, and a multiple of 64")
+    if len(one) != len(other) or not len(one) or len(one) % 64:
+        raise ValueError(f"{len(one)} and {len(other)} bytes: must be equal, a multiple of 64, and not 0")
     return bool(lib.ps_equal(_kernel_number(kernel), one, other, len(one)))
 
 
@@ -185,7 +193,10 @@ class ChainStats:
 
 @dataclass(frozen=True)
 class OwnerTally:
-    """One owner's pages in a table. All but ``zero`` leave zero pages out; ``alone_*`` ignore other owners."""
+    """One owner's pages in a table. All but ``zero`` leave zero pages out; ``alone_*`` ignore other owners.
+
+    ``unreadable`` are pages that could not be read, in none of the others.
+    """
 
     zero: int
     unique: int
@@ -193,6 +204,7 @@ class OwnerTally:
     alone_unique: int
     alone_shared: int
     alone_kept: int
+    unreadable: int
 
 
 @dataclass(frozen=True)
@@ -209,6 +221,7 @@ class Tally:
     kept: int
     lone: int
     stale: int
+    unreadable: int
     owners: tuple[OwnerTally, ...]
 
 
@@ -220,7 +233,8 @@ class FrameTable:
     """ESX's hint and shared frame table over the pages of a space (Waldspurger, OSDI 2002, section 4.2).
 
     ``pages`` is a ``PageSpace``, or anything that ``PageSpace.of`` takes: a buffer, a numpy array, a dict of
-    them by owner. Bytes are read where they lie; memory that changes may only change after ``write``.
+    them by owner. Bytes are read where they lie; memory that changes may only change after ``write``. Threads
+    may share a table: their calls take turns.
 
     ``seed`` fixes the hash (random by default; no count depends on it). ``hash_bits`` cuts the hash down, for
     tests of collisions. ``max_refs`` limits the pages of a frame, as KSM's max_page_sharing does. ``checksum``
@@ -269,6 +283,19 @@ class FrameTable:
         out = ffi.new("ps_table **")
         self._check(lib.ps_table_new(out, self._native.pointer, config))
         self._table = ffi.gc(out[0], lib.ps_table_free)
+        self._lock = threading.Lock()
+
+    def _numbers(self, pages: Pages | Sequence[int] | int) -> Pages:
+        """Page numbers as C takes them; TypeError or IndexError for what is none of this space's."""
+        numbers = np.asarray(pages).reshape(-1)
+        if numbers.size == 0:
+            return np.empty(0, np.uint32)
+        if numbers.dtype.kind not in "iu":
+            raise TypeError(f"page numbers must be integers, not {numbers.dtype}")
+        for number in (int(numbers.min()), int(numbers.max())):
+            if not 0 <= number < self.space.readable:
+                raise IndexError(f"page {number}: the space has {self.space.readable} to be read")
+        return np.ascontiguousarray(numbers, np.uint32)
 
     def _check(self, status: int) -> None:
         if status != lib.PS_OK:
@@ -289,9 +316,7 @@ class FrameTable:
         in the space, MediaError where a file can't be read any more, ``Stopped``.
         """
         if pages is not None:
-            pages = np.ascontiguousarray(pages, np.uint32)
-            if pages.size and int(pages.max()) >= self.space.readable:
-                raise IndexError(f"page {int(pages.max())}: the space has {self.space.readable} to be read")
+            pages = self._numbers(pages)
             count = pages.size
         elif count is None:
             count = self.space.readable - first
@@ -301,8 +326,8 @@ class FrameTable:
             raise IndexError(f"pages {first} to {first + count}: the space has {self.space.readable} to be read")
         outcomes, partners = np.empty(count, np.uint8), np.empty(count, np.uint32)
         scanned = ffi.new("size_t *")
-        self._check(
-            lib.ps_table_scan(
+        with self._lock:
+            status = lib.ps_table_scan(
                 self._table,
                 ffi.NULL if pages is None else ffi.from_buffer("uint32_t[]", pages),
                 first,
@@ -312,7 +337,9 @@ class FrameTable:
                 ffi.NULL if control is None else control._c,
                 scanned,
             )
-        )
+        if status == lib.PS_STOPPED:
+            raise Stopped(scanned[0])
+        self._check(status)
         return Scanned(outcomes, partners)
 
     def write(self, pages: Pages | Sequence[int] | int) -> NDArray[np.bool_]:
@@ -321,34 +348,35 @@ class FrameTable:
         A member of a frame leaves it: a copy-on-write break, True in the result. A hint is not noticed until
         it is used.
         """
-        numbers = np.atleast_1d(np.asarray(pages)).astype(np.uint32, casting="unsafe")
-        if numbers.size and int(np.max(pages)) >= self.space.readable:
-            raise IndexError(f"page {int(np.max(pages))}: the space has {self.space.readable} to be read")
+        numbers = self._numbers(pages)
         broken = np.zeros(numbers.size, np.uint8)
-        self._check(
-            lib.ps_table_write(
+        with self._lock:
+            status = lib.ps_table_write(
                 self._table,
                 ffi.from_buffer("uint32_t[]", numbers),
                 numbers.size,
                 ffi.from_buffer("uint8_t[]", broken),
             )
-        )
+        self._check(status)
         return broken.astype(np.bool_)
 
     def drop_hints(self) -> None:
         """Forget every hint; frames stay. KSM drops its unstable tree so after each pass."""
-        lib.ps_table_drop_hints(self._table)
+        with self._lock:
+            lib.ps_table_drop_hints(self._table)
 
     def stats(self) -> TableStats:
         """Event and state counts, and the bytes of memory that the table takes."""
         stats = ffi.new("ps_table_stats *")
-        lib.ps_table_get_stats(self._table, stats)
+        with self._lock:
+            lib.ps_table_get_stats(self._table, stats)
         return TableStats(**_fields(stats, list(TableStats.__dataclass_fields__)))
 
     def chains(self) -> ChainStats:
         """How long the chains of the hash table are."""
         chains = ffi.new("ps_chain_stats *")
-        lib.ps_table_get_chains(self._table, chains)
+        with self._lock:
+            lib.ps_table_get_chains(self._table, chains)
         return ChainStats(
             lengths=tuple(int(n) for n in chains.lengths),
             **_fields(chains, ["buckets", "entries", "longest"]),
@@ -360,7 +388,9 @@ class FrameTable:
         if not 0 <= first <= first + count <= self.space.readable:
             raise IndexError(f"pages {first} to {first + count}: the space has {self.space.readable} to be read")
         classes = np.empty(count, np.uint32)
-        self._check(lib.ps_table_classes(self._table, first, count, ffi.from_buffer("uint32_t[]", classes)))
+        with self._lock:
+            status = lib.ps_table_classes(self._table, first, count, ffi.from_buffer("uint32_t[]", classes))
+        self._check(status)
         return classes
 
     def tally(self, control: Control | None = None) -> Tally:
@@ -368,17 +398,20 @@ class FrameTable:
         owners = ffi.new("ps_owner_tally[]", max(1, len(self.space.owners)))
         total = ffi.new("ps_tally *")
         stop = ffi.NULL if control is None else control._c
-        self._check(lib.ps_table_tally(self._table, owners, len(self.space.owners), total, stop))
+        with self._lock:
+            status = lib.ps_table_tally(self._table, owners, len(self.space.owners), total, stop)
+        self._check(status)
         names = list(OwnerTally.__dataclass_fields__)
         return Tally(
             owners=tuple(OwnerTally(**_fields(owners[i], names)) for i in range(len(self.space.owners))),
-            **_fields(total, ["zero", "hints", "shared", "kept", "lone", "stale"]),
+            **_fields(total, ["zero", "hints", "shared", "kept", "lone", "stale", "unreadable"]),
         )
 
     def check(self) -> None:
         """Walk the whole table and check every invariant; AssertionError says which one is broken. For tests."""
         why = ffi.new("char[]", 200)
-        status = lib.ps_table_check(self._table, why, len(why))
+        with self._lock:
+            status = lib.ps_table_check(self._table, why, len(why))
         if status == lib.PS_INVALID:
             raise AssertionError(ffi.string(why).decode())
         self._check(status)
@@ -406,7 +439,6 @@ def _native_space(space: PageSpace) -> _Native:
             native.base = views[-1]
         native.bytes = source.bytes
         native.fd = source.fd
-        native.in_blocks = source.in_blocks
         native.owner = source.owner
         native.domain = source.domain
     segments = np.ascontiguousarray(space.segments)
@@ -426,7 +458,10 @@ def _native_space(space: PageSpace) -> _Native:
 
 
 def populate(table: FrameTable, first: int, count: int, control: Control | None = None) -> None:
-    """Map pages ``first`` .. ``first + count - 1`` of a table's space, so that reading them faults no more."""
+    """Map pages ``first`` .. ``first + count - 1`` of a table's space, so that reading them faults no more.
+
+    ``control`` can stop it; it does not count these pages.
+    """
     status = lib.ps_space_populate(
         table._native.pointer, first, count, ffi.NULL if control is None else control._c
     )

@@ -240,15 +240,19 @@ def _page_counts(
     )
 
 
-def count(space: PageSpace, tally: Tally, unreadable: Sequence[int], *, complete: bool) -> Counts:
+def count(space: PageSpace, tally: Tally, *, complete: bool) -> Counts:
     """Compose the figures of a whole space from the table's tally and the pages that need no reading.
 
-    ``unreadable`` has, for each owner, the pages whose bytes could not be had: they are lost, not known.
+    Pages whose bytes could not be had are lost, not known.
     ``complete`` says that every page was visited; without it ``unique`` is None.
     """
     coverages = [
-        replace(owner.coverage, data=owner.coverage.data - lost, lost=owner.coverage.lost + lost)
-        for owner, lost in zip(space.owners, unreadable, strict=True)
+        replace(
+            owner.coverage,
+            data=owner.coverage.data - mine.unreadable,
+            lost=owner.coverage.lost + mine.unreadable,
+        )
+        for owner, mine in zip(space.owners, tally.owners, strict=True)
     ]
     zeros = [
         mine.zero + coverage.zero + coverage.zero_inferred

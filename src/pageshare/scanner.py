@@ -5,25 +5,27 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pageshare import policies
-from pageshare.core import Control, FrameTable, MediaError, Outcome, Stopped, populate, read_in_blocks
+from pageshare.core import Control, FrameTable, MediaError, Stopped, Tally, populate, read_in_blocks
 from pageshare.images import Image, check_page_size, image_of_buffer, open_image
 from pageshare.report import Partial, Report, Seconds, count
 from pageshare.space import DEFAULT_DOMAIN, PageSpace
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+BATCH = 64 << 20
+"""Bytes of pages to a call of the core: some ten milliseconds."""
 
-BATCH = 1 << 14
-"""Pages to a call of the core: 64 MiB of small pages, some ten milliseconds."""
+
+def batch_pages(space: PageSpace) -> int:
+    """How many pages are a batch."""
+    return max(1, BATCH // space.page_size)
 
 
 @dataclass(frozen=True)
@@ -36,30 +38,6 @@ class Options:
     policy: str | None = None
     limit: int | None = None
     kernel: str | None = None
-
-
-class _Visits:
-    """What the loop has to remember of all batches: how many visits, and which pages could not be read."""
-
-    def __init__(self, space: PageSpace) -> None:
-        self.count = 0
-        self._space = space
-        self._unreadable: list[NDArray[np.uint32]] = []
-
-    def add(self, pages: NDArray[np.uint32] | range, outcomes: NDArray[np.uint8]) -> None:
-        self.count += len(pages)
-        bad = np.flatnonzero(outcomes == Outcome.UNREADABLE)
-        if bad.size:
-            self._unreadable.append(np.asarray(pages, np.uint32)[bad])
-
-    def unreadable(self) -> NDArray[np.uint32]:
-        """Distinct numbers of pages that could not be read."""
-        return np.unique(np.concatenate([np.empty(0, np.uint32), *self._unreadable]))
-
-    def lost(self) -> list[int]:
-        """How many of these each owner has."""
-        owners, _ = self._space.locate(self.unreadable())
-        return [int(n) for n in np.bincount(owners, minlength=len(self._space.owners))]
 
 
 def half_the_memory() -> int:
@@ -88,37 +66,55 @@ def _choose_reading(table: FrameTable, control: Control) -> None:
             continue
         before = time.perf_counter_ns()
         populate(table, first, pages, control)
-        control.reset()
         if time.perf_counter_ns() - before > SLOW_NS * pages * page_size / 4096:
             read_in_blocks(table, number)
 
 
-def _in_order(table: FrameTable, visits: _Visits, control: Control, *, ahead: bool) -> None:
+def _batches(space: PageSpace) -> Iterator[tuple[int, int]]:
+    """All pages to be read, in order, as (first, count)."""
+    step = batch_pages(space)
+    for first in range(0, space.readable, step):
+        yield first, min(step, space.readable - first)
+
+
+def _map_all(table: FrameTable, control: Control) -> None:
+    for first, pages in _batches(table.space):
+        populate(table, first, pages, control)
+        control.advance(pages)
+    control.reset()
+
+
+def _in_order(table: FrameTable, control: Control, *, ahead: bool) -> None:
     """Every page once, in address order. ``ahead``: a second thread maps the next batch meanwhile."""
-    end = table.space.readable
     with ThreadPoolExecutor(1) as mapper:
 
-        def map_batch(first: int) -> Any:
-            return mapper.submit(populate, table, first, min(BATCH, end - first)) if ahead else None
+        def map_batch(batch: tuple[int, int] | None) -> Any:
+            return mapper.submit(populate, table, *batch, control) if ahead and batch else None
 
-        mapping = map_batch(0)
-        for first in range(0, end, BATCH):
+        batches = _batches(table.space)
+        batch = next(batches, None)
+        mapping = map_batch(batch)
+        while batch:
             if mapping:
                 mapping.result()
-            if first + BATCH < end:
-                mapping = map_batch(first + BATCH)
-            pages = range(first, min(first + BATCH, end))
-            visits.add(pages, table.scan(first=first, count=len(pages), control=control).outcomes)
+            following = next(batches, None)
+            mapping = map_batch(following)
+            table.scan(first=batch[0], count=batch[1], control=control)
+            batch = following
 
 
-def _by_policy(
-    table: FrameTable, visits: _Visits, control: Control, policy: policies.Policy, limit: int
-) -> None:
-    while visits.count < limit and table.space.readable:
-        pages = policy.next(min(BATCH, limit - visits.count))
-        result = table.scan(pages, control=control)
-        policy.feedback(pages, result.outcomes, result.partners)
-        visits.add(pages, result.outcomes)
+def _by_policy(table: FrameTable, control: Control, policy: policies.Policy, limit: int) -> tuple[int, bool]:
+    """As many visits as ``limit`` says. How many these were, and whether a stop cut them short."""
+    visits, most = 0, batch_pages(table.space)
+    try:
+        while visits < limit and table.space.readable:
+            pages = policy.next(min(most, limit - visits))
+            result = table.scan(pages, control=control)
+            policy.feedback(pages, result.outcomes, result.partners)
+            visits += len(pages)
+    except Stopped as stopped:
+        return visits + stopped.scanned, True
+    return visits, False
 
 
 def scan_space(
@@ -149,23 +145,20 @@ def scan_space(
     if overlapped:
         _choose_reading(table, control)
     elif in_files <= half_the_memory():
-        populate(table, 0, space.readable, control)
-        control.reset()
-    visits, interrupted = _Visits(space), False
+        _map_all(table, control)
+    visits, interrupted = 0, False
     mapped = time.perf_counter()
     if by_policy:
         name = policies.ALIASES.get(options.policy or "sequential", options.policy or "sequential")
         limit = space.readable if options.limit is None else options.limit
-        try:
-            _by_policy(table, visits, control, policies.create(name, space.readable, seed), limit)
-        except Stopped:
-            interrupted = True
+        policy = policies.create(name, space.readable, seed)
+        visits, interrupted = _by_policy(table, control, policy, limit)
     else:
-        _in_order(table, visits, control, ahead=overlapped and threads > 1)
+        _in_order(table, control, ahead=overlapped and threads > 1)
     # What an interrupted scan has found is still counted.
-    tally, stats, lost = table.tally(None if interrupted else control), table.stats(), visits.lost()
-    complete = stats.hints + stats.members + tally.stale + sum(lost) == space.readable
-    counts = count(space, tally, lost, complete=complete)
+    tally, stats = table.tally(None if interrupted else control), table.stats()
+    complete = stats.hints + stats.members + tally.stale + tally.unreadable == space.readable
+    counts = count(space, tally, complete=complete)
     changes = [sentence for owner in space.owners for image in owner.images if (sentence := image.source.changed())]
     partial = None
     if by_policy:
@@ -176,7 +169,7 @@ def scan_space(
         partial = Partial(
             policy=name,
             seed=seed,
-            visits=visits.count,
+            visits=visits,
             hints=stats.hints,
             shared=tally.shared + tally.zero,
             kept=tally.kept + zero_frames,
@@ -202,18 +195,18 @@ def scan_space(
         seconds=Seconds(map=mapped - opening, scan=ended - mapped, total=ended - started),
         partial=partial,
         interrupted=interrupted,
-        incomplete=tuple(_incomplete(space, lost)),
+        incomplete=tuple(_incomplete(space, tally)),
         warnings=(*warnings, *space.warnings, *changes),
         skipped=tuple(skipped),
     )
 
 
-def _incomplete(space: PageSpace, lost: Sequence[int]) -> Iterable[str]:
-    for owner, unreadable in zip(space.owners, lost, strict=True):
+def _incomplete(space: PageSpace, tally: Tally) -> Iterable[str]:
+    for owner, mine in zip(space.owners, tally.owners, strict=True):
         for image in owner.images:
             yield from (f"{image.source.path}: {sentence}" for sentence in image.incomplete)
-        if unreadable:
-            yield f"{owner.name}: {unreadable} pages could not be read (I/O error); they count as lost"
+        if mine.unreadable:
+            yield f"{owner.name}: {mine.unreadable} pages could not be read (I/O error); they count as lost"
 
 
 def domains_of(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageshare.images import Image, ImageError, image_of_buffer
+from pageshare.images.image import Descriptor
 from pageshare.images.ranges import Kind, Paged, State, Stitch, first_wins, merge, paginate, total_bytes
 
 if TYPE_CHECKING:
@@ -64,6 +65,12 @@ class Coverage:
         return Coverage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
+def check_hashable(page_size: int) -> None:
+    """Raise ValueError for a page size that the core can't hash."""
+    if page_size < 256 or page_size % 64:
+        raise ValueError(f"page size {page_size}: must be a multiple of 64, and 256 or more")
+
+
 def coverage_of(paged: Paged) -> Coverage:
     """What the pages of one owner come to."""
     extents = paged.extents
@@ -89,15 +96,19 @@ def coverage_of(paged: Paged) -> Coverage:
 
 @dataclass
 class SpaceSource:
-    """One thing that holds pages: a mapped file, a file to be read (``memory`` None), or a buffer (``fd`` -1)."""
+    """One thing that holds pages: a mapped file, a file to be read (``memory`` None), or a buffer (``file`` None)."""
 
     path: str
     bytes: int
-    fd: int
+    file: Descriptor | None
     memory: Any
     owner: int
     domain: int
-    in_blocks: bool = False
+
+    @property
+    def fd(self) -> int:
+        """The file's number, -1 for a buffer."""
+        return self.file.fd if self.file else -1
 
 
 @dataclass(frozen=True)
@@ -114,7 +125,8 @@ class PageSpace:
     """The pages of some owners; see the module's docstring for how they are numbered.
 
     ``owners`` are (name, images) in order; ``domains`` gives each one's sharing domain (default: one for all).
-    Raises ValueError for more than 2^32 - 1 pages. Keeps the images' memory mapped as long as it lives.
+    Raises ValueError for more than 2^32 - 1 pages, and a page size that is no multiple of 64 from 256 on. Keeps the
+    images' files open and mapped as long as it lives.
 
     Attributes: ``page_size`` in bytes; ``owners``; ``domains``, their names; ``sources``; ``segments``
     (``SEGMENT`` array); ``readable`` and ``pages``, page counts; ``warnings``, sentences.
@@ -135,6 +147,7 @@ class PageSpace:
         page_size: int = 4096,
         domains: Sequence[str] | None = None,
     ) -> None:
+        check_hashable(page_size)
         named = list(owners)
         names = [DEFAULT_DOMAIN] * len(named) if domains is None else list(domains)
         self.page_size = page_size
@@ -180,7 +193,7 @@ class PageSpace:
         for image in images:
             source = image.source
             self.sources.append(
-                SpaceSource(source.path, source.size, source.fd, source.map(), owner, domain)
+                SpaceSource(source.path, source.size, source.file, source.map(), owner, domain)
             )
         extents = paged.extents
         counted = extents["kind"] != Kind.DEVICE
@@ -195,7 +208,7 @@ class PageSpace:
             stitched["offset"] = np.arange(len(stitches), dtype=np.uint64) * self.page_size
             stitched["source"] = len(self.sources)
             memory = _stitch(stitches, images, self.page_size)
-            self.sources.append(SpaceSource(name, memory.nbytes, -1, memory, owner, domain))
+            self.sources.append(SpaceSource(name, memory.nbytes, None, memory, owner, domain))
             data = np.sort(np.concatenate([data, stitched]), order="pfn")
 
         self.owners.append(Owner(name, domain, images, coverage_of(paged)))

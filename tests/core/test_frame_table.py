@@ -1,5 +1,7 @@
 """The frame table's promises, one by one: outcomes, orders, collisions, domains, counts, memory, errors."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -216,6 +218,15 @@ def test_bad_arguments_are_refused(memory):
             table.scan(np.array(bad, np.uint32))
         with pytest.raises(IndexError, match="the space has 6"):
             table.write(np.array(bad, np.uint32))
+    for bad in ([2**32 + 1], [-1], [-(2**32) + 2], -1, 2**32):
+        with pytest.raises(IndexError, match="the space has 6"):
+            table.scan(bad)
+        with pytest.raises(IndexError, match="the space has 6"):
+            table.write(bad)
+    for bad in ([1.7], ["1"], [True], [2**70]):
+        with pytest.raises(TypeError, match="must be integers"):
+            table.scan(bad)
+    assert table.stats().visits == 0
     with pytest.raises(IndexError):
         table.scan(first=3, count=4)
     with pytest.raises(IndexError):
@@ -225,8 +236,26 @@ def test_bad_arguments_are_refused(memory):
             FrameTable(memory, **options)
 
 
+def test_threads_may_share_a_table():
+    memory = np.zeros((4096, 256), np.uint8)
+    memory[:, 0] = np.arange(4096) % 200
+    table = FrameTable(PageSpace.of(memory, page_size=256))
+
+    def work(seed):
+        random = np.random.default_rng(seed)
+        for _ in range(30):
+            table.scan(random.integers(0, 4096, 2000))
+            table.write(random.integers(0, 4096, 500))
+            table.tally()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
+    table.check()
+
+
 def test_an_empty_space_is_no_error():
     table = FrameTable(PageSpace([]))
+    assert table.scan([]).outcomes.size == 0
     assert table.scan().outcomes.size == 0
     assert table.tally().owners == ()
     table.check()

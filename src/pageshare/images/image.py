@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import mmap
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -49,29 +49,43 @@ class ImageError(ValueError):
         return f"{printable(self.path)}: {self.reason}"
 
 
+class Descriptor:
+    """An open file, ``fd``, that is closed when the last one who holds this lets go of it.
+
+    A space reads from the files of its images for as long as it lives, whoever closes an image meanwhile: a mere
+    number would by then stand for another file.
+    """
+
+    def __init__(self, path: str, flags: int) -> None:
+        self.fd = -1
+        self.fd = os.open(path, flags)
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        """Close the file."""
+        if self.fd >= 0:
+            close(self.fd)
+
+
 class Source:
     """An open file, or a buffer, to read from. A context manager that closes it.
 
-    Attributes: ``path``, for a buffer its name; ``fd``, -1 for a buffer; ``size`` in bytes when it was opened;
-    ``identity``, (device, inode), None for a buffer.
+    Attributes: ``path``, for a buffer its name; ``file``, a ``Descriptor``, None for a buffer; ``size`` in bytes
+    when it was opened; ``identity``, (device, inode), None for a buffer.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open a regular file or a block device. Raises OSError, or ImageError for what can't be a dump."""
         self.path = os.fspath(path)
         self._map: Any = None
-        self._mapped = False
+        self._mapped = self._closed = False
         # O_NONBLOCK: a pipe that nobody writes to must be refused, not waited for.
-        self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-        try:
-            status = os.fstat(self.fd)
-            self._refuse(status.st_mode)
-            self.size = self._size(status)
-            if self.size == 0:
-                raise ImageError(self.path, "", "the file is empty")
-        except BaseException:
-            os.close(self.fd)
-            raise
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        self.file: Descriptor | None = Descriptor(self.path, flags)
+        status = os.fstat(self.fd)
+        self._refuse(status.st_mode)
+        self.size = self._size(status)
+        if self.size == 0:
+            raise ImageError(self.path, "", "the file is empty")
         self.identity: tuple[int, int] | None = (status.st_dev, status.st_ino)
         self._modified = status.st_mtime_ns
 
@@ -88,13 +102,19 @@ class Source:
                 raise ImageError(name, "", "the buffer is empty")
         self = cls.__new__(cls)
         self.path = name
-        self.fd = -1
+        self.file = None
+        self._closed = False
         self.identity = None
         # numpy turns any element type into bytes, memoryview.cast only the native ones.
         self._map = np.frombuffer(buffer, np.uint8).data.toreadonly()
         self._mapped = True
         self.size = self._map.nbytes
         return self
+
+    @property
+    def fd(self) -> int:
+        """The file's number, -1 for a buffer or after ``close``."""
+        return self.file.fd if self.file else -1
 
     def _refuse(self, mode: int) -> None:
         if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
@@ -131,7 +151,10 @@ class Source:
         """The whole as read-only memory: a shared mapping of the file, or the buffer itself.
 
         None where the file can't be mapped (some devices and file systems, no address space): read it then.
+        Raises ValueError after ``close``.
         """
+        if self._closed:
+            raise ValueError(f"{printable(self.path)}: the image was closed before it was scanned")
         if not self._mapped:
             self._mapped = True
             try:
@@ -157,14 +180,8 @@ class Source:
         return None
 
     def close(self) -> None:
-        """Close file and mapping; a mapping that someone still holds a view of goes with the last view."""
-        memory, self._map, self._mapped = self._map, None, True
-        if isinstance(memory, mmap.mmap):
-            with contextlib.suppress(BufferError):
-                memory.close()
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        """Close file and mapping; for a space that was made of them, they stay as long as it does."""
+        self._map, self.file, self._closed = None, None, True
 
     def __enter__(self) -> Source:
         """The source itself."""
