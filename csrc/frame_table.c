@@ -415,6 +415,9 @@ ps_status ps_table_new(ps_table **out, ps_space *space, const ps_table_config *c
     if (config->hash_bits > 64 || config->max_refs == 1 || (config->options & ~(uint32_t)PS_CHECKSUM) ||
         (config->kernel != -1 && !ps_kernel_usable(config->kernel)))
         return PS_INVALID;
+    for (uint32_t i = 0; i < space->source_count; i++)
+        if (space->sources[i].domain == UINT32_MAX)
+            return PS_INVALID;
     ps_table *table = calloc(1, sizeof *table);
     if (!table)
         return PS_NO_MEMORY;

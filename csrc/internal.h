@@ -107,7 +107,7 @@ typedef enum { PS_STATE_NONE, PS_STATE_HINT, PS_STATE_HEAD, PS_STATE_MEMBER } ps
  *   no entry  -                     -                          a ps_last
  *
  * PS_NONE ends chains and lists. A write to the head makes a member drawn at random the new head, so the cost
- * of telling all the others is O(1) on average whatever is written in what order.
+ * of telling all the others is O(1) on average unless somebody keeps asking for the head and writes to just that.
  */
 typedef struct {
     uint32_t link;

@@ -39,7 +39,20 @@ struct guard {
 
 static struct guard *guards;
 static struct sigaction previous_action;
+static int handed_over;
 static uintptr_t host_page;
+
+/* To the handler before us, which sees the fault as soon as this one returns. It may in turn have us before it, if it
+ * was installed between two of our own installations: the second time round nobody is left to ask. */
+static void hand_over(const siginfo_t *info)
+{
+    if (__atomic_exchange_n(&handed_over, 1, __ATOMIC_ACQ_REL))
+        signal(SIGBUS, SIG_DFL);
+    else
+        sigaction(SIGBUS, &previous_action, NULL);
+    if (info->si_code <= 0) /* sent by a process: it does not come again by itself */
+        raise(SIGBUS);
+}
 
 static void on_sigbus(int signal_number, siginfo_t *info, void *context)
 {
@@ -49,23 +62,24 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context)
     int saved_errno = errno;
     bool ours = false;
 
-    for (struct guard *guard = __atomic_load_n(&guards, __ATOMIC_ACQUIRE); guard; guard = guard->next) {
+    for (struct guard *guard = __atomic_load_n(&guards, __ATOMIC_ACQUIRE); guard && info->si_code > 0;
+         guard = guard->next) {
         if (address < __atomic_load_n(&guard->low, __ATOMIC_ACQUIRE) ||
             address >= __atomic_load_n(&guard->high, __ATOMIC_ACQUIRE))
             continue;
         __atomic_store_n(&guard->faulted, 1, __ATOMIC_RELEASE);
         ours = true;
     }
-    /* Not ours: back to the handler before us, which sees the fault as soon as this one returns. */
     if (!ours || mmap((void *)(address & ~(host_page - 1)), host_page, PROT_READ,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
-        sigaction(SIGBUS, &previous_action, NULL);
+        hand_over(info);
     errno = saved_errno;
 }
 
 static void install_handler(void)
 {
     struct sigaction current;
+    __atomic_store_n(&handed_over, 0, __ATOMIC_RELEASE);
     sigaction(SIGBUS, NULL, &current);
     if ((current.sa_flags & SA_SIGINFO) && current.sa_sigaction == on_sigbus)
         return;
@@ -88,7 +102,7 @@ static struct guard *free_guard(void)
     guard = calloc(1, sizeof *guard);
     if (!guard)
         return NULL;
-    guard->low = 1;
+    __atomic_store_n(&guard->low, 1, __ATOMIC_RELEASE);
     guard->next = __atomic_load_n(&guards, __ATOMIC_ACQUIRE);
     while (!__atomic_compare_exchange_n(&guards, &guard->next, guard, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
         ;
@@ -112,22 +126,25 @@ static struct guard *watch(const ps_source *source)
     __atomic_store_n(&guard->high, (uintptr_t)source->base + source->bytes, __ATOMIC_RELEASE);
     /* Another space may have met lost pages of this mapping: they are zeros now, and fault no more. */
     for (struct guard *other = __atomic_load_n(&guards, __ATOMIC_ACQUIRE); other; other = other->next)
-        if (__atomic_load_n(&other->faulted, __ATOMIC_ACQUIRE) && other->low < guard->high && guard->low < other->high)
+        if (__atomic_load_n(&other->faulted, __ATOMIC_ACQUIRE) &&
+            __atomic_load_n(&other->low, __ATOMIC_ACQUIRE) < guard->high &&
+            guard->low < __atomic_load_n(&other->high, __ATOMIC_ACQUIRE))
             __atomic_store_n(&guard->faulted, 1, __ATOMIC_RELEASE);
     return guard;
 }
 
-/* `high` goes first and comes last: a guard with a low end alone watches nothing. */
+/* `high` goes first and comes last: a guard with a low end alone watches nothing. Until the file is mapped anew, a
+ * guard that comes to the same mapping must learn of its faults. */
 static void unwatch(struct guard *guard)
 {
     struct stat file;
     uintptr_t low = guard->low, high = guard->high;
 
-    __atomic_store_n(&guard->high, 0, __ATOMIC_RELEASE);
     /* The file may have been closed by now, and its number be another one's. */
     if (guard->faulted && low % host_page == 0 && fstat(guard->fd, &file) == 0 && file.st_dev == guard->device &&
         file.st_ino == guard->inode)
         mmap((void *)low, high - low, PROT_READ, MAP_SHARED | MAP_FIXED, guard->fd, 0);
+    __atomic_store_n(&guard->high, 0, __ATOMIC_RELEASE);
     __atomic_store_n(&guard->low, 0, __ATOMIC_RELEASE);
 }
 

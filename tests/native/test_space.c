@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "spaces.h"
@@ -311,6 +312,53 @@ static void test_other_faults_go_to_the_handler_before(void)
     sigaction(SIGBUS, &before, NULL);
 }
 
+/* How a child ends in which `die` runs after a scan, with no handler before ours. */
+static int signal_that_ends(void (*die)(void))
+{
+    int status = 0;
+    pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        signal(SIGBUS, SIG_DFL);
+        scanned_file file = open_file(64, MAPPED);
+        (void)file;
+        die();
+        _exit(0);
+    }
+    REQUIRE(waitpid(child, &status, 0) == child);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+static void is_sent_one(void)
+{
+    kill(getpid(), SIGBUS);
+}
+
+static struct sigaction ours_before;
+
+/* As Python's faulthandler does: puts back who was there before, and raises. */
+static void on_fault_put_back(int signal_number)
+{
+    sigaction(SIGBUS, &ours_before, NULL);
+    raise(signal_number);
+}
+
+static void faults_between_two_of_ours(void)
+{
+    struct sigaction action = {.sa_handler = on_fault_put_back, .sa_flags = SA_NODEFER};
+    sigaction(SIGBUS, &action, &ours_before);
+    scanned_file ours = open_file(64, MAPPED), other = open_file(64, READ);
+    (void)ours;
+    REQUIRE(ftruncate(other.fd, 0) == 0);
+    (void)*(volatile uint8_t *)other.base;
+}
+
+static void test_a_process_dies_of_its_own_faults(void)
+{
+    CHECK_EQUAL(signal_that_ends(is_sent_one), SIGBUS);
+    CHECK_EQUAL(signal_that_ends(faults_between_two_of_ours), SIGBUS);
+}
+
 /* ---- a file that gets shorter while it is scanned ---- */
 
 typedef struct {
@@ -370,6 +418,7 @@ int main(void)
     test_a_hint_lies_in_the_lost_part();
     test_other_spaces_over_the_same_mapping();
     test_other_faults_go_to_the_handler_before();
+    test_a_process_dies_of_its_own_faults();
     for (way how = MAPPED; how < WAYS; how++)
         for (int threads = 1; threads <= 2; threads++)
             test_shrinks_during_scans(how, threads);
