@@ -190,8 +190,14 @@ static bool check(const ps_table *table, uint8_t *copy, char *why, size_t why_by
 {
     uint64_t hints = 0, frames = 0, lone = 0, members = 0, states[4] = {0};
 
-    for (uint32_t page = 0; page < table->pages; page++)
+    for (uint32_t page = 0; page < table->pages; page++) {
         states[ps_table_state(table, page)]++;
+        if (ps_table_state(table, page) == PS_STATE_HEAD && ps_frame_is_full(table, page)) {
+            frames++;
+            if (!check_frame(table, page, &members, copy, why, why_bytes))
+                return false;
+        }
+    }
     for (uint32_t i = 0; i < table->bucket_count; i++) {
         for (uint32_t entry = table->buckets[i]; entry != PS_NONE; entry = table->entries[entry].link) {
             EXPECT(entry < table->pages, "bucket %u: page %u does not exist", i, entry);
@@ -200,6 +206,7 @@ static bool check(const ps_table *table, uint8_t *copy, char *why, size_t why_by
             EXPECT(state == PS_STATE_HINT || state == PS_STATE_HEAD, "page %u: in a chain, state %d", entry, state);
             EXPECT(++*(state == PS_STATE_HINT ? &hints : &frames) <= table->pages, "bucket %u: a loop", i);
             if (state == PS_STATE_HEAD) {
+                EXPECT(!ps_frame_is_full(table, entry), "frame %u: full, and in a chain", entry);
                 lone += ps_frame_size(table, entry) == 1;
                 if (!check_frame(table, entry, &members, copy, why, why_bytes))
                     return false;

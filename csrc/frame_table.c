@@ -66,11 +66,18 @@ const uint8_t *ps_table_bytes(const ps_table *table, uint32_t page)
 
 /* ---- chains ---- */
 
+/* At the head of the chain of its tag. */
+static void put_first(ps_table *table, uint32_t page)
+{
+    uint32_t *bucket = &table->buckets[ps_table_bucket(table, table->entries[page].tag)];
+    table->entries[page].link = *bucket;
+    *bucket = page;
+}
+
 static void push(ps_table *table, uint32_t page, uint32_t tag)
 {
-    uint32_t *bucket = &table->buckets[ps_table_bucket(table, tag)];
-    table->entries[page] = (ps_entry){.link = *bucket, .tag = tag, .next = PS_NONE};
-    *bucket = page;
+    table->entries[page] = (ps_entry){.tag = tag, .next = PS_NONE};
+    put_first(table, page);
 }
 
 /* The place that holds `page` in its chain. */
@@ -104,11 +111,6 @@ static void add_hint(ps_table *table, uint32_t page, uint32_t tag)
 
 /* ---- frames ---- */
 
-static bool is_full(const ps_table *table, uint32_t head)
-{
-    return table->max_refs && ps_frame_size(table, head) >= table->max_refs;
-}
-
 /* Makes an entry of a chain the head of a frame of one. */
 static void open_frame(ps_table *table, uint32_t page)
 {
@@ -134,6 +136,8 @@ static void join(ps_table *table, uint32_t page, uint32_t head)
     entries[head].next = page;
     set_state(table, page, PS_STATE_MEMBER);
     table->stats.members++;
+    if (ps_frame_is_full(table, head))
+        *place_of(table, head) = entries[head].link;
 }
 
 /* Takes a member that is not the head out of its frame. */
@@ -142,6 +146,8 @@ static void leave(ps_table *table, uint32_t member, uint32_t head)
     ps_entry *entries = table->entries;
     uint32_t size = ps_frame_size(table, head), next = entries[member].next;
 
+    if (ps_frame_is_full(table, head))
+        put_first(table, head);
     if (entries[member].link == head) {
         entries[head].next = next;
         if (next != PS_NONE)
@@ -163,7 +169,7 @@ static void leave(ps_table *table, uint32_t member, uint32_t head)
 static void leave_as_head(ps_table *table, uint32_t head)
 {
     ps_entry *entries = table->entries;
-    uint32_t *place = place_of(table, head), size = ps_frame_size(table, head);
+    uint32_t size = ps_frame_size(table, head);
     uint32_t *zero_frame = &table->zero_frames[ps_table_source(table, head)->domain];
     uint32_t heir = PS_NONE;
 
@@ -172,6 +178,7 @@ static void leave_as_head(ps_table *table, uint32_t head)
         for (uint64_t steps = random_below(table, size - 1); steps; steps--)
             heir = entries[heir].next;
         leave(table, heir, head);
+        uint32_t *place = place_of(table, head);
         entries[heir] = entries[head];
         set_state(table, heir, PS_STATE_HEAD);
         uint32_t first = entries[heir].next;
@@ -182,7 +189,7 @@ static void leave_as_head(ps_table *table, uint32_t head)
         }
         *place = heir;
     } else {
-        *place = entries[head].link;
+        *place_of(table, head) = entries[head].link;
         table->stats.frames--;
         table->stats.lone_frames--;
         table->stats.members--;
@@ -217,7 +224,7 @@ static uint32_t find_equal(ps_table *table, uint32_t page, const uint8_t *bytes,
         const uint8_t *theirs = NULL;
 
         if (entry != page && table->entries[entry].tag == (uint32_t)key &&
-            ps_table_source(table, entry)->domain == domain && (is_hint ? hint == PS_NONE : !is_full(table, entry)))
+            ps_table_source(table, entry)->domain == domain && (!is_hint || hint == PS_NONE))
             theirs = ps_table_bytes(table, entry);
         if (theirs) {
             table->stats.compares++;
@@ -282,7 +289,7 @@ ps_outcome ps_table_visit(ps_table *table, uint32_t page, const uint8_t *bytes, 
     }
     table->stats.visits++;
 
-    if (zero && table->zero_frames[domain] != PS_NONE && !is_full(table, table->zero_frames[domain]))
+    if (zero && table->zero_frames[domain] != PS_NONE && !ps_frame_is_full(table, table->zero_frames[domain]))
         match = table->zero_frames[domain];
     else
         match = find_equal(table, page, bytes, key, domain, &stale, &unlike);

@@ -95,8 +95,8 @@ typedef enum { PS_LAST_NOTHING = 0, PS_LAST_STALE, PS_LAST_UNREADABLE } ps_last;
 typedef enum { PS_STATE_NONE, PS_STATE_HINT, PS_STATE_HEAD, PS_STATE_MEMBER } ps_state;
 
 /*
- * Twelve bytes a page say all: a hint is an entry of a chain; so is the head of a frame, the member through
- * which the frame is read. The other members hang on the head in a list.
+ * Twelve bytes a page say all: a hint is an entry of a chain; so is the head of a frame with room, the member
+ * through which the frame is read. The other members hang on the head in a list.
  *
  *             link                  tag                        next
  *   hint      next in the chain     its hash                   -
@@ -161,6 +161,12 @@ static inline uint32_t ps_frame_size(const ps_table *table, uint32_t head)
 {
     uint32_t first = table->entries[head].next;
     return first == PS_NONE ? 1 : table->entries[first].tag;
+}
+
+/* With max_refs: no page may join. Such a frame is in no chain, so that those with room are found at once. */
+static inline bool ps_frame_is_full(const ps_table *table, uint32_t head)
+{
+    return table->max_refs && ps_frame_size(table, head) >= table->max_refs;
 }
 
 static inline uint32_t ps_frame_head(const ps_table *table, uint32_t member)

@@ -148,7 +148,7 @@ typedef struct {
 /* How long the chains of the hash table are. */
 typedef struct {
     uint64_t buckets;
-    uint64_t entries;      /* hints and frames */
+    uint64_t entries;      /* hints, and frames that are not full */
     uint64_t longest;
     uint64_t lengths[16];  /* buckets with a chain of 0, 1, .. 14, and 15 or more entries */
 } ps_chain_stats;

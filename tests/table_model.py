@@ -137,6 +137,9 @@ class Model:
         if not entry or not entry.is_frame:
             return False
         self.cow_breaks += 1
+        if self.full(entry):  # it has room again, and is the first to be tried
+            self.chains[entry.tag].remove(entry)
+            self.chains[entry.tag].insert(0, entry)
         entry.members.remove(page)
         del self.entry_of[page]
         if not entry.members:

@@ -259,3 +259,17 @@ def test_an_empty_space_is_no_error():
     assert table.scan().outcomes.size == 0
     assert table.tally().owners == ()
     table.check()
+
+
+def test_full_frames_are_in_nobodys_way():
+    table = FrameTable(PageSpace.of(np.full((1000, 256), 7, np.uint8), page_size=256), max_refs=2)
+    table.scan()
+    assert (table.stats().frames, table.chains().longest) == (500, 0)
+    table.check()
+    table.write([3])  # its frame has room again
+    assert (table.stats().lone_frames, table.chains().longest) == (1, 1)
+    assert outcomes(table, 3) == [O.SHARED]
+    assert (table.stats().frames, table.chains().longest) == (500, 0)
+    table.write(range(1000))
+    assert table.stats().frames == 0
+    table.check()
