@@ -26,8 +26,9 @@ test: setup ctest	## all tests, two small Linux guests under QEMU included
 ctest:		## the C tests, with cc alone
 	sh tests/native/run.sh
 
-sanitize:	## the C tests under AddressSanitizer and UndefinedBehaviorSanitizer
+sanitize:	## the C tests under AddressSanitizer and UndefinedBehaviorSanitizer, and under ThreadSanitizer
 	sh tests/native/run.sh $(SANITIZE)
+	TSAN_OPTIONS=suppressions=tests/native/tsan.supp sh tests/native/run.sh -fsanitize=thread
 
 lint: $(VENV)/.lint	## ruff, and mypy --strict as the oldest and the newest Python
 	$(BIN)/ruff check

@@ -48,7 +48,7 @@ static bool is_zero_frame(const ps_table *table, uint32_t head)
     if (table->entries[head].tag != (uint32_t)ps_table_key(table, table->zero_hash, domain))
         return false;
     const uint8_t *bytes = ps_table_bytes(table, head);
-    return bytes && table->kernel->is_zero(bytes, table->space->page_bytes);
+    return bytes && ps_is_zero_page(table->kernel, bytes, table->space->page_bytes);
 }
 
 /* What each owner holds of a frame alone. `held` counts pages by owner, all zero before and after; `touched` lists
@@ -147,6 +147,103 @@ ps_status ps_table_tally(const ps_table *table, ps_owner_tally *owners, uint32_t
     ps_status status = tally(table, owners, held, held + owner_count, total, control);
     free(held);
     return status;
+}
+
+/* ---- of a census ---- */
+
+/* Pages looked at together, and how far ahead memory is asked for. */
+#define STRIP 512
+#define AHEAD 16
+
+/* Of the pages of a strip, those that are neither zero nor the first of their content: how many. Every page's own class
+ * begins with itself, whether or not it will ever have another; no branch here, since none could be foretold. */
+static uint32_t begin_classes(const uint32_t *canonical, uint32_t first, uint32_t count, uint32_t zero, uint32_t once,
+                              ps_class *classes, uint32_t *others, ps_owner_tally *owner)
+{
+    uint32_t found = 0, zeros = 0, lost = 0;
+
+    for (uint32_t page = first; page < first + count; page++) {
+        classes[page] = (ps_class){.pages = 1, .mark = once};
+        others[found] = page;
+        bool is_lost = canonical[page] == PS_NONE, is_zero = canonical[page] == zero && !is_lost;
+        found += (canonical[page] != page) & !is_zero & !is_lost;
+        zeros += is_zero;
+        lost += is_lost;
+    }
+    owner->zero += zeros;
+    owner->unreadable += lost;
+    owner->alone_unique += count - found - zeros - lost;
+    return found;
+}
+
+/* A page of a content that this owner may hold already. */
+static void join_class(ps_class *content, uint32_t once, ps_owner_tally *owner)
+{
+    content->pages++;
+    if (content->mark < once) {
+        content->mark = once;
+        owner->alone_unique++;
+    } else if (content->mark == once) {
+        content->mark = once + 1;
+        owner->alone_unique--;
+        owner->alone_shared += 2;
+        owner->alone_kept++;
+    } else {
+        owner->alone_shared++;
+    }
+}
+
+/* The second time round, when it is known how many pages each content has. */
+static void tally_firsts(const uint32_t *canonical, uint32_t first, uint32_t count, uint32_t zero,
+                         const ps_class *classes, ps_owner_tally *owner, ps_tally *total)
+{
+    uint32_t unique = 0, kept = 0;
+    uint64_t shared = 0;
+
+    for (uint32_t page = first; page < first + count; page++) {
+        uint32_t pages = classes[page].pages & -(uint32_t)((canonical[page] == page) & (page != zero));
+        unique += pages == 1;
+        kept += pages > 1;
+        shared += pages > 1 ? pages : 0;
+    }
+    owner->unique += unique;
+    total->hints += unique;
+    total->kept += kept;
+    total->shared += shared;
+}
+
+void ps_tally_classes(const ps_space *space, const uint32_t *canonical, const uint32_t *zeros, ps_class *classes,
+                      ps_owner_tally *owners, uint32_t owner_count, ps_tally *total)
+{
+    memset(owners, 0, owner_count * sizeof *owners);
+    memset(total, 0, sizeof *total);
+    for (uint32_t s = 0; s < space->segment_count; s++) {
+        const ps_segment *segment = &space->segments[s];
+        const ps_source *source = &space->sources[segment->source];
+        ps_owner_tally *owner = &owners[source->owner];
+        uint32_t end = ps_segment_end(space, segment), count, once = 2 * source->owner + 1;
+        for (uint32_t page = segment->first; page < end; page += count) {
+            uint32_t others[STRIP], found;
+            count = end - page < STRIP ? end - page : STRIP;
+            found = begin_classes(canonical, page, count, zeros[source->domain], once, classes, others, owner);
+            for (uint32_t i = 0; i < found; i++) {
+                if (i + AHEAD < found)
+                    __builtin_prefetch(&classes[canonical[others[i + AHEAD]]], 1);
+                join_class(&classes[canonical[others[i]]], once, owner);
+            }
+        }
+    }
+    for (uint32_t s = 0; s < space->segment_count; s++) {
+        const ps_segment *segment = &space->segments[s];
+        const ps_source *source = &space->sources[segment->source];
+        tally_firsts(canonical, segment->first, ps_segment_end(space, segment) - segment->first,
+                     zeros[source->domain], classes, &owners[source->owner], total);
+    }
+    for (uint32_t i = 0; i < owner_count; i++) {
+        owners[i].shared = owners[i].alone_unique + owners[i].alone_shared - owners[i].unique;
+        total->zero += owners[i].zero;
+        total->unreadable += owners[i].unreadable;
+    }
 }
 
 /* ---- self-check ---- */

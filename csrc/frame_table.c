@@ -14,27 +14,16 @@
  *
  * At most 16 bytes a page: 12 for the entry, 1/4 for the state, 3 1/2 for the buckets.
  */
-#define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "internal.h"
 
 /* ---- small parts ---- */
 
-/* The finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014). */
-static uint64_t mix(uint64_t x)
-{
-    x += 0x9E3779B97F4A7C15u;
-    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ x >> 27) * 0x94D049BB133111EBu;
-    return x ^ x >> 31;
-}
-
 static uint64_t random_below(ps_table *table, uint64_t limit)
 {
-    table->random = mix(table->random);
+    table->random = ps_mix(table->random);
     __extension__ unsigned __int128 product = (unsigned __int128)table->random * limit;
     return (uint64_t)(product >> 64);
 }
@@ -48,7 +37,7 @@ static void set_state(ps_table *table, uint32_t page, ps_state state)
 
 uint64_t ps_table_key(const ps_table *table, uint64_t hash, uint32_t domain)
 {
-    return (hash ^ mix(table->key.seed ^ (uint64_t)domain << 32)) & table->hash_mask;
+    return (hash ^ ps_mix(table->key.seed ^ (uint64_t)domain << 32)) & table->hash_mask;
 }
 
 const uint8_t *ps_table_bytes(const ps_table *table, uint32_t page)
@@ -366,23 +355,6 @@ void ps_table_drop_hints(ps_table *table)
 
 /* ---- life ---- */
 
-/* Zeroed memory, taken page by page as it is touched; huge pages spare the random accesses TLB misses. */
-static void *reserve(uint64_t bytes)
-{
-    void *memory = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                        -1, 0);
-    if (memory == MAP_FAILED)
-        return NULL;
-    madvise(memory, bytes, MADV_HUGEPAGE);
-    return memory;
-}
-
-static void release(void *memory, uint64_t bytes)
-{
-    if (memory)
-        munmap(memory, bytes ? bytes : 1);
-}
-
 static uint64_t entries_bytes(const ps_table *table)
 {
     return (uint64_t)table->pages * sizeof *table->entries;
@@ -407,10 +379,10 @@ void ps_table_free(ps_table *table)
 {
     if (!table)
         return;
-    release(table->entries, entries_bytes(table));
-    release(table->states, states_bytes(table));
-    release(table->buckets, buckets_bytes(table));
-    release(table->checksums, checksums_bytes(table));
+    ps_release(table->entries, entries_bytes(table));
+    ps_release(table->states, states_bytes(table));
+    ps_release(table->buckets, buckets_bytes(table));
+    ps_release(table->checksums, checksums_bytes(table));
     free(table->zero_frames);
     free(table->scratch);
     free(table->block);
@@ -433,7 +405,7 @@ ps_status ps_table_new(ps_table **out, ps_space *space, const ps_table_config *c
     table->kernel = ps_kernel_at(config->kernel < 0 ? ps_kernel_best() : config->kernel);
     ps_hash_key_init(&table->key, config->seed);
     table->hash_mask = config->hash_bits == 64 ? ~(uint64_t)0 : ((uint64_t)1 << config->hash_bits) - 1;
-    table->random = mix(config->seed);
+    table->random = ps_mix(config->seed);
     table->max_refs = config->max_refs;
     table->bucket_count = (uint32_t)((uint64_t)table->pages * 7 / 8 + 1);
     table->chunk = (256u << 10) / space->page_bytes;
@@ -443,11 +415,11 @@ ps_status ps_table_new(ps_table **out, ps_space *space, const ps_table_config *c
         if (space->sources[i].domain >= table->domain_count)
             table->domain_count = space->sources[i].domain + 1;
 
-    table->entries = reserve(entries_bytes(table));
-    table->states = reserve(states_bytes(table));
-    table->buckets = reserve(buckets_bytes(table));
+    table->entries = ps_reserve(entries_bytes(table));
+    table->states = ps_reserve(states_bytes(table));
+    table->buckets = ps_reserve(buckets_bytes(table));
     if (config->options & PS_CHECKSUM)
-        table->checksums = reserve(checksums_bytes(table));
+        table->checksums = ps_reserve(checksums_bytes(table));
     table->zero_frames = malloc(((size_t)table->domain_count + 1) * sizeof *table->zero_frames);
     table->scratch = calloc(1, space->page_bytes);
     if (!table->entries || !table->states || !table->buckets || !table->zero_frames || !table->scratch ||

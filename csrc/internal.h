@@ -8,6 +8,29 @@
 
 #include "pageshare.h"
 
+/* ---- arithmetic ---- */
+
+/* The finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014). */
+static inline uint64_t ps_mix(uint64_t x)
+{
+    x += 0x9E3779B97F4A7C15u;
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ x >> 27) * 0x94D049BB133111EBu;
+    return x ^ x >> 31;
+}
+
+static inline uint64_t ps_multiply_fold(uint64_t a, uint64_t b)
+{
+    __extension__ unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* ---- memory.c ---- */
+
+/* Zeroed memory, taken page by page as it is touched; huge pages spare random accesses TLB misses. */
+void *ps_reserve(uint64_t bytes);
+void ps_release(void *memory, uint64_t bytes);
+
 /* ---- page.c ---- */
 
 typedef struct {
@@ -15,9 +38,20 @@ typedef struct {
     int (*usable)(void);
     uint64_t (*hash64)(const ps_hash_key *key, const uint8_t *page, size_t bytes);
     void (*hash128)(const ps_hash_key *key, const uint8_t *page, size_t bytes, uint64_t hash[2]);
-    int (*is_zero)(const uint8_t *page, size_t bytes);
+    size_t (*first_nonzero)(const uint8_t *page, size_t bytes);
     int (*equal)(const uint8_t *a, const uint8_t *b, size_t bytes);
+    /* Of PS_ABREAST pages: a bit for each that equals its partner, or is zero. */
+    unsigned (*equals)(const uint8_t *const *pages, const uint8_t *const *partners, size_t bytes);
+    unsigned (*zeros)(const uint8_t *const *pages, size_t bytes);
 } ps_kernel;
+
+/* How many pages are compared in lockstep: four streams from random places are about all that a core follows. */
+#define PS_ABREAST 4
+
+static inline bool ps_is_zero_page(const ps_kernel *kernel, const uint8_t *page, size_t bytes)
+{
+    return kernel->first_nonzero(page, bytes) == bytes;
+}
 
 const ps_kernel *ps_kernel_at(int kernel);
 
@@ -25,6 +59,7 @@ const ps_kernel *ps_kernel_at(int kernel);
 
 struct ps_space {
     ps_segment *segments;
+    uintptr_t *origins;        /* one a segment: where page 0 would lie in memory; not used if it has to be read */
     ps_source *sources;
     struct guard **guards;     /* one a source; NULL where nothing is mapped from a file */
     uint32_t *index;           /* the segment of page (i << index_shift); one more: the last segment */
@@ -52,6 +87,12 @@ static inline const ps_segment *ps_space_find(const ps_space *space, uint32_t pa
     return space->segments + low;
 }
 
+/* The number of the page behind the segment's last. */
+static inline uint32_t ps_segment_end(const ps_space *space, const ps_segment *segment)
+{
+    return segment + 1 < space->segments + space->segment_count ? segment[1].first : space->pages;
+}
+
 static inline uint64_t ps_segment_offset(const ps_space *space, const ps_segment *segment, uint32_t page)
 {
     return segment->offset + (uint64_t)(page - segment->first) * space->page_bytes;
@@ -61,8 +102,9 @@ static inline uint64_t ps_segment_offset(const ps_space *space, const ps_segment
 static inline const uint8_t *ps_space_address(const ps_space *space, uint32_t page)
 {
     const ps_segment *segment = ps_space_find(space, page);
-    const uint8_t *base = space->sources[segment->source].base;
-    return base ? base + ps_segment_offset(space, segment, page) : NULL;
+    if (!space->sources[segment->source].base)
+        return NULL;
+    return (const uint8_t *)(space->origins[segment - space->segments] + (uintptr_t)page * space->page_bytes);
 }
 
 /* Reads `count` pages of one source, at offset, from its file. PS_OK, PS_SHRANK (noted in the space), or
@@ -196,5 +238,17 @@ static inline ps_last ps_table_last(const ps_table *table, uint32_t page)
 
 /* The first entry that a page with this tag would be compared with, or PS_NONE: for prefetching only. */
 uint32_t ps_table_candidate(const ps_table *table, uint32_t page, uint32_t tag);
+
+/* ---- count.c ---- */
+
+/* What is counted of a content, while pages go by in ascending order. */
+typedef struct {
+    uint32_t pages;
+    uint32_t mark;             /* 2 * owner + 1: the owner that holds it last, once; + 2: more than once */
+} ps_class;
+
+/* Counts a space whose pages have their canonical pages (see ps_census); `classes` has room for one a page. */
+void ps_tally_classes(const ps_space *space, const uint32_t *canonical, const uint32_t *zeros, ps_class *classes,
+                      ps_owner_tally *owners, uint32_t owner_count, ps_tally *total);
 
 #endif

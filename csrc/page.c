@@ -68,17 +68,11 @@ void ps_hash_key_init(ps_hash_key *key, uint64_t seed)
     }
 }
 
-static uint64_t multiply_fold(uint64_t a, uint64_t b)
-{
-    __extension__ unsigned __int128 product = (unsigned __int128)a * b;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
 static uint64_t merge(const uint64_t sums[8], const uint8_t *secret, uint64_t start)
 {
     uint64_t hash = start;
     for (int i = 0; i < 4; i++)
-        hash += multiply_fold(sums[2 * i] ^ read64(secret + 16 * i),
+        hash += ps_multiply_fold(sums[2 * i] ^ read64(secret + 16 * i),
                               sums[2 * i + 1] ^ read64(secret + 16 * i + 8));
     hash ^= hash >> 37;
     hash *= AVALANCHE;
@@ -222,7 +216,8 @@ static int always(void)
 }
 
 #define KERNEL(label, prefix, usable) \
-    {label, usable, prefix##_hash64, prefix##_hash128, prefix##_is_zero, prefix##_equal}
+    {label, usable, prefix##_hash64, prefix##_hash128, prefix##_first_nonzero, \
+     prefix##_equal, prefix##_equals, prefix##_zeros}
 
 /* Worst first. */
 static const ps_kernel kernels[] = {
@@ -280,7 +275,7 @@ void ps_hash128(int kernel, const ps_hash_key *key, const void *pages, size_t pa
 
 int ps_is_zero(int kernel, const void *page, size_t bytes)
 {
-    return kernels[kernel].is_zero(page, bytes);
+    return kernels[kernel].first_nonzero(page, bytes) == bytes;
 }
 
 int ps_equal(int kernel, const void *a, const void *b, size_t bytes)

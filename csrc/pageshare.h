@@ -1,12 +1,15 @@
 /*
  * pageshare.h - the native core of pageshare.
  *
- * Five parts, each in the file of its name:
+ * Its parts, each in the file of its name:
  *   page.c         hash, zero test and equality of a page, for each instruction set
  *   space.c        where each numbered page lies: mapped, in a buffer, or to be read from a file
  *   frame_table.c  ESX's table of hints and shared frames (Waldspurger, OSDI 2002, section 4)
  *   count.c        what a table comes to: chains, classes, tallies, self-check
  *   scan.c         the batch loop over that table: read, hash, prefetch, look up
+ *   census.c       all pages at once: sample, group, verify; on several threads
+ *   stream.c       the same of files that memory cannot hold
+ *   memory.c       large arrays
  *
  * The part between the two cdef markers is what the Python builder reads: plain declarations,
  * no macros but integer constants. Nothing here needs Python.
@@ -34,6 +37,8 @@ typedef enum {
 typedef struct {
     uint64_t done;         /* pages looked at so far, counted up by the loop */
     int32_t stop;          /* not 0: return PS_STOPPED at the next chance */
+    uint32_t reading;      /* of a streamed census: which time files are read, from 1 on */
+    uint32_t readings;     /* how many times it will be; 0: not known yet */
 } ps_control;
 
 /* ---- page.c ---- */
@@ -71,7 +76,6 @@ typedef struct {
     const uint8_t *base;   /* where byte 0 is in memory; NULL: pages are read from fd */
     uint64_t bytes;        /* length of the file or buffer as it was opened */
     int32_t fd;            /* -1: a buffer; else the file, for reading and for telling why a fault came */
-    int32_t in_blocks;    /* not 0: runs of pages are read from fd in blocks, even if base is set */
     uint32_t owner;        /* number of the owner of its pages */
     uint32_t domain;       /* number of their sharing domain */
 } ps_source;
@@ -94,8 +98,8 @@ ps_status ps_space_new(ps_space **space, const ps_segment *segments, uint32_t se
 void ps_space_free(ps_space *space);
 /* Maps pages first .. first+count-1 (MADV_POPULATE_READ), in steps. Of control only `stop` is used. */
 ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, const ps_control *control);
-/* From now on reads this source's pages from its file in blocks, as if it had in_blocks. */
-void ps_space_read_in_blocks(ps_space *space, uint32_t source);
+/* Takes them out of the mapping again (MADV_DONTNEED): they stay in the page cache, and come back when touched. */
+void ps_space_let_go(ps_space *space, uint32_t first, uint32_t count);
 /* The first source that was found cut short or unreadable, or -1. */
 int64_t ps_space_faulted(const ps_space *space);
 /* Bytes that the space takes itself. */
@@ -203,6 +207,43 @@ ps_status ps_table_tally(const ps_table *table, ps_owner_tally *owners, uint32_t
 /* Walks the whole table and checks every invariant, the bytes of frames included. PS_OK, or PS_INVALID and
  * a sentence in `why`. */
 ps_status ps_table_check(const ps_table *table, char *why, size_t why_bytes);
+
+/* ---- census.c ---- */
+
+/* Options of a census. */
+enum {
+    PS_MAP = 1,            /* map pages (MADV_POPULATE_READ) block by block, each just before it is sampled */
+    PS_LET_GO = 2,         /* take pages out of the mapping again (MADV_DONTNEED) when they are done with */
+    PS_STREAM = 4          /* read files from end to end, as often as it takes, instead of by their mappings */
+};
+
+typedef struct {
+    uint64_t seed;         /* of the hashes, and of what part of a page is sampled */
+    uint32_t hash_bits;    /* how many bits of the hashes are used: 64, or fewer to test collisions */
+    uint32_t threads;      /* how many to use at most, this one included */
+    uint32_t options;      /* PS_MAP, PS_LET_GO, PS_STREAM */
+    int32_t kernel;        /* a kernel's number; -1: the best one */
+    uint64_t hold_bytes;   /* with PS_STREAM: most memory for contents that others are compared with */
+} ps_census_config;
+
+typedef struct {
+    uint64_t zero_tests;   /* pages read to see whether they are zero */
+    uint64_t hashes;       /* pages hashed whole */
+    uint64_t compares;     /* pages compared with another, read whole where they are equal */
+    uint64_t bytes;        /* memory that it took, `canonical` and the space included */
+    uint32_t rounds;       /* 1, and one more for each time that equal keys stood for too many contents */
+    uint32_t threads;      /* how many there were */
+    uint32_t readings;     /* with PS_STREAM: how often files were read from end to end */
+} ps_census_stats;
+
+/* Looks at all pages of a space, which are numbered owner by owner; without PS_STREAM all must be in memory. canonical[page] becomes the lowest page with
+ * the same bytes in the same domain: the same for any seed, any kernel, any number of threads. Pages of zeros are
+ * those whose canonical is zeros[domain] (PS_NONE where a domain has none; as many as there are domains, numbered
+ * from 0). owners[0 .. owner_count-1] and total are filled as by ps_table_tally, every content but zero held once
+ * being a hint there. */
+ps_status ps_census(ps_space *space, const ps_census_config *config, uint32_t *canonical, uint32_t *zeros,
+                    ps_owner_tally *owners, uint32_t owner_count, ps_tally *total, ps_census_stats *stats,
+                    ps_control *control);
 /* cdef: end */
 
 #endif

@@ -61,7 +61,7 @@ static ps_status locate(ps_table *table, item *items, size_t count)
         const ps_source *source = &table->space->sources[ps_space_find(table->space, items[i].page)->source];
         if (is_shared(table, items[i].page)) {
             i++;
-        } else if (source->base && !source->in_blocks) {
+        } else if (source->base) {
             items[i].bytes = ps_space_address(table->space, items[i].page);
             i++;
         } else {
@@ -84,7 +84,7 @@ static void hash(ps_table *table, item *items, size_t count)
             prefetch_page(items[i + 2].bytes);
         if (!items[i].bytes)
             continue;
-        items[i].zero = table->kernel->is_zero(items[i].bytes, space->page_bytes);
+        items[i].zero = ps_is_zero_page(table->kernel, items[i].bytes, space->page_bytes);
         uint64_t page_hash = items[i].zero ? table->zero_hash
                                            : table->kernel->hash64(&table->key, items[i].bytes, space->page_bytes);
         uint32_t domain = space->sources[ps_space_find(space, items[i].page)->source].domain;

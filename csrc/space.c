@@ -24,6 +24,8 @@
 
 /* Small enough that a stop is seen at once, large enough that the call costs nothing. */
 #define POPULATE_STEP (8u << 20)
+/* What the kernel maps at one fault, if it is cached (fault_around_bytes). */
+#define FAULT_AROUND (64u << 10)
 
 /* ---- guards: the address ranges whose faults are ours ---- */
 
@@ -38,6 +40,7 @@ struct guard {
 };
 
 static struct guard *guards;
+static int faults; /* there has been one in this process: until then nobody need look through guards */
 static struct sigaction previous_action;
 static int handed_over;
 static uintptr_t host_page;
@@ -68,6 +71,7 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context)
             address >= __atomic_load_n(&guard->high, __ATOMIC_ACQUIRE))
             continue;
         __atomic_store_n(&guard->faulted, 1, __ATOMIC_RELEASE);
+        __atomic_store_n(&faults, 1, __ATOMIC_RELEASE);
         ours = true;
     }
     if (!ours || mmap((void *)(address & ~(host_page - 1)), host_page, PROT_READ,
@@ -158,6 +162,7 @@ void ps_space_free(ps_space *space)
         if (space->guards[i])
             unwatch(space->guards[i]);
     free(space->segments);
+    free(space->origins);
     free(space->sources);
     free(space->guards);
     free(space->index);
@@ -211,13 +216,17 @@ ps_status ps_space_new(ps_space **out, const ps_segment *segments, uint32_t segm
     while (pages >> space->index_shift > 2 * (uint64_t)segment_count)
         space->index_shift++;
     space->segments = copy_of(segments, segment_count * sizeof *segments);
+    space->origins = calloc(segment_count ? segment_count : 1, sizeof *space->origins);
     space->sources = copy_of(sources, source_count * sizeof *sources);
     space->guards = calloc(source_count ? source_count : 1, sizeof *space->guards);
     space->index = calloc(index_entries(space), sizeof *space->index);
-    if (!space->segments || !space->sources || !space->guards || !space->index) {
+    if (!space->segments || !space->origins || !space->sources || !space->guards || !space->index) {
         ps_space_free(space);
         return PS_NO_MEMORY;
     }
+    for (uint32_t i = 0; i < segment_count; i++)
+        space->origins[i] = (uintptr_t)sources[segments[i].source].base + segments[i].offset -
+                            (uintptr_t)segments[i].first * page_bytes;
     for (uint32_t i = 0, s = 0; i < index_entries(space); i++) {
         uint64_t page = (uint64_t)i << space->index_shift;
         while (s + 1 < segment_count && space->segments[s + 1].first <= page)
@@ -237,22 +246,16 @@ ps_status ps_space_new(ps_space **out, const ps_segment *segments, uint32_t segm
     return PS_OK;
 }
 
-void ps_space_read_in_blocks(ps_space *space, uint32_t source)
-{
-    if (source < space->source_count && space->sources[source].fd >= 0)
-        space->sources[source].in_blocks = 1;
-}
-
 uint64_t ps_space_bytes(const ps_space *space)
 {
-    return sizeof *space + space->segment_count * sizeof *space->segments +
+    return sizeof *space + space->segment_count * (sizeof *space->segments + sizeof *space->origins) +
            space->source_count * (sizeof *space->sources + sizeof *space->guards) +
            index_entries(space) * sizeof *space->index;
 }
 
 int64_t ps_space_faulted(const ps_space *space)
 {
-    for (uint32_t i = 0; i < space->source_count; i++)
+    for (uint32_t i = 0; i < space->source_count && __atomic_load_n(&faults, __ATOMIC_ACQUIRE); i++)
         if (space->guards[i] && __atomic_load_n(&space->guards[i]->faulted, __ATOMIC_ACQUIRE))
             return i;
     int32_t cut = __atomic_load_n(&space->cut_source, __ATOMIC_ACQUIRE);
@@ -319,8 +322,9 @@ static ps_status populate(ps_space *space, uintptr_t low, uintptr_t high, const 
         uintptr_t end = high - low > POPULATE_STEP ? low + POPULATE_STEP : high;
         if (ps_stopped(control))
             return PS_STOPPED;
-        /* EFAULT is a page that cannot be had: touching it finds out why. */
-        if (madvise((void *)low, end - low, MADV_POPULATE_READ) != 0)
+        /* EFAULT is a page that cannot be had: touching it finds out why. A short run takes a fault no longer than a
+         * call, and its neighbours in the cache come with it. */
+        if (end - low < FAULT_AROUND || madvise((void *)low, end - low, MADV_POPULATE_READ) != 0)
             touch((const uint8_t *)low, (const uint8_t *)end);
         ps_status status = ps_space_status(space);
         if (status != PS_OK)
@@ -330,23 +334,45 @@ static ps_status populate(ps_space *space, uintptr_t low, uintptr_t high, const 
     return PS_OK;
 }
 
+/* The next run of pages, at most to `end`, that lies in one piece in memory; *low to *high: where, if mapped from a file,
+ * in whole host pages. The number of the page behind it. */
+static uint32_t mapped_run(const ps_space *space, uint32_t page, uint32_t end, uintptr_t *low, uintptr_t *high)
+{
+    const ps_segment *segment = ps_space_find(space, page);
+    uint32_t run_end = ps_segment_end(space, segment) < end ? ps_segment_end(space, segment) : end;
+
+    *low = *high = 0;
+    if (space->guards[segment->source]) {
+        uintptr_t at = (uintptr_t)ps_space_address(space, page);
+        *low = at & ~(host_page - 1);
+        *high = at + (uintptr_t)(run_end - page) * space->page_bytes;
+    }
+    return run_end;
+}
+
 ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, const ps_control *control)
 {
+    uintptr_t low, high;
+
     if (first > space->pages || count > space->pages - first)
         return PS_INVALID;
-    for (uint32_t done = 0; done < count;) {
-        uint32_t page = first + done;
-        const ps_segment *segment = ps_space_find(space, page);
-        uint32_t end = segment + 1 < space->segments + space->segment_count ? segment[1].first : space->pages;
-        uint32_t run = end - page < count - done ? end - page : count - done;
-        if (space->guards[segment->source] && !space->sources[segment->source].in_blocks) {
-            uintptr_t low = (uintptr_t)ps_space_address(space, page);
-            uintptr_t high = low + (uintptr_t)run * space->page_bytes;
-            ps_status status = populate(space, low & ~(host_page - 1), high, control);
-            if (status != PS_OK)
-                return status;
-        }
-        done += run;
+    for (uint32_t page = first; page < first + count;) {
+        page = mapped_run(space, page, first + count, &low, &high);
+        ps_status status = populate(space, low, high, control);
+        if (status != PS_OK)
+            return status;
     }
     return PS_OK;
+}
+
+void ps_space_let_go(ps_space *space, uint32_t first, uint32_t count)
+{
+    uintptr_t low, high;
+
+    for (uint32_t page = first; page < first + count;) {
+        page = mapped_run(space, page, first + count, &low, &high);
+        /* A fault put zeros there: they must stay until the space goes. */
+        if (high > low && ps_space_faulted(space) < 0)
+            madvise((void *)low, high - low, MADV_DONTNEED);
+    }
 }

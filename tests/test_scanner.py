@@ -13,6 +13,7 @@ from oracle import agrees, census
 from pageshare import scanner
 from pageshare.core import Control, FrameTable, MediaError, Outcome, Stopped
 from pageshare.images.image import Descriptor
+from pageshare.limits import Memory
 from pageshare.space import PageSpace, SpaceSource
 
 PAGE = 4096
@@ -62,27 +63,54 @@ def test_buffers(guests, truth):
     assert agrees(pageshare.scan(guests).to_dict(), truth)
 
 
+@pytest.fixture
+def memory_of(monkeypatch):
+    """Makes the scanner believe that there is so much memory, of which so much is free."""
+
+    def believe(total, free):
+        monkeypatch.setattr("pageshare.limits.memory", lambda: Memory(total, free))
+
+    return believe
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
-@pytest.mark.parametrize("slow_ns", [0.0, 1e9])
-def test_files_by_any_number_of_threads_mapped_or_in_blocks(files, truth, threads, slow_ns, monkeypatch):
-    monkeypatch.setattr(scanner, "BATCH", 37 * PAGE)
-    monkeypatch.setattr(scanner, "SLOW_NS", slow_ns)
+def test_files_by_any_number_of_threads(files, truth, threads, monkeypatch):
+    monkeypatch.setattr("pageshare.core.SMALLEST_SHARE", PAGE)
     report = pageshare.scan(files, threads=threads)
     assert agrees(report.to_dict(), truth)
+    assert (report.method, report.threads, report.readings) == ("census", threads, 0)
     assert report.overlapped == (threads > 1)
     assert report.coverage.data == report.pages.known == 501
 
 
-def test_an_input_larger_than_half_the_memory_is_not_mapped_as_a_whole_before(files, truth, monkeypatch):
-    monkeypatch.setattr(scanner, "half_the_memory", lambda: 2**20)
-    report = pageshare.scan(files, threads=1)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_input_larger_than_half_the_memory_is_let_go_of_behind_the_scan(files, truth, threads, memory_of):
+    memory_of(total=2**21, free=2**30)
+    report = pageshare.scan(files, threads=threads)
     assert agrees(report.to_dict(), truth)
+    assert report.method == "census"
     assert report.overlapped
+
+
+def test_an_input_larger_than_memory_is_streamed(files, truth, memory_of):
+    memory_of(total=2**21, free=2**20)
+    reports = [pageshare.scan(files, memory=memory) for memory in (None, 40 * PAGE, 10 * PAGE, 0)]
+    for report in reports:
+        assert agrees(report.to_dict(), truth)
+        assert report.method == "streamed-census"
+    readings = [report.readings for report in reports]
+    assert readings[0] == 2
+    assert readings == sorted(set(readings))
 
 
 def test_files_that_cannot_be_mapped_are_read(files, truth, monkeypatch):
     monkeypatch.setattr("pageshare.images.Source.map", lambda _source: None)
-    assert agrees(pageshare.scan(files).to_dict(), truth)
+    report = pageshare.scan(files)
+    assert agrees(report.to_dict(), truth)
+    assert (report.method, report.readings) == ("streamed-census", 2)
+    by_policy = pageshare.scan(files, policy="random-permutation")
+    assert agrees(by_policy.to_dict(), truth)
+    assert (by_policy.method, by_policy.readings) == ("frame-table", 0)
 
 
 def test_several_files_of_an_owner_are_one_address_space(tmp_path):
@@ -212,9 +240,17 @@ def test_a_file_that_is_written_meanwhile_gives_a_warning(files):
     assert report.pages.known == report.pages.unique + report.pages.shared
 
 
-@pytest.mark.parametrize("policy", [None, "sequential", "random-permutation", "random-with-replacement"])
-@pytest.mark.parametrize("how", ["mapped", "in blocks"])
-def test_a_file_that_is_written_all_the_time(tmp_path, monkeypatch, policy, how):
+def adds_up(report):
+    for counts in [report.pages, *(owner.pages for owner in report.owners)]:
+        assert counts.unique is not None
+        assert counts.known == counts.unique + counts.shared
+        assert counts.shared == counts.kept + counts.reclaimed
+    for owner in report.owners:
+        assert owner.pages.known == owner.with_others.unique + owner.with_others.shared
+
+
+@pytest.mark.parametrize("policy", ["sequential", "random-permutation", "random-with-replacement"])
+def test_a_file_that_is_written_during_a_policy_scan(tmp_path, monkeypatch, policy):
     """Hints go stale during the pass: their pages are still counted, once."""
     pages = 4000
     random = np.random.default_rng(7)
@@ -232,24 +268,51 @@ def test_a_file_that_is_written_all_the_time(tmp_path, monkeypatch, policy, how)
         return result
 
     monkeypatch.setattr(scanner, "BATCH", 100 * PAGE)
-    monkeypatch.setattr(scanner, "SLOW_NS", 0.0 if how == "in blocks" else 1e9)
     monkeypatch.setattr(FrameTable, "scan", write_and_scan)
     memory = np.memmap(path, np.uint8, "r+", shape=(pages, PAGE))
     limit = 100_000 if policy == "random-with-replacement" else None
     found = pageshare.scan([path, tmp_path / "other.raw"], policy=policy, limit=limit, seed=3)
     assert any(stale)
-    for counts in [found.pages, *(owner.pages for owner in found.owners)]:
-        assert counts.unique is not None
-        assert counts.known == counts.unique + counts.shared
-    for owner in found.owners:
-        assert owner.pages.known == owner.with_others.unique + owner.with_others.shared
+    adds_up(found)
+
+
+@pytest.mark.parametrize("how", ["in place", "streamed", "streamed in little memory"])
+def test_a_file_that_is_written_during_a_census(tmp_path, memory_of, monkeypatch, how):
+    """A page may be sampled as one thing, compared as another, and hashed as a third."""
+    monkeypatch.setattr("pageshare.core.SMALLEST_SHARE", PAGE)
+    if how != "in place":
+        memory_of(total=2**21, free=2**20)
+    pages = 2000
+    random = np.random.default_rng(7)
+    contents = np.zeros((8, PAGE), np.uint8)
+    contents[1:4, 100] = contents[4:, -1] = 1
+    contents[:, 200] = np.arange(8) // 2
+    path = tmp_path / "guest.raw"
+    path.write_bytes(contents[random.integers(0, 8, pages)].tobytes())
+    memory = np.memmap(path, np.uint8, "r+", shape=(pages, PAGE))
+    done = threading.Event()
+
+    def write():
+        while not done.is_set():
+            memory[random.integers(0, pages, 50)] = contents[random.integers(0, 8)]
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for seed in range(30):
+            memory_limit = 3 * PAGE if how == "streamed in little memory" else None
+            adds_up(pageshare.scan(path, threads=2, seed=seed, memory=memory_limit))
+    finally:
+        done.set()
+        writer.join()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("how", ["mapped", "in blocks", "not mapped"])
-def test_a_file_that_shrinks_before_its_pages_are_read(files, monkeypatch, threads, how):
-    monkeypatch.setattr(scanner, "SLOW_NS", 0.0 if how == "in blocks" else 1e9)
-    monkeypatch.setattr(scanner, "SAMPLE_BYTES", 100 * PAGE)
+@pytest.mark.parametrize("how", ["mapped", "not mapped", "streamed"])
+def test_a_file_that_shrinks_before_its_pages_are_read(files, monkeypatch, memory_of, threads, how):
+    monkeypatch.setattr("pageshare.core.SMALLEST_SHARE", PAGE)
+    if how == "streamed":
+        memory_of(total=2**21, free=2**20)
     if how == "not mapped":
         monkeypatch.setattr("pageshare.images.Source.map", lambda _source: None)
     images = {name: pageshare.open_image(path) for name, path in files.items()}
@@ -264,13 +327,13 @@ def test_a_file_that_shrinks_before_its_pages_are_read(files, monkeypatch, threa
 
 
 def test_a_file_that_shrinks_after_its_pages_were_read(files, monkeypatch):
-    tally = FrameTable.tally
+    count = scanner.count
 
-    def shrink(table, control):
+    def shrink(*arguments, **options):
         files["one"].write_bytes(b"")
-        return tally(table, control)
+        return count(*arguments, **options)
 
-    monkeypatch.setattr(FrameTable, "tally", shrink)
+    monkeypatch.setattr(scanner, "count", shrink)
     with pytest.raises(OSError, match=r"one\.raw: the file became shorter while it was read"):
         pageshare.scan(files)
 

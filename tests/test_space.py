@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pageshare
-from pageshare.core import FrameTable, read_in_blocks
+from pageshare.core import FrameTable
 from pageshare.images.lime import range_header
 from pageshare.space import Coverage, PageSpace
 
@@ -100,7 +100,7 @@ def test_the_mapping_lives_as_long_as_the_table(sparse):
     assert table.stats().hints == 3
 
 
-@pytest.mark.parametrize("how", ["mapped", "in blocks", "not mapped"])
+@pytest.mark.parametrize("how", ["mapped", "not mapped"])
 def test_a_space_reads_its_own_files_whoever_closes_them(tmp_path, monkeypatch, how):
     if how == "not mapped":
         monkeypatch.setattr("pageshare.images.Source.map", lambda _source: None)
@@ -111,8 +111,6 @@ def test_a_space_reads_its_own_files_whoever_closes_them(tmp_path, monkeypatch, 
         space = PageSpace([("a", [image])])
     with other.open("rb"):  # it gets the number of the file that was closed
         table = FrameTable(space)
-        if how == "in blocks":
-            read_in_blocks(table, 0)
         table.scan()
         assert table.stats().hints == 8
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pageshare import synth
     from pageshare._version import __version__
     from pageshare.core import (
+        Census,
+        CensusStats,
         ChainStats,
         Control,
         FrameTable,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         Stopped,
         TableStats,
         Tally,
+        census,
         hash_pages,
         kernels,
     )
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
 _HOME = {
     "pageshare._version": ("__version__",),
     "pageshare.core": (
+        "Census",
+        "CensusStats",
         "ChainStats",
         "Control",
         "FrameTable",
@@ -55,6 +60,7 @@ _HOME = {
         "Stopped",
         "TableStats",
         "Tally",
+        "census",
         "hash_pages",
         "kernels",
     ),
@@ -75,6 +81,8 @@ _HOME = {
 }
 
 __all__ = [
+    "Census",
+    "CensusStats",
     "ChainStats",
     "Control",
     "Coverage",
@@ -98,6 +106,7 @@ __all__ = [
     "Tally",
     "WithOthers",
     "__version__",
+    "census",
     "hash_pages",
     "kernels",
     "open_image",

@@ -6,7 +6,7 @@ from cffi import FFI
 
 # setuptools wants sources relative to the project's root, where it runs this file.
 CSRC = Path("csrc")
-SOURCES = ["page.c", "space.c", "frame_table.c", "scan.c", "count.c"]
+SOURCES = sorted(path.name for path in CSRC.glob("*.c"))
 
 _header = (CSRC / "pageshare.h").read_text(encoding="utf-8")
 _cdef = _header.partition("/* cdef: begin */")[2].partition("/* cdef: end */")[0]

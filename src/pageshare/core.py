@@ -6,6 +6,7 @@ is the one place where they become exceptions.
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Pages: TypeAlias = NDArray[np.uint32]
+
+SMALLEST_SHARE = 128 << 20
+"""Bytes of pages a thread of a census: below that starting it costs more than it brings."""
 
 NO_PAGE = 0xFFFFFFFF
 """The partner of a page that has none."""
@@ -74,6 +78,14 @@ class Control:
     def reset(self) -> None:
         """Count from zero again."""
         self._c.done = 0
+
+    @property
+    def reading(self) -> tuple[int, int]:
+        """Which time files are being read from end to end, and how many times they will be.
+
+        Both 0 unless a census streams them, the latter until its first reading is done.
+        """
+        return int(self._c.reading), int(self._c.readings)
 
     def stop(self) -> None:
         """Make every loop that was given this control raise ``Stopped``."""
@@ -227,6 +239,14 @@ class Tally:
 
 def _fields(struct: Any, names: Sequence[str]) -> dict[str, int]:
     return {name: int(getattr(struct, name)) for name in names}
+
+
+def _tally_of(owners: Any, count: int, total: Any) -> Tally:
+    names = list(OwnerTally.__dataclass_fields__)
+    return Tally(
+        owners=tuple(OwnerTally(**_fields(owners[i], names)) for i in range(count)),
+        **_fields(total, ["zero", "hints", "shared", "kept", "lone", "stale", "unreadable"]),
+    )
 
 
 class FrameTable:
@@ -401,11 +421,7 @@ class FrameTable:
         with self._lock:
             status = lib.ps_table_tally(self._table, owners, len(self.space.owners), total, stop)
         self._check(status)
-        names = list(OwnerTally.__dataclass_fields__)
-        return Tally(
-            owners=tuple(OwnerTally(**_fields(owners[i], names)) for i in range(len(self.space.owners))),
-            **_fields(total, ["zero", "hints", "shared", "kept", "lone", "stale", "unreadable"]),
-        )
+        return _tally_of(owners, len(self.space.owners), total)
 
     def check(self) -> None:
         """Walk the whole table and check every invariant; AssertionError says which one is broken. For tests."""
@@ -415,6 +431,111 @@ class FrameTable:
         if status == lib.PS_INVALID:
             raise AssertionError(ffi.string(why).decode())
         self._check(status)
+
+
+# ---- the census ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CensusStats:
+    """What a census did, in pages: read to see whether they are zero, hashed whole, compared with another.
+
+    ``bytes`` of memory it took at its peak, the result included; ``rounds`` is 1, and one more for each time that
+    equal samples, or hashes, stood for many contents; ``threads`` is how many there were; ``readings`` says how often
+    files were read from end to end, 0 where they were looked at in place.
+    """
+
+    zero_tests: int
+    hashes: int
+    compares: int
+    bytes: int
+    rounds: int
+    threads: int
+    readings: int
+
+
+@dataclass(frozen=True)
+class Census:
+    """Which pages hold the same bytes: all of them, verified.
+
+    ``canonical`` (uint32, one a readable page) is the lowest page with the same bytes in the same domain; ``zeros``
+    (uint32, one a domain) the canonical page of zeros, ``NO_PAGE`` where there is none.
+    """
+
+    canonical: Pages
+    zeros: Pages
+    tally: Tally
+    stats: CensusStats
+    kernel: str
+
+
+def census(
+    pages: PageSpace | Any,
+    *,
+    seed: int | None = None,
+    threads: int | None = None,
+    hash_bits: int = 64,
+    kernel: str | None = None,
+    map_ahead: bool = False,
+    let_go: bool = False,
+    hold_bytes: int | None = None,
+    control: Control | None = None,
+) -> Census:
+    """Look at every page of a space (or of what ``PageSpace.of`` takes) at once: sample, group, verify.
+
+    The result depends on nothing but the pages: not on ``seed`` (random by default), ``threads`` (by default one for
+    each CPU; one where pages are few), ``kernel``, or ``hash_bits`` (fewer than 64 test collisions).
+    ``map_ahead`` maps the pages of files block by block, each before it is looked at; ``let_go`` unmaps them again
+    behind, so that they don't count as this process's memory. With ``hold_bytes`` files are
+    read from end to end instead, as often as it takes if no more than that is held of their contents (by one thread).
+    Memory: 15 bytes a page at the peak, and what is held. Raises MediaError where a file can't be read any more,
+    ``Stopped``.
+
+    >>> import pageshare
+    >>> found = pageshare.census(bytes(4096) + b"x" * 8192)
+    >>> found.canonical.tolist(), found.tally.kept
+    ([0, 1, 1], 1)
+    """
+    space = pages if isinstance(pages, PageSpace) else PageSpace.of(pages)
+    number, native = _kernel_number(kernel), _native_space(space)
+    most = max(1, space.readable * space.page_size // SMALLEST_SHARE)
+    config = ffi.new(
+        "ps_census_config *",
+        {
+            "seed": secrets.randbits(64) if seed is None else seed,
+            "hash_bits": hash_bits,
+            "threads": min(threads or os.cpu_count() or 1, most),
+            "options": (lib.PS_MAP if map_ahead else 0)
+            | (lib.PS_LET_GO if let_go else 0)
+            | (0 if hold_bytes is None else lib.PS_STREAM),
+            "kernel": number,
+            "hold_bytes": hold_bytes or 0,
+        },
+    )
+    canonical = np.empty(space.readable, np.uint32)
+    zeros = np.empty(max(1, len(space.domains)), np.uint32)
+    owners, total = ffi.new("ps_owner_tally[]", max(1, len(space.owners))), ffi.new("ps_tally *")
+    stats = ffi.new("ps_census_stats *")
+    status = lib.ps_census(
+        native.pointer,
+        config,
+        ffi.from_buffer("uint32_t[]", canonical),
+        ffi.from_buffer("uint32_t[]", zeros),
+        owners,
+        len(space.owners),
+        total,
+        stats,
+        ffi.NULL if control is None else control._c,
+    )
+    if status != lib.PS_OK:
+        _raise(status, native)
+    return Census(
+        canonical,
+        zeros,
+        _tally_of(owners, len(space.owners), total),
+        CensusStats(**_fields(stats, list(CensusStats.__dataclass_fields__))),
+        ffi.string(lib.ps_kernel_name(number)).decode(),
+    )
 
 
 # ---- the space, as C sees it --------------------------------------------------------------------------------
@@ -457,21 +578,20 @@ def _native_space(space: PageSpace) -> _Native:
     return _Native(ffi.gc(out[0], lib.ps_space_free), space, tuple(views))
 
 
-def populate(table: FrameTable, first: int, count: int, control: Control | None = None) -> None:
-    """Map pages ``first`` .. ``first + count - 1`` of a table's space, so that reading them faults no more.
-
-    ``control`` can stop it; it does not count these pages.
-    """
-    status = lib.ps_space_populate(
-        table._native.pointer, first, count, ffi.NULL if control is None else control._c
-    )
-    if status != lib.PS_OK:
-        _raise(status, table._native)
+MAP_STEP = 64 << 20
+"""Bytes that are mapped between two counts."""
 
 
-def read_in_blocks(table: FrameTable, source: int) -> None:
-    """From now on read the pages of ``table.space.sources[source]`` from its file instead of from its mapping."""
-    lib.ps_space_read_in_blocks(table._native.pointer, source)
+def populate(space: PageSpace, control: Control | None = None) -> None:
+    """Map all pages of a space that lie in files, so that reading them faults no more; ``control`` counts them."""
+    native, step = _native_space(space), max(1, MAP_STEP // space.page_size)
+    for first in range(0, space.readable, step):
+        pages = min(step, space.readable - first)
+        status = lib.ps_space_populate(native.pointer, first, pages, ffi.NULL if control is None else control._c)
+        if status != lib.PS_OK:
+            _raise(status, native)
+        if control is not None:
+            control.advance(pages)
 
 
 def _raise(status: int, native: _Native | None) -> None:

@@ -161,6 +161,10 @@ class Seconds:
 class Report:
     """What a scan found; page counts are in pages of ``page_size`` bytes.
 
+    ``method`` is "census" (all pages at once), "streamed-census" (the same by reading the files from end to end
+    ``readings`` times, since memory can't hold them), or "frame-table" (page after page, with a policy).
+    ``table_bytes`` is the memory that this took.
+
     ``to_dict()`` gives the JSON, whose keys docs/json.md explains; they are the fields' names.
 
     >>> import pageshare
@@ -180,9 +184,11 @@ class Report:
     domains: tuple[str, ...]
     owners: tuple[OwnerReport, ...]
     seed: int
+    method: str
     kernel: str
     threads: int
     overlapped: bool
+    readings: int
     table_bytes: int
     readable: int
     seconds: Seconds

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pageshare import policies
-from pageshare.core import Control, FrameTable, MediaError, Stopped, Tally, populate, read_in_blocks
+from pageshare import limits, policies
+from pageshare.core import Control, FrameTable, MediaError, Stopped, Tally, census, populate
 from pageshare.images import Image, check_page_size, image_of_buffer, open_image
+from pageshare.limits import Memory
 from pageshare.report import Partial, Report, Seconds, count
 from pageshare.space import DEFAULT_DOMAIN, PageSpace
 
 BATCH = 64 << 20
-"""Bytes of pages to a call of the core: some ten milliseconds."""
+"""Bytes of pages to a call of the core in a scan by policy: some ten milliseconds."""
 
 
 def batch_pages(space: PageSpace) -> int:
@@ -30,7 +29,8 @@ def batch_pages(space: PageSpace) -> int:
 
 @dataclass(frozen=True)
 class Options:
-    """How to scan. ``limit`` is a number of visits, or None for as many as there are pages to read."""
+    """How to scan. ``limit`` is a number of visits, or None for as many as there are pages to read; ``memory`` the
+    most bytes that are held of dumps that do not fit into memory, by default a quarter of what is free."""
 
     page_size: int = 4096
     seed: int | None = None
@@ -38,97 +38,55 @@ class Options:
     policy: str | None = None
     limit: int | None = None
     kernel: str | None = None
+    memory: int | None = None
 
 
-def half_the_memory() -> int:
-    """Bytes; an input below this is mapped as a whole before a scan by one thread begins."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+@dataclass(frozen=True)
+class Reading:
+    """How the pages of a space are come by: ``in_files`` bytes that must be read; ``streamed``, from end to end of
+    the files since memory can't hold them (or they can't be mapped); ``large``, more than half of memory: let go of
+    again."""
 
+    in_files: int
+    streamed: bool
+    large: bool
+    hold_bytes: int
 
-SAMPLE_BYTES = 32 << 20
-SLOW_NS = 150.0
-"""Where mapping a 4 KiB page that is in the cache takes longer, reading blocks of the file is the faster way.
+    @classmethod
+    def of(cls, space: PageSpace, memory: Memory, hold_bytes: int | None = None) -> Reading:
+        """What suits a space and this machine."""
+        pages = np.diff(space.segments["first"].astype(np.int64), append=space.readable)
+        from_file = np.array([source.fd >= 0 for source in space.sources], np.bool_)
+        in_files = int(pages[from_file[space.segments["source"]]].sum()) * space.page_size
+        mapped = all(source.memory is not None for source in space.sources)
+        return cls(
+            in_files,
+            streamed=not mapped or in_files + 16 * space.readable > memory.free,
+            large=in_files > memory.total // 2,
+            hold_bytes=memory.free // 4 if hold_bytes is None else hold_bytes,
+        )
 
-It depends on the size of the page cache's folios, which nothing tells: about 5 ns for large ones, 200 to 400 for
-single pages, against some 70 that a copy of the page costs.
-"""
-
-
-def _choose_reading(table: FrameTable, control: Control) -> None:
-    """Map the beginning of each file, and have those whose pages are slow to map read in blocks instead."""
-    segments, page_size = table.space.segments, table.space.page_size
-    ends = np.append(segments["first"][1:], table.space.readable)
-    _, begin = np.unique(segments["source"], return_index=True)
-    for segment in begin.tolist():
-        first, number = int(segments["first"][segment]), int(segments["source"][segment])
-        pages = min(SAMPLE_BYTES // page_size, int(ends[segment]) - first)
-        if table.space.sources[number].fd < 0 or table.space.sources[number].memory is None:
-            continue
-        before = time.perf_counter_ns()
-        populate(table, first, pages, control)
-        if time.perf_counter_ns() - before > SLOW_NS * pages * page_size / 4096:
-            read_in_blocks(table, number)
-
-
-def _batches(space: PageSpace) -> Iterator[tuple[int, int]]:
-    """All pages to be read, in order, as (first, count)."""
-    step = batch_pages(space)
-    for first in range(0, space.readable, step):
-        yield first, min(step, space.readable - first)
-
-
-def _map_all(table: FrameTable, control: Control) -> None:
-    for first, pages in _batches(table.space):
-        populate(table, first, pages, control)
-        control.advance(pages)
-    control.reset()
-
-
-def _in_order(table: FrameTable, control: Control, *, ahead: bool) -> None:
-    """Every page once, in address order. ``ahead``: a second thread maps the next batch meanwhile."""
-    with ThreadPoolExecutor(1) as mapper:
-
-        def map_batch(batch: tuple[int, int] | None) -> Any:
-            return mapper.submit(populate, table, *batch, control) if ahead and batch else None
-
-        batches = _batches(table.space)
-        batch = next(batches, None)
-        mapping = map_batch(batch)
-        while batch:
-            if mapping:
-                mapping.result()
-            following = next(batches, None)
-            mapping = map_batch(following)
-            table.scan(first=batch[0], count=batch[1], control=control)
-            batch = following
-
-
-def _by_policy(table: FrameTable, control: Control, policy: policies.Policy, limit: int) -> tuple[int, bool]:
-    """As many visits as ``limit`` says. How many these were, and whether a stop cut them short."""
-    visits, most = 0, batch_pages(table.space)
-    try:
-        while visits < limit and table.space.readable:
-            pages = policy.next(min(most, limit - visits))
-            result = table.scan(pages, control=control)
-            policy.feedback(pages, result.outcomes, result.partners)
-            visits += len(pages)
-    except Stopped as stopped:
-        return visits + stopped.scanned, True
-    return visits, False
+    def most_readings(self, space: PageSpace) -> int:
+        """How often files are read from end to end, if every page is held by two: more it can't be."""
+        slots = max(1, self.hold_bytes // space.page_size)
+        return 1 + max(1, -(-space.readable // 2 // slots))
 
 
 def scan_space(
     space: PageSpace,
     options: Options,
     *,
+    reading: Reading | None = None,
     control: Control | None = None,
     started: float | None = None,
     opening: float | None = None,
     warnings: Sequence[str] = (),
     skipped: Sequence[dict[str, str]] = (),
 ) -> Report:
-    """Scan an opened space. ``seconds.total`` counts from ``started``, ``seconds.map`` from ``opening``; both are
-    ``time.perf_counter()`` and now by default.
+    """Scan an opened space, by ``reading`` if that was chosen already.
+
+    ``seconds.total`` counts from ``started``, ``seconds.map`` from ``opening``; both are ``time.perf_counter()`` and
+    now by default.
 
     Raises MediaError where a file shrank or failed, ``Stopped`` if a full scan was stopped; a scan by policy
     that was stopped reports what it found, marked ``interrupted``.
@@ -137,45 +95,11 @@ def scan_space(
     opening = started if opening is None else opening
     control = Control() if control is None else control
     seed = secrets.randbits(63) if options.seed is None else options.seed
-    table = FrameTable(space, seed=seed, kernel=options.kernel)
-    threads = min(2, options.threads or os.cpu_count() or 1)
-    in_files = sum(source.bytes for source in space.sources if source.fd >= 0)
-    by_policy = options.policy is not None or options.limit is not None
-    overlapped = bool(in_files) and not by_policy and (threads > 1 or in_files > half_the_memory())
-    if overlapped:
-        _choose_reading(table, control)
-    elif in_files <= half_the_memory():
-        _map_all(table, control)
-    visits, interrupted = 0, False
-    mapped = time.perf_counter()
-    if by_policy:
-        name = policies.ALIASES.get(options.policy or "sequential", options.policy or "sequential")
-        limit = space.readable if options.limit is None else options.limit
-        policy = policies.create(name, space.readable, seed)
-        visits, interrupted = _by_policy(table, control, policy, limit)
-    else:
-        _in_order(table, control, ahead=overlapped and threads > 1)
-    # What an interrupted scan has found is still counted.
-    tally, stats = table.tally(None if interrupted else control), table.stats()
-    complete = stats.hints + stats.members + tally.stale + tally.unreadable == space.readable
-    counts = count(space, tally, complete=complete)
+    reading = reading or Reading.of(space, limits.memory(), options.memory)
+    scan = _by_policy if options.policy is not None or options.limit is not None else _census
+    found = scan(space, replace(options, seed=seed), reading, control)
+    counts = count(space, found.tally, complete=found.complete)
     changes = [sentence for owner in space.owners for image in owner.images if (sentence := image.source.changed())]
-    partial = None
-    if by_policy:
-        zero_frames = sum(
-            any(mine.zero for owner, mine in zip(space.owners, tally.owners, strict=True) if owner.domain == domain)
-            for domain in range(len(space.domains))
-        )
-        partial = Partial(
-            policy=name,
-            seed=seed,
-            visits=visits,
-            hints=stats.hints,
-            shared=tally.shared + tally.zero,
-            kept=tally.kept + zero_frames,
-            reclaimed=tally.shared - tally.kept + tally.zero - zero_frames,
-            zero=tally.zero,
-        )
     ended = time.perf_counter()
     return Report(
         page_size=space.page_size,
@@ -187,18 +111,124 @@ def scan_space(
         domains=tuple(space.domains),
         owners=counts.owners,
         seed=seed,
-        kernel=table.kernel,
-        threads=threads if overlapped else 1,
-        overlapped=overlapped,
-        table_bytes=stats.bytes,
+        method=found.method,
+        kernel=found.kernel,
+        threads=found.threads,
+        overlapped=found.overlapped,
+        readings=found.readings,
+        table_bytes=found.bytes,
         readable=space.readable,
-        seconds=Seconds(map=mapped - opening, scan=ended - mapped, total=ended - started),
-        partial=partial,
-        interrupted=interrupted,
-        incomplete=tuple(_incomplete(space, tally)),
+        seconds=Seconds(map=found.mapped - opening, scan=ended - found.mapped, total=ended - started),
+        partial=found.partial,
+        interrupted=found.interrupted,
+        incomplete=tuple(_incomplete(space, found.tally)),
         warnings=(*warnings, *space.warnings, *changes),
         skipped=tuple(skipped),
     )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a scan leaves to be reported; ``mapped`` is the time when it began to look at pages."""
+
+    method: str
+    tally: Tally
+    complete: bool
+    kernel: str
+    threads: int
+    bytes: int
+    mapped: float
+    overlapped: bool = False
+    readings: int = 0
+    partial: Partial | None = None
+    interrupted: bool = False
+
+
+def _map_all(space: PageSpace, control: Control) -> None:
+    populate(space, control)
+    control.reset()
+
+
+def _census(space: PageSpace, options: Options, reading: Reading, control: Control) -> _Found:
+    """Every page, at once."""
+    overlapped = bool(reading.in_files) and not reading.streamed and (options.threads != 1 or reading.large)
+    if reading.in_files and not reading.streamed and not overlapped:
+        _map_all(space, control)
+    mapped = time.perf_counter()
+    found = census(
+        space,
+        seed=options.seed,
+        threads=options.threads,
+        kernel=options.kernel,
+        map_ahead=overlapped,
+        let_go=reading.large,
+        hold_bytes=reading.hold_bytes if reading.streamed else None,
+        control=control,
+    )
+    return _Found(
+        "streamed-census" if reading.streamed else "census",
+        found.tally,
+        complete=True,
+        kernel=found.kernel,
+        threads=found.stats.threads,
+        bytes=found.stats.bytes,
+        mapped=mapped,
+        overlapped=overlapped,
+        readings=found.stats.readings,
+    )
+
+
+def _by_policy(space: PageSpace, options: Options, reading: Reading, control: Control) -> _Found:
+    """As many visits as ``options.limit`` says, in the policy's order. A stop cuts them short."""
+    if not reading.large:
+        _map_all(space, control)
+    mapped = time.perf_counter()
+    seed = options.seed or 0
+    table = FrameTable(space, seed=seed, kernel=options.kernel)
+    limit = space.readable if options.limit is None else options.limit
+    name = policies.ALIASES.get(options.policy or "sequential", options.policy or "sequential")
+    policy = policies.create(name, space.readable, seed)
+    visits, interrupted = _visit(table, control, policy, limit)
+    # What an interrupted scan has found is still counted.
+    tally, stats = table.tally(None if interrupted else control), table.stats()
+    zero_frames = sum(
+        any(mine.zero for owner, mine in zip(space.owners, tally.owners, strict=True) if owner.domain == domain)
+        for domain in range(len(space.domains))
+    )
+    return _Found(
+        "frame-table",
+        tally,
+        complete=stats.hints + stats.members + tally.stale + tally.unreadable == space.readable,
+        kernel=table.kernel,
+        threads=1,
+        bytes=stats.bytes,
+        mapped=mapped,
+        partial=Partial(
+            policy=name,
+            seed=seed,
+            visits=visits,
+            hints=stats.hints,
+            shared=tally.shared + tally.zero,
+            kept=tally.kept + zero_frames,
+            reclaimed=tally.shared - tally.kept + tally.zero - zero_frames,
+            zero=tally.zero,
+        ),
+        interrupted=interrupted,
+    )
+
+
+def _visit(table: FrameTable, control: Control, policy: policies.Policy, limit: int) -> tuple[int, bool]:
+    """How many visits there were, and whether a stop cut them short."""
+    visits, most = 0, batch_pages(table.space)
+    try:
+        while visits < limit and table.space.readable:
+            pages = policy.next(min(most, limit - visits))
+            result = table.scan(pages, control=control)
+            policy.feedback(pages, result.outcomes, result.partners)
+            visits += len(pages)
+    except Stopped as stopped:
+        return visits + stopped.scanned, True
+    return visits, False
 
 
 def _incomplete(space: PageSpace, tally: Tally) -> Iterable[str]:
@@ -237,6 +267,7 @@ def scan(
     limit: int | None = None,
     seed: int | None = None,
     threads: int | None = None,
+    memory: int | None = None,
     holes: str = "zero",
     format: str | None = None,
     control: Control | None = None,
@@ -248,6 +279,8 @@ def scan(
     content unless ``format`` says otherwise; ``holes`` ("zero" or "unknown") says what holes in raw files mean.
     ``domains`` maps domain names to owners; only pages of one domain are shared. ``policy`` and ``limit`` make
     it a scan of so many visits in that order, as a hypervisor would; without them every page is looked at.
+    Dumps that don't fit into memory are read from end to end several times, with at most ``memory`` bytes of their
+    contents held (a quarter of what is free, by default).
 
     Raises ImageError or OSError for what can't be read, MediaError for a file that shrinks meanwhile.
 
@@ -279,7 +312,7 @@ def scan(
         space = PageSpace(
             named, page_size=page_size, domains=domains_of(names, domains, per_owner=domain_per_owner)
         )
-        options = Options(page_size, seed, threads, policy, limit)
+        options = Options(page_size, seed, threads, policy, limit, memory=memory)
         warnings = [sentence for _, images in named for each in images for sentence in each.warnings]
         return scan_space(space, options, control=control, started=started, warnings=warnings)
     finally:
@@ -300,4 +333,4 @@ def _named(dumps: Any) -> list[tuple[str, Any]]:
     return list(zip(names, group, strict=True))
 
 
-__all__ = ["Control", "MediaError", "Options", "Stopped", "domains_of", "scan", "scan_space"]
+__all__ = ["Control", "MediaError", "Options", "Reading", "Stopped", "domains_of", "scan", "scan_space"]

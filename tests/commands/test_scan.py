@@ -55,8 +55,8 @@ def test_json_has_the_figures_of_a_dict(guests, capsys):
 
 
 KEYS = {
-    "": "format page_size hash verified pages nonzero coverage domains owners seed kernel threads overlapped"
-    " table_bytes readable seconds interrupted incomplete warnings skipped",
+    "": "format page_size hash verified pages nonzero coverage domains owners seed method kernel threads"
+    " overlapped readings table_bytes readable seconds interrupted incomplete warnings skipped",
     "pages": "known zero zero_inferred unique shared kept reclaimed unknown partial device",
     "nonzero": "shared kept reclaimed reclaimed_intra reclaimed_inter",
     "coverage": "data zero zero_inferred excluded lost partial_bytes device process",
@@ -215,19 +215,21 @@ from pageshare import core
 from pageshare.commands import main
 
 seconds = float(sys.argv.pop(1))
-whole = core.FrameTable.scan
 
-def again_and_again(table, *arguments, **options):
-    print("scanning", file=sys.stderr, flush=True)
-    result, end = whole(table, *arguments, **options), time.monotonic() + seconds
-    while time.monotonic() < end:
-        result = whole(table, *arguments, **options)
-    return result
+def again_and_again(whole):
+    def scan(*arguments, **options):
+        print("scanning", file=sys.stderr, flush=True)
+        result, end = whole(*arguments, **options), time.monotonic() + seconds
+        while time.monotonic() < end:
+            result = whole(*arguments, **options)
+        return result
+    return scan
 
-core.FrameTable.scan = again_and_again
+core.FrameTable.scan = again_and_again(core.FrameTable.scan)
+core.census = again_and_again(core.census)
 sys.exit(main())
 """
-"""The command line with each batch scanned over and over for so many seconds, and told of on stderr."""
+"""The command line with each census, or batch, scanned over and over for so many seconds, and told of on stderr."""
 
 
 def child(seconds, *arguments, stderr=subprocess.PIPE):

@@ -72,6 +72,17 @@ static ps_status use_everything(FILE *file, const uint8_t *mapped)
     if (status == PS_OK)
         status = ps_table_check(table, why, sizeof why);
     ps_table_free(table);
+    for (uint32_t options = 0; status == PS_OK && options <= PS_STREAM; options += PS_STREAM) {
+        /* In place only what is mapped. */
+        ps_census_config how = {.hash_bits = 64, .threads = 3, .options = options, .kernel = -1};
+        uint32_t canonical[16], zeros[1];
+        ps_census_stats stats;
+        ps_space_free(space);
+        space = NULL;
+        status = ps_space_new(&space, segments, options ? 2 : 1, sources, 2, options ? 16 : 8, PAGE);
+        if (status == PS_OK)
+            status = ps_census(space, &how, canonical, zeros, owners, 2, &total, &stats, NULL);
+    }
     ps_space_free(space);
     return status;
 }

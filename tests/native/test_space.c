@@ -155,7 +155,7 @@ static FILE *file_of(uint32_t pages)
     return file;
 }
 
-typedef enum { MAPPED, MAPPED_AND_READ, READ, WAYS } way;
+typedef enum { MAPPED, READ, WAYS } way;
 
 typedef struct {
     FILE *file;
@@ -169,7 +169,7 @@ typedef struct {
 static ps_space *space_over(const scanned_file *file, way how)
 {
     ps_source source = {.base = how == READ ? NULL : file->base, .bytes = (uint64_t)file->pages * PAGE,
-                        .fd = file->fd, .in_blocks = how == MAPPED_AND_READ};
+                        .fd = file->fd};
     ps_segment segment = {0};
     ps_space *space = NULL;
     REQUIRE(ps_space_new(&space, &segment, 1, &source, 1, file->pages, PAGE) == PS_OK);

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
+
+
+class Show(Protocol):
+    """Takes the number of bytes done so far, and what to say after the label."""
+
+    def __call__(self, done: int, more: str = "") -> None:
+        """Draw the bar anew."""
 
 
 @contextmanager
-def progress_bar(label: str, total_bytes: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Yield a function that takes the number of bytes done so far; it does nothing off a terminal."""
+def progress_bar(label: str, total_bytes: int, *, quiet: bool) -> Iterator[Show]:
+    """Yield what draws the bar; it does nothing off a terminal."""
     if quiet or not sys.stderr.isatty():
-        yield lambda _done: None
+        yield lambda done, more="": None  # noqa: ARG005
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -26,4 +34,4 @@ def progress_bar(label: str, total_bytes: int, *, quiet: bool) -> Iterator[Calla
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total_bytes)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done, more="": bar.update(task, completed=done, description=label + more)

@@ -16,6 +16,14 @@ T = TypeVar("T")
 REDRAW = 0.1
 
 
+def _progress(control: Control, pages: int, page_size: int) -> tuple[int, str]:
+    """Bytes done, of this reading if files are read several times, and which reading it is."""
+    reading, readings = control.reading
+    done = control.done - max(0, reading - 1) * pages
+    more = f", reading {reading} of {readings or 'several'}" if reading else ""
+    return max(0, min(done, pages)) * page_size, more
+
+
 def run_with_progress(
     work: Callable[[], T], control: Control, *, label: str, pages: int, page_size: int, quiet: bool
 ) -> tuple[T, BaseException | None]:
@@ -43,7 +51,7 @@ def run_with_progress(
         while not done.is_set():
             try:
                 while not done.wait(REDRAW):
-                    show(min(control.done, pages) * page_size)
+                    show(*_progress(control, pages, page_size))
             except BaseException as signal:
                 interrupt = interrupt or signal
                 control.stop()

@@ -18,7 +18,12 @@ from pageshare.commands._inputs import add_input_arguments, open_inputs, tell
 from pageshare.commands._work import run_with_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pageshare.limits import Memory
     from pageshare.report import Report
+    from pageshare.scanner import Options, Reading
+    from pageshare.space import PageSpace
 
 SUMMARY = "how much memory do identical pages waste in these dumps?"
 
@@ -27,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pageshare scan``."""
     add_input_arguments(parser)
     parser.add_argument("--threads", type=_positive, metavar="N", help="threads to use (default: as many as help)")
+    parser.add_argument(
+        "--memory",
+        type=_size,
+        metavar="SIZE",
+        help="of dumps that don't fit into memory, hold no more than this while they are read again and again"
+        " (default: a quarter of what is free)",
+    )
     parser.add_argument("--seed", type=_seed, metavar="N", help="fix the hash's seed and every random choice")
     domains = parser.add_argument_group("sharing domains: only pages of one domain are shared")
     domains.add_argument(
@@ -54,6 +66,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 1")
     return int(text)
+
+
+_UNITS = "bkmgt"
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a size, such as 512MiB or 4G")
+    return int(float(match[1]) * 1024 ** _UNITS.index((match[2] or "b").lower()))
 
 
 def _seed(text: str) -> int:
@@ -93,17 +115,32 @@ def visits_of(limit: str | None, readable: int, page_size: int) -> int | None:
     elif unit == "%":
         visits = round(readable * number / 100)
     else:
-        power = "bkmgt".index(unit[0].lower())
+        power = _UNITS.index(unit[0].lower())
         visits = int(number * 1024**power) // page_size
     if visits < 1 and readable:
         raise UsageError(f"--limit {limit}: is less than one page")
     return visits
 
 
+def _plan(space: PageSpace, options: Options, reading: Reading, memory: Memory) -> Iterator[str]:
+    """What to know beforehand of a scan of more than fits into memory."""
+    from pageshare.render.units import size
+
+    if options.policy or options.limit or not reading.streamed or reading.in_files <= memory.free:
+        return
+    most = reading.most_readings(space)
+    times = "twice" if most == 2 else f"2 to {most} times (how often, is known after the first)"
+    yield (
+        f"{size(reading.in_files)} are more than the {size(memory.free)} of memory that are free: the files are read"
+        f" {times}, holding {size(reading.hold_bytes)} at most (--memory)"
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Scan, print, and say by the exit status whether anything that should be there is not."""
+    from pageshare import limits
     from pageshare.core import Control, Stopped
-    from pageshare.scanner import Options, domains_of, scan_space
+    from pageshare.scanner import Options, Reading, domains_of, scan_space
     from pageshare.space import PageSpace
 
     domains = _domains(args.domain)
@@ -126,14 +163,17 @@ def run(args: argparse.Namespace) -> int:
             policy=args.policy,
             limit=visits_of(args.limit, space.readable, args.page_size),
         )
+        memory = limits.memory()
+        reading = Reading.of(space, memory, args.memory)
         if not args.quiet:
-            tell(notes=inputs.notes)
+            tell(notes=[*inputs.notes, *_plan(space, options, reading, memory)])
         control = Control()
         try:
             report, interrupt = run_with_progress(
                 lambda: scan_space(
                     space,
                     options,
+                    reading=reading,
                     control=control,
                     started=args.started,
                     opening=opening,

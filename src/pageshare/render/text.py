@@ -174,11 +174,11 @@ def _footer(report: Report) -> Iterator[str]:
     # On a handful of pages the table's fixed part would be all that this says.
     per_page = f", {report.table_bytes / report.readable:.1f} bytes a page" if report.readable >= 1 << 18 else ""
     yield (
-        f"{report.page_size}-byte pages; {report.hash} ({report.kernel}), every match compared byte by byte;"
-        f" the table took {size(report.table_bytes)}{per_page}"
+        f"{report.page_size}-byte pages, every match compared byte by byte ({report.method}, {report.kernel});"
+        f" it took {size(report.table_bytes)}{per_page}"
     )
+    how = "map and scan" if report.overlapped else f"scan in {report.readings} readings" if report.readings else "scan"
     yield (
         f"{duration(seconds.total)} in all: {duration(seconds.map)} to open and map,"
-        f" {duration(seconds.scan)} to {'map and scan' if report.overlapped else 'scan'}{rate},"
-        f" {report.threads} thread{'s' * (report.threads > 1)}"
+        f" {duration(seconds.scan)} to {how}{rate}, {report.threads} thread{'s' * (report.threads > 1)}"
     )

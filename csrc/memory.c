@@ -1,0 +1,33 @@
+/*
+ * memory.c - large arrays straight from the kernel.
+ */
+#define _GNU_SOURCE
+#include <sys/mman.h>
+
+#include "internal.h"
+
+#define HUGE_PAGE (2u << 20)
+
+/* Whole huge pages where there is room for one: the rest would come in small ones, at several times the price. */
+static uint64_t rounded(uint64_t bytes)
+{
+    const uint64_t unit = bytes < HUGE_PAGE / 2 ? 4096 : HUGE_PAGE;
+    return bytes ? (bytes + unit - 1) / unit * unit : unit;
+}
+
+void *ps_reserve(uint64_t bytes)
+{
+    bytes = rounded(bytes);
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                        -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    madvise(memory, bytes, MADV_HUGEPAGE);
+    return memory;
+}
+
+void ps_release(void *memory, uint64_t bytes)
+{
+    if (memory)
+        munmap(memory, rounded(bytes));
+}
