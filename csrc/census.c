@@ -41,8 +41,9 @@
 #define SAMPLE_AHEAD 8
 #define VERIFY_AHEAD 6
 #define LOOKUP_AHEAD 24
+#define ENTER_AHEAD 32
 
-/* Zero pages lie in runs: after so many in a row whose samples are zero the next is read at once, which streams;
+/* Zero pages lie in runs: after so many in a row whose samples are zero the next is read without asking, which streams;
  * others wait and are read four at a time. */
 #define STREAK 4
 /* Members unlike their head that are compared with each other right away; more of them are hashed first. */
@@ -185,6 +186,14 @@ static void sample_keys(census *c, batch *b)
 
     for (uint32_t i = 0; i < b->count; i++) {
         uint64_t any;
+        if (streak >= STREAK) {
+            zero_tests++;
+            if (c->kernel->first_nonzero(b->at[i], c->space->page_bytes) == c->space->page_bytes) {
+                ps_clear_bit(c->open, b->pages[i]);
+                continue;
+            }
+            streak = 0;
+        }
         if (i + SAMPLE_AHEAD < b->count) {
             __builtin_prefetch(b->at[i + SAMPLE_AHEAD]);
             __builtin_prefetch(b->at[i + SAMPLE_AHEAD] + c->second_line);
@@ -194,8 +203,6 @@ static void sample_keys(census *c, batch *b)
         waiting_count += !any;
         zero_tests += !any;
         streak = any ? 0 : streak + 1;
-        if (streak > STREAK)
-            settle_zero(c, b, waiting[--waiting_count], c->kernel->first_nonzero(b->at[i], c->space->page_bytes));
     }
     settle_zeros(c, b, waiting, waiting_count);
     add64(&c->stats.zero_tests, zero_tests);
@@ -287,18 +294,22 @@ static void enter_zeros(const census *c, const batch *b)
 void ps_census_enter(const census *c, batch *b)
 {
     uint64_t salt = ps_mix(c->key.seed ^ (uint64_t)b->domain << 32);
-    uint32_t entered[PS_BLOCK_MAX], count = 0;
+    uint32_t entered[PS_BLOCK_MAX], count = 0, *canonical = c->canonical;
 
     for (uint32_t i = 0; i < b->count; i++) {
-        b->keys[i] = (b->keys[i] ^ salt) & c->hash_mask;
-        __builtin_prefetch(&c->slots[home(c, b->keys[i])], 1);
-        entered[count] = i;
+        b->keys[count] = (b->keys[i] ^ salt) & c->hash_mask;
+        entered[count] = b->pages[i];
         count += ps_get_bit(c->open, b->pages[i]);
     }
     if (count < b->count)
         enter_zeros(c, b);
-    for (uint32_t i = 0; i < count; i++)
-        c->canonical[b->pages[entered[i]]] = result_of(c, enter(c, b->keys[entered[i]], b->pages[entered[i]]));
+    for (uint32_t i = 0; i < count && i < ENTER_AHEAD; i++)
+        __builtin_prefetch(&c->slots[home(c, b->keys[i])], 1);
+    for (uint32_t i = 0; i < count; i++) {
+        if (i + ENTER_AHEAD < count)
+            __builtin_prefetch(&c->slots[home(c, b->keys[i + ENTER_AHEAD])], 1);
+        canonical[entered[i]] = result_of(c, enter(c, b->keys[i], entered[i]));
+    }
 }
 
 static void look(census *c, uint32_t block)
