@@ -40,15 +40,15 @@ def cat(files: list[str]) -> float:
 
 def populate_ns(path: str) -> float:
     """Nanoseconds a 4 KiB page to map a whole file that is in the page cache."""
-    from pageshare import FrameTable, PageSpace, open_image
+    from pageshare import PageSpace, open_image
     from pageshare.core import populate
 
     with open_image(path) as image:
-        table = FrameTable(PageSpace([("file", [image])]))
+        space = PageSpace([("file", [image])])
         started = time.perf_counter()
-        populate(table, 0, table.space.readable)
+        populate(space)
         seconds = time.perf_counter() - started
-        return seconds * 1e9 / (table.space.readable * table.space.page_size / 4096)
+        return seconds * 1e9 / (space.readable * space.page_size / 4096)
 
 
 def peak_own_bytes(command: list[str]) -> int:

@@ -185,24 +185,30 @@ static void sample_keys(census *c, batch *b)
     uint32_t waiting[PS_BLOCK_MAX + 2 * PS_ABREAST], waiting_count = 0, streak = 0, zero_tests = 0;
 
     for (uint32_t i = 0; i < b->count; i++) {
+        size_t nonzero = 0, bytes = c->space->page_bytes;
         uint64_t any;
-        if (streak >= STREAK) {
+        bool read = streak >= STREAK;
+        if (read) {
             zero_tests++;
-            if (c->kernel->first_nonzero(b->at[i], c->space->page_bytes) == c->space->page_bytes) {
+            nonzero = c->kernel->first_nonzero(b->at[i], bytes);
+            if (nonzero == bytes) {
                 ps_clear_bit(c->open, b->pages[i]);
                 continue;
             }
-            streak = 0;
         }
         if (i + SAMPLE_AHEAD < b->count) {
             __builtin_prefetch(b->at[i + SAMPLE_AHEAD]);
             __builtin_prefetch(b->at[i + SAMPLE_AHEAD] + c->second_line);
         }
         b->keys[i] = sample(c, b->at[i], &any);
+        streak = any || read ? 0 : streak + 1;
+        if (read && !any) {
+            settle_zero(c, b, i, nonzero);
+            continue;
+        }
         waiting[waiting_count] = i;
         waiting_count += !any;
         zero_tests += !any;
-        streak = any ? 0 : streak + 1;
     }
     settle_zeros(c, b, waiting, waiting_count);
     add64(&c->stats.zero_tests, zero_tests);
@@ -680,6 +686,27 @@ static void each(census *c, uint32_t count, void (*stage)(census *, uint32_t), v
     meet(c, last);
 }
 
+/* What was written while it was read may have become a member of what is no head: every head its own, again. */
+static void flatten(const census *c)
+{
+    for (uint32_t page = 0; c->round > 1 && page < c->pages; page++)
+        if (c->canonical[page] != PS_NONE)
+            c->canonical[page] = c->canonical[c->canonical[page]];
+}
+
+/* Counts; meanwhile other threads take out of the mapping what was mapped, which is a fifth of all time where the page
+ * cache holds small folios, and would else be one thread's work at the end of the process. */
+static void finish(census *c, uint32_t part)
+{
+    if (part == 0) {
+        flatten(c);
+        ps_tally_classes(c->space, c->canonical, c->zeros, (ps_class *)c->slots, c->owners, c->owner_count, c->total);
+    } else {
+        uint32_t block = part - 1;
+        ps_space_let_go(c->space, block * c->block, ps_block_end(c, block) - block * c->block);
+    }
+}
+
 static void work(census *c)
 {
     each(c, (uint32_t)(c->memory_bytes / TOUCH_BYTES + 1), touch, NULL);
@@ -694,6 +721,7 @@ static void work(census *c)
         each(c, c->blocks, place_members, NULL);
         each(c, (c->entries + c->chunk - 1) / c->chunk, verify, ps_census_end_round);
     } while (c->more);
+    each(c, c->options & PS_MAP ? c->blocks + 1 : 1, finish, NULL);
 }
 
 static void *help(void *argument)
@@ -733,14 +761,6 @@ static void work_together(census *c, uint32_t threads)
     for (uint32_t i = 1; i < c->threads; i++)
         pthread_join(helpers[i], NULL);
     free(helpers);
-}
-
-/* What was written while it was read may have become a member of what is no head: every head its own, again. */
-static void flatten(const census *c)
-{
-    for (uint32_t page = 0; c->round > 1 && page < c->pages; page++)
-        if (c->canonical[page] != PS_NONE)
-            c->canonical[page] = c->canonical[c->canonical[page]];
 }
 
 /* ---- life ---- */
@@ -817,22 +837,21 @@ ps_status ps_census(ps_space *space, const ps_census_config *config, uint32_t *c
         return status;
 
     census c = {.space = space, .control = control, .canonical = canonical, .zeros = zeros, .pages = space->pages,
-                .threads = 1, .hold_bytes = config->hold_bytes};
+                .owners = owners, .owner_count = owner_count, .total = total, .threads = 1,
+                .hold_bytes = config->hold_bytes};
     c.kernel = ps_kernel_at(config->kernel < 0 ? ps_kernel_best() : config->kernel);
     c.hash_mask = config->hash_bits == 64 ? ~(uint64_t)0 : ((uint64_t)1 << config->hash_bits) - 1;
     c.options = config->options;
     pthread_mutex_init(&c.mutex, NULL);
     pthread_cond_init(&c.everybody, NULL);
     if (set_up(&c, space, config)) {
-        if (config->options & PS_STREAM)
+        if (config->options & PS_STREAM) {
             ps_stream(&c);
-        else
+            if (c.status == PS_OK)
+                finish(&c, 0);
+        } else {
             work_together(&c, config->threads);
-        if (c.status == PS_OK) {
-            flatten(&c);
-            ps_tally_classes(space, canonical, zeros, (ps_class *)c.slots, owners, owner_count, total);
-            if (!(config->options & PS_STREAM))
-                ps_advance(control, c.pages - c.advanced);
+            ps_advance(control, c.status == PS_OK ? c.pages - c.advanced : 0);
         }
     } else {
         c.status = PS_NO_MEMORY;

@@ -38,6 +38,9 @@ typedef struct {
     uint64_t *slots;           /* lowest page of the key + 1, and 32 bits of the key; then one a domain for zeros */
     uint32_t capacity;         /* slots for keys */
     uint32_t *zeros;           /* one a domain */
+    ps_owner_tally *owners;
+    ps_tally *total;
+    uint32_t owner_count;
 
     /* Over `slots`, once every page knows its head. */
     uint32_t *counts;          /* members of each head; later the place of its next member in `sorted` */

@@ -212,8 +212,10 @@ ps_status ps_table_check(const ps_table *table, char *why, size_t why_bytes);
 
 /* Options of a census. */
 enum {
-    PS_MAP = 1,            /* map pages (MADV_POPULATE_READ) block by block, each just before it is sampled */
-    PS_LET_GO = 2,         /* take pages out of the mapping again (MADV_DONTNEED) when they are done with */
+    PS_MAP = 1,            /* map pages (MADV_POPULATE_READ) block by block, each just before it is sampled; at the end
+                              take them out of the mapping again (MADV_DONTNEED) */
+    PS_LET_GO = 2,         /* take pages out of the mapping as soon as they are done with, to map them again where they
+                              have to be compared: what is mapped counts as this process's memory */
     PS_STREAM = 4          /* read files from end to end, as often as it takes, instead of by their mappings */
 };
 
