@@ -68,6 +68,7 @@ struct ps_space {
     uint32_t pages;
     uint32_t page_bytes;
     unsigned index_shift;
+    uint32_t asked;            /* pages up to here were asked for ahead; set atomically */
     int32_t cut_source;        /* the first source found short by a read, -1 for none; set atomically */
     int32_t bad_source;        /* the first one of which an entered page can't be read any more; likewise */
 };
@@ -110,6 +111,9 @@ static inline const uint8_t *ps_space_address(const ps_space *space, uint32_t pa
 /* Reads `count` pages of one source, at offset, from its file. PS_OK, PS_SHRANK (noted in the space), or
  * PS_IO_ERROR (not noted: a page that never could be read is just lost). */
 ps_status ps_space_read(ps_space *space, uint32_t source, uint64_t offset, size_t count, uint8_t *to);
+
+/* Asks for pages to be read into the page cache, without waiting for them. */
+void ps_space_ask(const ps_space *space, uint32_t first, uint32_t count);
 
 /* Notes that a page that has been read before can't be read any more: what rests on it can't be verified. */
 void ps_space_went_bad(ps_space *space, uint32_t page);

@@ -9,11 +9,13 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -26,6 +28,10 @@
 #define POPULATE_STEP (8u << 20)
 /* What the kernel maps at one fault, if it is cached (fault_around_bytes). */
 #define FAULT_AROUND (64u << 10)
+/* Mapping 4 KiB that are in the page cache takes at most 400 ns; from here on they come from a disk, which is asked for
+ * so much ahead. */
+#define COLD_NS 800
+#define AHEAD_BYTES (64u << 20)
 
 /* ---- guards: the address ranges whose faults are ours ---- */
 
@@ -350,9 +356,42 @@ static uint32_t mapped_run(const ps_space *space, uint32_t page, uint32_t end, u
     return run_end;
 }
 
+void ps_space_ask(const ps_space *space, uint32_t first, uint32_t count)
+{
+    for (uint32_t page = first; page < first + count;) {
+        const ps_segment *segment = ps_space_find(space, page);
+        uint32_t end = ps_segment_end(space, segment) - first < count ? ps_segment_end(space, segment) : first + count;
+        if (space->sources[segment->source].fd >= 0)
+            posix_fadvise(space->sources[segment->source].fd, (off_t)ps_segment_offset(space, segment, page),
+                          (off_t)(end - page) * space->page_bytes, POSIX_FADV_WILLNEED);
+        page = end;
+    }
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* What follows page `next` is asked for, unless it has been: the disk is to have a long queue, not one request at a
+ * time. */
+static void ask_ahead(ps_space *space, uint32_t next)
+{
+    uint32_t depth = AHEAD_BYTES / space->page_bytes ? AHEAD_BYTES / space->page_bytes : 1;
+    uint32_t asked = __atomic_load_n(&space->asked, __ATOMIC_RELAXED);
+    uint32_t from = asked > next ? asked : next;
+    uint32_t to = space->pages - next < depth ? space->pages : next + depth;
+
+    if (from < to && __atomic_compare_exchange_n(&space->asked, &asked, to, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ps_space_ask(space, from, to - from);
+}
+
 ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, const ps_control *control)
 {
     uintptr_t low, high;
+    uint64_t started = now_ns();
 
     if (first > space->pages || count > space->pages - first)
         return PS_INVALID;
@@ -362,6 +401,8 @@ ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, con
         if (status != PS_OK)
             return status;
     }
+    if (now_ns() - started > (uint64_t)count * space->page_bytes / 4096 * COLD_NS)
+        ask_ahead(space, first + count);
     return PS_OK;
 }
 

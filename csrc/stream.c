@@ -13,8 +13,6 @@
  * A page that differs from its group's content (equal hashes) is left to another round, with another hash. Going back,
  * the content need not be that of the group's lowest page, so then the whole group is left.
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,20 +45,13 @@ typedef struct {
 /* Asks for a portion of the blocks, if anything in it is needed. */
 static void ask(const stream *s, uint32_t first, uint32_t count)
 {
-    const ps_space *space = s->c->space;
     uint32_t page = first * s->c->block, end = ps_block_end(s->c, first + count - 1);
     uint64_t open = 0;
 
     for (uint32_t word = page / 64; word < (end + 63) / 64; word++)
         open |= s->c->open[word];
-    while (open && page < end) {
-        const ps_segment *segment = ps_space_find(space, page);
-        uint32_t run_end = ps_segment_end(space, segment) < end ? ps_segment_end(space, segment) : end;
-        if (space->sources[segment->source].fd >= 0)
-            posix_fadvise(space->sources[segment->source].fd, (off_t)ps_segment_offset(space, segment, page),
-                          (off_t)(run_end - page) * space->page_bytes, POSIX_FADV_WILLNEED);
-        page = run_end;
-    }
+    if (open)
+        ps_space_ask(s->c->space, page, end - page);
 }
 
 /* Before the `done`th block of a reading: asks for what is AHEAD_BYTES away. */

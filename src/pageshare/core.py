@@ -578,7 +578,7 @@ def _native_space(space: PageSpace) -> _Native:
     return _Native(ffi.gc(out[0], lib.ps_space_free), space, tuple(views))
 
 
-MAP_STEP = 64 << 20
+MAP_STEP = 8 << 20
 """Bytes that are mapped between two counts."""
 
 
