@@ -68,14 +68,13 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-_UNITS = "bkmgt"
-
-
 def _size(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a size, such as 512MiB or 4G")
-    return int(float(match[1]) * 1024 ** _UNITS.index((match[2] or "b").lower()))
+    from pageshare.synth.spec import SpecError, parse_size
+
+    try:
+        return parse_size(text)
+    except SpecError:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a size, such as 512MiB or 4G") from None
 
 
 def _seed(text: str) -> int:
@@ -115,7 +114,7 @@ def visits_of(limit: str | None, readable: int, page_size: int) -> int | None:
     elif unit == "%":
         visits = round(readable * number / 100)
     else:
-        power = _UNITS.index(unit[0].lower())
+        power = "bkmgt".index(unit[0].lower())
         visits = int(number * 1024**power) // page_size
     if visits < 1 and readable:
         raise UsageError(f"--limit {limit}: is less than one page")
