@@ -79,13 +79,6 @@ static void leave_open(census *c, uint32_t page)
     __atomic_store_n(&c->any_open, true, __ATOMIC_RELAXED);
 }
 
-/* Two lines: the hardware walks the TLB and streams the rest by itself. */
-static void prefetch_page(const uint8_t *page)
-{
-    __builtin_prefetch(page);
-    __builtin_prefetch(page + 64);
-}
-
 /* ---- look ---- */
 
 /* Writes to a part of the table before anybody reads it: memory that is read first is mapped to the one page of zeros,
@@ -171,7 +164,7 @@ static void settle_zeros(census *c, batch *b, uint32_t *waiting, uint32_t count)
         const uint8_t *pages[PS_ABREAST];
         for (uint32_t i = 0; i < PS_ABREAST; i++) {
             pages[i] = b->at[waiting[done + i]];
-            prefetch_page(b->at[waiting[done + PS_ABREAST + i]]);
+            ps_prefetch_page(b->at[waiting[done + PS_ABREAST + i]]);
         }
         unsigned zero = c->kernel->zeros(pages, bytes);
         for (uint32_t i = 0; i < PS_ABREAST; i++)
@@ -219,7 +212,7 @@ static void hash_keys(census *c, batch *b)
 {
     for (uint32_t i = 0; i < b->count; i++) {
         if (i + 2 < b->count)
-            prefetch_page(b->at[i + 2]);
+            ps_prefetch_page(b->at[i + 2]);
         b->keys[i] = c->kernel->hash64(&c->key, b->at[i], c->space->page_bytes);
     }
     add64(&c->stats.hashes, b->count);

@@ -201,9 +201,9 @@ uint32_t ps_table_candidate(const ps_table *table, uint32_t page, uint32_t tag)
 /* The entry that holds the same bytes in the same domain and has room, or PS_NONE. A frame goes before a hint:
  * a hint page that has changed may by now hold what a frame of the same tag holds, and must not open a second one.
  * Hints that turn out to have changed are dropped on the way (*stale: the last of them); *unlike is one with the
- * same hash and other bytes. */
+ * same hash and other bytes. `equal` is known to hold the same bytes, or PS_NONE. */
 static uint32_t find_equal(ps_table *table, uint32_t page, const uint8_t *bytes, uint64_t key, uint32_t domain,
-                           uint32_t *stale, uint32_t *unlike)
+                           uint32_t equal, uint32_t *stale, uint32_t *unlike)
 {
     uint32_t *place = &table->buckets[ps_table_bucket(table, (uint32_t)key)], hint = PS_NONE;
 
@@ -217,7 +217,7 @@ static uint32_t find_equal(ps_table *table, uint32_t page, const uint8_t *bytes,
             theirs = ps_table_bytes(table, entry);
         if (theirs) {
             table->stats.compares++;
-            if (table->kernel->equal(bytes, theirs, table->space->page_bytes)) {
+            if (entry == equal || table->kernel->equal(bytes, theirs, table->space->page_bytes)) {
                 if (!is_hint)
                     return entry;
                 hint = entry;
@@ -254,7 +254,7 @@ static bool is_calm(ps_table *table, uint32_t page, uint32_t checksum)
 }
 
 ps_outcome ps_table_visit(ps_table *table, uint32_t page, const uint8_t *bytes, uint64_t key, bool zero,
-                          uint32_t *partner)
+                          uint32_t equal, uint32_t *partner)
 {
     uint32_t tag = (uint32_t)key, domain = ps_table_source(table, page)->domain;
     uint32_t match = PS_NONE, stale = PS_NONE, unlike = PS_NONE;
@@ -281,7 +281,7 @@ ps_outcome ps_table_visit(ps_table *table, uint32_t page, const uint8_t *bytes, 
     if (zero && table->zero_frames[domain] != PS_NONE && !ps_frame_is_full(table, table->zero_frames[domain]))
         match = table->zero_frames[domain];
     else
-        match = find_equal(table, page, bytes, key, domain, &stale, &unlike);
+        match = find_equal(table, page, bytes, key, domain, equal, &stale, &unlike);
     bool was_hinted = ps_table_state(table, page) == PS_STATE_HINT;
 
     if (match != PS_NONE) {

@@ -25,6 +25,13 @@ static inline uint64_t ps_multiply_fold(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+/* Two lines of a page: the hardware walks the TLB and streams the rest by itself. */
+static inline void ps_prefetch_page(const uint8_t *page)
+{
+    __builtin_prefetch(page);
+    __builtin_prefetch(page + 64);
+}
+
 /* ---- memory.c ---- */
 
 /* Zeroed memory, taken page by page as it is touched; huge pages spare random accesses TLB misses. */
@@ -227,9 +234,10 @@ const uint8_t *ps_table_bytes(const ps_table *table, uint32_t page);
 /* The key under which a page with this hash is entered: the domain is mixed in. */
 uint64_t ps_table_key(const ps_table *table, uint64_t hash, uint32_t domain);
 
-/* Looks at one page whose bytes and key are at hand; `zero` says that all bytes are zero. */
+/* Looks at one page whose bytes and key are at hand; `zero` says that all bytes are zero, `equal` which page is known
+ * to hold the same (PS_NONE: none). */
 ps_outcome ps_table_visit(ps_table *table, uint32_t page, const uint8_t *bytes, uint64_t key, bool zero,
-                          uint32_t *partner);
+                          uint32_t equal, uint32_t *partner);
 
 /* The page was looked at, and its bytes could not be had. */
 void ps_table_unreadable(ps_table *table, uint32_t page);

@@ -1,10 +1,10 @@
 /*
  * scan.c - the batch loop over the frame table.
  *
- * A chunk of pages goes through four steps, each of which fetches what the next one needs, so that the cache
+ * A chunk of pages goes through five steps, each of which fetches what the next one needs, so that the cache
  * misses of many pages overlap: read and hash (fetch the bucket), look at the bucket (fetch the entry), walk the
- * chain (fetch the page to compare with), and last the decision, page after page, with the outcomes of
- * sequential execution: hashing early changes nothing, since only the last step changes the table.
+ * chain (to the page to compare with), compare, and last the decision, page after page, with the outcomes of
+ * sequential execution: hashing and comparing early change nothing, since only the last step changes the table.
  *
  * Random pages: the hardware walks the TLB and streams a page by itself once its first lines are asked for;
  * asking for all of them in software is slower.
@@ -13,20 +13,18 @@
 
 #include "internal.h"
 
+/* How many pages ahead those that are not neighbours are fetched. */
+#define FETCH_AHEAD 2
+
 typedef struct {
     const uint8_t *bytes;      /* NULL: shared already, or unreadable */
     uint64_t key;
     uint32_t page;
-    uint32_t candidate;
+    uint32_t candidate;        /* the entry that it will be compared with first, or PS_NONE */
+    bool equal;                /* to that */
     bool zero;
     bool unreadable;
 } item;
-
-static void prefetch_page(const uint8_t *page)
-{
-    __builtin_prefetch(page);
-    __builtin_prefetch(page + 64);
-}
 
 static bool is_shared(const ps_table *table, uint32_t page)
 {
@@ -75,19 +73,22 @@ static ps_status locate(ps_table *table, item *items, size_t count)
     return PS_OK;
 }
 
+/* Zero pages are hashed as well: whether a page is zero can't be foretold, and to guess wrong costs more than its hash
+ * does. Pages one behind the other stream by themselves; others are fetched while those before are hashed. */
 static void hash(ps_table *table, item *items, size_t count)
 {
     const ps_space *space = table->space;
 
     for (size_t i = 0; i < count; i++) {
-        if (i + 2 < count && items[i + 2].bytes)
-            prefetch_page(items[i + 2].bytes);
+        size_t next = i + FETCH_AHEAD;
+        if (next < count && items[next].bytes && items[next].bytes != items[next - 1].bytes + space->page_bytes)
+            ps_prefetch_page(items[next].bytes);
         if (!items[i].bytes)
             continue;
-        items[i].zero = ps_is_zero_page(table->kernel, items[i].bytes, space->page_bytes);
-        uint64_t page_hash = items[i].zero ? table->zero_hash
-                                           : table->kernel->hash64(&table->key, items[i].bytes, space->page_bytes);
+        uint64_t page_hash = table->kernel->hash64(&table->key, items[i].bytes, space->page_bytes);
         uint32_t domain = space->sources[ps_space_find(space, items[i].page)->source].domain;
+        items[i].zero = page_hash == table->zero_hash &&
+                        ps_is_zero_page(table->kernel, items[i].bytes, space->page_bytes);
         items[i].key = ps_table_key(table, page_hash, domain);
         __builtin_prefetch(&table->buckets[ps_table_bucket(table, (uint32_t)items[i].key)]);
         __builtin_prefetch(&table->entries[items[i].page], 1);
@@ -112,21 +113,49 @@ static void prefetch_candidates(const ps_table *table, item *items, size_t count
     }
 }
 
+/* Compares pages with their candidates, four pairs in lockstep: partners lie anywhere. */
+static void compare_candidates(const ps_table *table, item *items, size_t count)
+{
+    const uint8_t *pages[PS_CHUNK_MAX + 2 * PS_ABREAST], *partners[PS_CHUNK_MAX + 2 * PS_ABREAST];
+    size_t found = 0, which[PS_CHUNK_MAX];
+
+    for (size_t i = 0; i < count; i++) {
+        if (items[i].candidate == PS_NONE)
+            continue;
+        /* Of a frame: the member beside which the page will be put. */
+        if (table->entries[items[i].candidate].next != PS_NONE)
+            __builtin_prefetch(&table->entries[table->entries[items[i].candidate].next], 1);
+        partners[found] = ps_space_address(table->space, items[i].candidate);
+        pages[found] = items[i].bytes;
+        which[found] = i;
+        if (partners[found] && found < PS_ABREAST)
+            ps_prefetch_page(partners[found]);
+        found += partners[found] != NULL;
+    }
+    for (size_t i = found; found && i < found + 2 * PS_ABREAST; i++) {
+        pages[i] = pages[found - 1];
+        partners[i] = partners[found - 1];
+    }
+    for (size_t done = 0; done < found; done += PS_ABREAST) {
+        for (size_t i = done + PS_ABREAST; i < done + 2 * PS_ABREAST; i++)
+            ps_prefetch_page(partners[i]);
+        unsigned equal = table->kernel->equals(pages + done, partners + done, table->space->page_bytes);
+        for (size_t i = done; i < done + PS_ABREAST && i < found; i++)
+            items[which[i]].equal = equal >> (i - done) & 1;
+    }
+}
+
 static void decide(ps_table *table, item *items, size_t count, uint8_t *outcomes, uint32_t *partners)
 {
     for (size_t i = 0; i < count; i++) {
         uint32_t partner = PS_NONE;
         ps_outcome outcome = PS_UNREADABLE;
 
-        if (i + 4 < count && items[i + 4].candidate != PS_NONE) {
-            const uint8_t *theirs = ps_space_address(table->space, items[i + 4].candidate);
-            if (theirs)
-                prefetch_page(theirs);
-        }
         if (items[i].unreadable)
             ps_table_unreadable(table, items[i].page);
         else
-            outcome = ps_table_visit(table, items[i].page, items[i].bytes, items[i].key, items[i].zero, &partner);
+            outcome = ps_table_visit(table, items[i].page, items[i].bytes, items[i].key, items[i].zero,
+                                     items[i].equal ? items[i].candidate : PS_NONE, &partner);
         if (outcomes)
             outcomes[i] = (uint8_t)outcome;
         if (partners)
@@ -162,6 +191,7 @@ ps_status ps_table_scan(ps_table *table, const uint32_t *pages, uint32_t first, 
             return status;
         hash(table, items, n);
         prefetch_candidates(table, items, n);
+        compare_candidates(table, items, n);
         decide(table, items, n, outcomes ? outcomes + at : NULL, partners ? partners + at : NULL);
         /* Bytes that were not there may have been taken for zeros: nothing of this chunk counts. */
         status = ps_space_status(space);
