@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     Pages: TypeAlias = NDArray[np.uint32]
 
-SMALLEST_SHARE = 128 << 20
-"""Bytes of pages a thread of a census: below that starting it costs more than it brings."""
+SMALLEST_SHARE = 32 << 20
+"""Bytes of pages for each thread of a census: with less, starting it costs more than it brings."""
 
 NO_PAGE = 0xFFFFFFFF
 """The partner of a page that has none."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from pageshare.commands._progress import progress_bar
@@ -24,6 +27,32 @@ def _progress(control: Control, pages: int, page_size: int) -> tuple[int, str]:
     return max(0, min(done, pages)) * page_size, more
 
 
+@contextmanager
+def _signals_stop(control: Control) -> Iterator[list[BaseException]]:
+    """SIGINT and SIGTERM stop the work instead of raising where the main thread happens to be: between two lines of
+    which one has started a thread and the other would stop it. What they would have raised is in the list."""
+    raised: list[BaseException] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        handler = before[signal.Signals(number)]
+        try:
+            if callable(handler):
+                handler(number, frame)
+        except BaseException as error:
+            raised.append(error)
+            control.stop()
+
+    ours = [number for number, handler in before.items() if callable(handler)]
+    try:
+        for number in ours:
+            signal.signal(number, stop)
+        yield raised
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])
+
+
 def run_with_progress(
     work: Callable[[], T], control: Control, *, label: str, pages: int, page_size: int, quiet: bool
 ) -> tuple[T, BaseException | None]:
@@ -31,6 +60,7 @@ def run_with_progress(
 
     A loop in C keeps the main thread from handling signals, so the work goes elsewhere: a signal sets
     ``control.stop()``, and the work ends within milliseconds, with its result or by raising ``Stopped``.
+    To be called by the main thread.
     """
     outcome: list[T] = []
     failure: list[BaseException] = []
@@ -45,16 +75,12 @@ def run_with_progress(
         finally:
             done.set()
 
-    interrupt: BaseException | None = None
-    with progress_bar(label, pages * page_size, quiet=quiet) as show:
-        threading.Thread(target=target, name=label).start()
-        while not done.is_set():
-            try:
-                while not done.wait(REDRAW):
-                    show(*_progress(control, pages, page_size))
-            except BaseException as signal:
-                interrupt = interrupt or signal
-                control.stop()
+    with _signals_stop(control) as raised:
+        with progress_bar(label, pages * page_size, quiet=quiet) as show:
+            threading.Thread(target=target, name=label).start()
+            while not done.wait(REDRAW):
+                show(*_progress(control, pages, page_size))
+    interrupt = raised[0] if raised else None
     if failure:
         raise interrupt or failure[0]
     return outcome[0], interrupt
