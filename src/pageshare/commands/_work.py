@@ -75,11 +75,10 @@ def run_with_progress(
         finally:
             done.set()
 
-    with _signals_stop(control) as raised:
-        with progress_bar(label, pages * page_size, quiet=quiet) as show:
-            threading.Thread(target=target, name=label).start()
-            while not done.wait(REDRAW):
-                show(*_progress(control, pages, page_size))
+    with _signals_stop(control) as raised, progress_bar(label, pages * page_size, quiet=quiet) as show:
+        threading.Thread(target=target, name=label).start()
+        while not done.wait(REDRAW):
+            show(*_progress(control, pages, page_size))
     interrupt = raised[0] if raised else None
     if failure:
         raise interrupt or failure[0]
