@@ -5,10 +5,11 @@ BIN = $(VENV)/bin
 # Sources of the compiled core: it is built again when one of them is newer than the stamp.
 CORE = pyproject.toml setup.py src/pageshare/_build_core.py $(wildcard csrc/*)
 DIST = $(CORE) MANIFEST.in README.md LICENSE $(shell find src tests -name '*.py' -o -name '*.sh')
+BENCH = $(BIN)/python -m pytest -q -o addopts=--import-mode=importlib --benchmark-only --benchmark-columns=median benchmarks
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test ctest sanitize lint dist pythons guests bench clean
+.PHONY: help setup demo test ctest sanitize lint dist pythons guests bench benchquick clean
 
 help:		## lists what there is
 	@sed -n 's/^\([a-z]*\):[^#]*## */\1\t/p' Makefile | while IFS='	' read -r name text; do \
@@ -46,9 +47,16 @@ guests: setup	## boots six guests under QEMU and leaves their dumps in guests/
 	sh tools/need.sh test
 	$(BIN)/python tests/guests/boot.py -o guests --guests 6
 
-bench: setup	## the benchmarks
-	$(if $(wildcard benchmarks/*.py),$(BIN)/python -m pytest -o addopts=--import-mode=importlib --benchmark-only \
-		benchmarks,@echo "there are none yet")
+bench: $(VENV)/.bench	## the benchmarks (under ten minutes); saves a run, writes docs/benchmarks.md
+	mkdir -p benchmarks/runs
+	$(BENCH) --benchmark-json=benchmarks/runs/latest.json
+	$(BIN)/python benchmarks/render.py benchmarks/runs/latest.json docs
+
+benchquick: $(VENV)/.bench	## the same on small inputs: shows that it works, not how fast anything is
+	mkdir -p benchmarks/runs
+	PAGESHARE_BENCH=quick $(BENCH) --benchmark-json=benchmarks/runs/quick.json
+	$(BIN)/python benchmarks/render.py benchmarks/runs/quick.json benchmarks/runs
+	$(BIN)/python benchmarks/compare.py benchmarks/runs/quick.json benchmarks/runs/quick.json
 
 clean:		## removes everything that make made
 	rm -rf $(VENV) build dist guests src/*.egg-info src/pageshare/_core.abi3.so
@@ -62,6 +70,11 @@ $(VENV)/.installed: $(CORE)
 
 $(VENV)/.lint: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[lint]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	sh tools/need.sh test
+	$(BIN)/python -m pip install --quiet --editable '.[bench,test]'
 	touch $@
 
 dist/.built: $(VENV)/.installed $(DIST)

@@ -1,0 +1,197 @@
+"""Turns a saved run into docs/benchmarks.md and its plots.
+
+    python benchmarks/render.py RUN.json DOCS_FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+Row = dict[str, Any]
+
+
+def rows_of(document: Row, group: str) -> list[Row]:
+    """What the benchmarks of a group noted, in the order in which they ran."""
+    return [each["extra_info"] for each in document["benchmarks"] if each["group"] == group]
+
+
+def table(rows: Sequence[Row], columns: dict[str, Callable[[Row], str]]) -> str:
+    """A Markdown table; the first column is text, the others figures."""
+    lines = [
+        "| " + " | ".join(columns) + " |",
+        "|---|" + "---:|" * (len(columns) - 1),
+        *("| " + " | ".join(cell(row) for cell in columns.values()) + " |" for row in rows),
+    ]
+    return "\n".join(lines)
+
+
+def ratio(row: Row) -> str:
+    """The ratio, with the least and the most."""
+    return f"**{row['ratio']:.2f}** ({row['ratio_least']:.2f}-{row['ratio_most']:.2f})"
+
+
+def ns(row: Row, key: str = "seconds") -> float:
+    """Nanoseconds a page."""
+    return row[key] * 1e9 / row["pages"]
+
+
+def beside_hash(rows: Sequence[Row], **more: Callable[[Row], str]) -> str:
+    """A table of things that ran beside a bare pass of the hash."""
+    return table(
+        rows,
+        {
+            **more,
+            "XXH3 ns/page": lambda row: f"{ns(row, 'reference_seconds'):.0f}",
+            "ns/page": lambda row: f"{ns(row):.0f}",
+            "ratio": ratio,
+        },
+    )
+
+
+def tables(document: Row) -> dict[str, str]:
+    """Everything that the template asks for."""
+    machine = document["pageshare"]
+    census = rows_of(document, "census")
+    words = {row["group_by"]: row["words"] for row in census}
+    holes = rows_of(document, "holes")
+    return {
+        "version": machine["version"],
+        "cpu": machine["cpu"],
+        "cpus": str(machine["cpus"]),
+        "memory": f"{machine['memory'] / 2**30:.0f} GiB",
+        "kernel": machine["kernel"],
+        "census": beside_hash(
+            census,
+            input=lambda row: row["group_by"],
+            threads=lambda row: str(row["threads"]),
+            **{
+                "must be read": lambda row: f"{row['must_read']:.0%}",
+                "read": lambda row: f"{row['read']:.0%}",
+                "bytes/page": lambda row: f"{row['bytes_a_page']:.1f}",
+            },
+        )
+        + "\n\n"
+        + "\n".join(f"- {name}: {text}" for name, text in words.items()),
+        "kernels_census": beside_hash(
+            rows_of(document, "census by kernel"),
+            input=lambda row: row["group_by"],
+            kernel=lambda row: row["kernel"],
+        ),
+        "table": beside_hash(
+            rows_of(document, "table"),
+            input=lambda row: row["group_by"],
+            order=lambda row: row["order"],
+            **{"bytes/page": lambda row: f"{row['bytes_a_page']:.1f}"},
+        ),
+        "worst": beside_hash(
+            rows_of(document, "worst cases"),
+            content=lambda row: row["content"],
+            threads=lambda row: str(row["threads"]),
+        ),
+        "end_to_end": table(
+            rows_of(document, "end to end"),
+            {
+                "command": lambda row: f"`{row['command']}`",
+                "folios": lambda row: row["folios"],
+                "populate ns": lambda row: f"{row['populate_ns']:.0f}",
+                "cat": lambda row: f"{row['reference_seconds']:.2f} s",
+                "time": lambda row: f"{row['seconds']:.2f} s",
+                "times cat": lambda row: f"**{1 / row['ratio']:.2f}**",
+            },
+        ),
+        "start_up": table(
+            rows_of(document, "start-up"),
+            {
+                "command": lambda row: f"`{row['command']}`",
+                "python -c pass": lambda row: f"{row['reference_seconds']:.3f} s",
+                "time": lambda row: f"{row['seconds']:.3f} s",
+                "more": lambda row: f"{row['seconds'] - row['reference_seconds']:.3f} s",
+            },
+        ),
+        "memory_table": table(
+            rows_of(document, "memory"),
+            {
+                "command": lambda row: f"`{row['command']}`",
+                "bytes/page": lambda row: f"**{row['bytes_a_page']:.1f}**",
+                "of one page": lambda row: f"{row['fixed_bytes'] / 2**20:.0f} MiB",
+            },
+        ),
+        "growth": beside_hash(
+            rows_of(document, "growth"),
+            size=lambda row: f"{row['gib']} GiB",
+            threads=lambda row: str(row["threads"]),
+        ),
+        "holes": " ".join(
+            f"A file of a terabyte with {row['bytes'] / 2**20:.0f} MiB of data in it takes {1 / row['ratio']:.2f} times"
+            " what the data alone takes."
+            for row in holes
+        ),
+        "kernels": table(
+            rows_of(document, "kernels"),
+            {
+                "operation": lambda row: row["operation"],
+                "kernel": lambda row: row["kernel"],
+                "buffer": lambda row: row["size"],
+                "GB/s": lambda row: f"{row['bytes'] / row['seconds'] / 1e9:.1f}",
+                "times memcpy": lambda row: f"{row['ratio']:.2f}",
+            },
+        ),
+    }
+
+
+def plot(document: Row, folder: Path) -> None:
+    """The plots, as SVG that is the same for the same figures."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams.update({"svg.hashsalt": "pageshare", "font.size": 10, "axes.spines.top": False})
+    from matplotlib import pyplot
+
+    def save(figure: Any, name: str) -> None:
+        figure.savefig(folder / name, metadata={"Date": None}, bbox_inches="tight")
+        pyplot.close(figure)
+
+    figure, axes = pyplot.subplots(figsize=(6, 3.4))
+    rows = rows_of(document, "census")
+    for source in dict.fromkeys(row["group_by"] for row in rows):
+        mine = [row for row in rows if row["group_by"] == source]
+        threads = [row["threads"] for row in mine]
+        (line,) = axes.plot(threads, [1e3 / ns(row) for row in mine], "o-", label=f"census, {source}")
+        slower = [1e3 / ns(row, "reference_seconds") for row in mine]
+        axes.plot(threads, slower, "x--", color=line.get_color(), alpha=0.6, label=f"XXH3 pass, {source}")
+    axes.set(xlabel="threads", ylabel="million pages a second", xticks=sorted({row["threads"] for row in rows}))
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=7, ncols=2)
+    save(figure, "benchmarks-threads.svg")
+
+    figure, axes = pyplot.subplots(figsize=(6, 3.0))
+    rows = rows_of(document, "growth")
+    for threads in sorted({row["threads"] for row in rows}):
+        mine = [row for row in rows if row["threads"] == threads]
+        axes.plot([row["gib"] for row in mine], [ns(row) for row in mine], "o-", label=f"census, {threads} threads")
+    axes.set(xlabel="GiB", ylabel="ns a page", xscale="log", xticks=[row["gib"] for row in rows])
+    axes.set_xticklabels([str(row["gib"]) for row in rows])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8)
+    save(figure, "benchmarks-growth.svg")
+
+
+def main(run: str, docs: str) -> None:
+    """Write the page and its plots."""
+    document = json.loads(Path(run).read_text(encoding="utf-8"))
+    text = Template((HERE / "template.md").read_text(encoding="utf-8")).substitute(tables(document))
+    (Path(docs) / "benchmarks.md").write_text(text, encoding="utf-8")
+    plot(document, Path(docs))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])

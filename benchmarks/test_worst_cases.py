@@ -1,0 +1,53 @@
+"""Contents made to be slow, 256 MiB each, beside a bare XXH3-64 pass: none may cost more than three of those."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import inputs
+from pageshare import PageSpace, census
+from passes import HashPass
+
+PAGES = 1 << (10 if inputs.QUICK else 16)
+NUMBERS = np.arange(PAGES, dtype=np.uint32)
+
+
+def alike(numbers, at, fill=7):
+    """Pages that hold one byte, but for four bytes at one place: a number."""
+    pages = np.full((PAGES, 4096), fill, np.uint8)
+    pages[:, at : at + 4] = np.asarray(numbers, np.uint32).view(np.uint8).reshape(-1, 4)
+    return pages
+
+
+CONTENTS = {
+    "agree in what is sampled, all distinct": lambda: alike(NUMBERS, 1000),
+    "distinct in the last four bytes": lambda: alike(NUMBERS, 4092),
+    "the same, each content twice": lambda: alike(NUMBERS // 2, 4092),
+    "each content twice, far apart": lambda: alike(NUMBERS % (PAGES // 2), 4092),
+    "a thousand contents that agree in what is sampled": lambda: alike(NUMBERS % 1000, 1000),
+    "half one content, half distinct, all agreeing": lambda: alike(NUMBERS * (NUMBERS % 2), 1000),
+    "groups of nine that agree, all distinct": lambda: alike(NUMBERS // 9, 0) + (alike(NUMBERS, 2000) - 7),
+    "zero but for the last four bytes": lambda: alike(NUMBERS + 1, 4092, fill=0),
+    "the same, each content twice (zero)": lambda: alike(NUMBERS // 2 + 1, 4092, fill=0),
+    "every page the same": lambda: alike(NUMBERS * 0, 0),
+    "all zero": lambda: alike(NUMBERS * 0, 0, fill=0),
+    "all unique": lambda: np.random.default_rng(1).integers(0, 256, (PAGES, 4096), dtype=np.uint8),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("content", CONTENTS)
+@pytest.mark.benchmark(group="worst cases")
+def test_worst_case(beside, content, threads):
+    pages = CONTENTS[content]()
+    space = PageSpace.of(pages)
+    result = beside(
+        lambda: census(space, threads=threads),
+        HashPass(space, threads),
+        rounds=5,
+        content=content,
+        threads=threads,
+        pages=PAGES,
+    )
+    assert result.tally.zero + result.tally.shared + result.tally.hints == PAGES
