@@ -103,6 +103,16 @@ def test_an_input_larger_than_memory_is_streamed(files, truth, memory_of):
     assert readings == sorted(set(readings))
 
 
+def test_bytes_that_many_pages_show_are_in_memory_once(files, truth, memory_of):
+    size = sum(path.stat().st_size for path in files.values())
+    memory_of(total=2**30, free=size + 2**18)
+    again = {f"{name} {i}": path for i in range(3) for name, path in files.items()}
+    report = pageshare.scan(again)
+    assert report.method == "census"
+    assert report.pages.known == 3 * truth["pages"]["known"]
+    assert report.pages.known - report.pages.reclaimed == truth["pages"]["known"] - truth["pages"]["reclaimed"]
+
+
 def test_files_that_cannot_be_mapped_are_read(files, truth, monkeypatch):
     monkeypatch.setattr("pageshare.images.Source.map", lambda _source: None)
     report = pageshare.scan(files)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +19,9 @@ from pageshare.images import Image, check_page_size, image_of_buffer, open_image
 from pageshare.limits import Memory
 from pageshare.report import Partial, Report, Seconds, count
 from pageshare.space import DEFAULT_DOMAIN, PageSpace
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 BATCH = 64 << 20
 """Bytes of pages to a call of the core in a scan by policy: some ten milliseconds."""
@@ -43,9 +48,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Reading:
-    """How the pages of a space are come by: ``in_files`` bytes that must be read; ``streamed``, from end to end of
-    the files since memory can't hold them (or they can't be mapped); ``large``, more than half of memory: let go of
-    again."""
+    """How the pages of a space are come by: ``in_files`` bytes that must be read, once where many pages show
+    the same ones; ``streamed``, from end to end of the files since memory can't hold them (or they can't be mapped);
+    ``large``, the pages are more than half of memory: let go of again."""
 
     in_files: int
     streamed: bool
@@ -55,14 +60,15 @@ class Reading:
     @classmethod
     def of(cls, space: PageSpace, memory: Memory, hold_bytes: int | None = None) -> Reading:
         """What suits a space and this machine."""
-        pages = np.diff(space.segments["first"].astype(np.int64), append=space.readable)
-        from_file = np.array([source.fd >= 0 for source in space.sources], np.bool_)
-        in_files = int(pages[from_file[space.segments["source"]]].sum()) * space.page_size
+        in_files = shown = 0
+        for starts, ends in _parts_of_files(space):
+            in_files += _union(starts, ends)
+            shown += int((ends - starts).sum())
         mapped = all(source.memory is not None for source in space.sources)
         return cls(
             in_files,
             streamed=not mapped or in_files + 16 * space.readable > memory.free,
-            large=in_files > memory.total // 2,
+            large=shown > memory.total // 2,
             hold_bytes=memory.free // 4 if hold_bytes is None else hold_bytes,
         )
 
@@ -70,6 +76,31 @@ class Reading:
         """How often files are read from end to end, if every page is held by two: more it can't be."""
         slots = max(1, self.hold_bytes // space.page_size)
         return 1 + max(1, -(-space.readable // 2 // slots))
+
+
+def _parts_of_files(space: PageSpace) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """For each file, where the segments that show its bytes start and end in it. One file may have many sources."""
+    files: dict[tuple[int, int], int] = {}
+    file_of = np.full(max(1, len(space.sources)), -1, np.int64)
+    for number, source in enumerate(space.sources):
+        if source.fd >= 0:
+            stat = os.fstat(source.fd)
+            file_of[number] = files.setdefault((stat.st_dev, stat.st_ino), len(files))
+    segments = space.segments
+    pages: NDArray[np.int64] = np.diff(segments["first"].astype(np.int64), append=space.readable).astype(np.int64)
+    starts = segments["offset"].astype(np.int64)
+    segment_file = file_of[segments["source"]]
+    order = np.lexsort((starts, segment_file))
+    cuts = np.searchsorted(segment_file[order], np.arange(len(files) + 1))
+    for first, end in itertools.pairwise(cuts):
+        part = order[first:end]
+        yield starts[part], starts[part] + pages[part] * space.page_size
+
+
+def _union(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> int:
+    """How much some intervals, sorted by their starts, cover together."""
+    before = np.maximum.accumulate(np.append(0, ends))[:-1]
+    return int(np.maximum(0, ends - np.maximum(starts, before)).sum())
 
 
 def scan_space(
