@@ -73,7 +73,7 @@ $(VENV)/.lint: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.installed
-	sh tools/need.sh test
+	sh tools/need.sh bench
 	$(BIN)/python -m pip install --quiet --editable '.[bench,test]'
 	touch $@
 

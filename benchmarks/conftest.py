@@ -13,34 +13,56 @@ import pytest
 
 from inputs import QUICK
 
+SKIPPED: dict[str, str] = {}
+
+
+def of_cpu(field: str) -> str | None:
+    """What /proc/cpuinfo has under this name for the first CPU."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+        return next((line.partition(":")[2].strip() for line in file if line.startswith(field)), None)
+
 
 def cpu_name() -> str:
-    """As /proc/cpuinfo has it."""
-    with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
-        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    """The CPU's model, or the architecture."""
+    return of_cpu("model name") or platform.machine()
+
+
+def nominal_hz() -> float | None:
+    """The clock that the kernel states, without boost; None where it states none."""
+    mhz = of_cpu("cpu MHz")
+    return float(mhz) * 1e6 if mhz else None
 
 
 def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
-    """Note on what this ran."""
+    """Note on what this ran, and what was skipped and why."""
     from pageshare import __version__, kernels
 
     output_json["pageshare"] = {
         "version": __version__,
         "cpu": cpu_name(),
         "cpus": os.cpu_count(),
+        "nominal_hz": nominal_hz(),
         "memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "kernel": platform.release(),
         "kernels": kernels(),
         "quick": QUICK,
+        "skipped": SKIPPED,
     }
+
+
+def pytest_runtest_logreport(report: Any) -> None:
+    """Keep the reasons of what is skipped: the page says them."""
+    if report.skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        SKIPPED[report.nodeid.rpartition("::")[2]] = reason.removeprefix("Skipped: ")
 
 
 class Beside:
     """Times `run`, and before each round `reference`: a neighbour's load falls on both.
 
     Notes in the benchmark's `extra_info`: `ratio` = reference / run (how many times as fast as the reference), its
-    least and most, medians in seconds, and what else is given.
+    least and most, medians in seconds, and what else is given. ``prepare`` goes before each of the two, untimed; it
+    returns the arguments of `run`.
     """
 
     def __init__(self, benchmark: Any) -> None:
@@ -53,16 +75,19 @@ class Beside:
         *,
         rounds: int = 9,
         warm_up: bool = True,
+        prepare: Callable[[], tuple[Any, ...]] = tuple,
         **notes: Any,
     ) -> Any:
         before: list[float] = []
 
-        def setup() -> None:
+        def setup() -> tuple[tuple[Any, ...], dict[str, Any]]:
+            prepare()
             started = time.perf_counter()
             reference()
             before.append(time.perf_counter() - started)
+            return prepare(), {}
 
-        rounds = 2 if QUICK else rounds
+        rounds = min(2, rounds) if QUICK else rounds
         result = self.benchmark.pedantic(run, setup=setup, rounds=rounds, warmup_rounds=int(warm_up))
         after = self.benchmark.stats.stats.data if self.benchmark.stats else [1.0] * len(before)
         before = before[-len(after) :]

@@ -51,14 +51,14 @@ def made(name: str, words: str, images: int, size: int, **spec: object) -> Input
         there = False
     if not there:
         synth.make(wanted, into, force=True)
-    return Input(name, words, tuple(into / f"guest{i + 1}.raw" for i in range(images)))
+    return Input(name, words, tuple(into / image for image in wanted.names))
 
 
 def hard(gib: int = 2) -> Input:
     """40 % zero, 30 % unique, 30 % duplicates by Zipf over 20,000 contents, placed at random; ``gib`` of up to 16."""
     words = "made: 40 % zero, 30 % unique, 30 % duplicates (Zipf over 20,000 contents), placed at random"
-    whole = made("hard", words, 8, 8 * MIB if QUICK else 2 * GIB, seed=1)
-    return Input(f"hard-{gib}", words, whole.paths[: gib // 2])
+    whole = made("hard", words, 16, 4 * MIB if QUICK else GIB, seed=1)
+    return Input(f"hard-{gib}", words, whole.paths[:gib])
 
 
 def runs() -> Input:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+import inputs
 from pageshare import PageSpace, open_image
 from pageshare.core import ffi, kernels, lib, populate
 from pageshare.space import PageSpace as Space
@@ -20,6 +22,14 @@ def mapped(paths: Sequence[Path]) -> Space:
     space = PageSpace([(path.name, [open_image(path)]) for path in paths])
     populate(space)
     return space
+
+
+def guests_or_skip(suffix: str) -> inputs.Input:
+    """`inputs.guests`, or this benchmark is skipped with the reason."""
+    try:
+        return inputs.guests(suffix)
+    except RuntimeError as error:
+        pytest.skip(str(error))
 
 
 class HashPass:

@@ -54,6 +54,45 @@ def beside_hash(rows: Sequence[Row], **more: Callable[[Row], str]) -> str:
     )
 
 
+def outcomes(rows: Sequence[Row]) -> str:
+    """What each outcome of a visit costs, in both orders side by side."""
+    at_random = {row["outcome"]: row for row in rows if row["order"] == "at random"}
+    return table(
+        [row for row in rows if row["order"] == "in order"],
+        {
+            "the page is": lambda row: row["outcome"],
+            "in order, ns": lambda row: f"{ns(row):.0f}",
+            "at random, ns": lambda row: f"{ns(at_random[row['outcome']]):.0f}",
+        },
+    )
+
+
+def speeds(rows: Sequence[Row], hertz: float | None) -> str:
+    """Kernels: GB/s, bytes a cycle, and times memcpy and the fastest reading on the same buffer."""
+    per_second = [row["bytes"] / row["seconds"] for row in rows]
+    reading = {
+        size: max(speed for row, speed in zip(rows, per_second, strict=True) if is_reading(row, size))
+        for size in {row["size"] for row in rows}
+    }
+    return table(
+        [{**row, "speed": speed} for row, speed in zip(rows, per_second, strict=True)],
+        {
+            "operation": lambda row: row["operation"],
+            "kernel": lambda row: row["kernel"],
+            "buffer": lambda row: row["size"],
+            "GB/s": lambda row: f"{row['speed'] / 1e9:.1f}",
+            "bytes/cycle": lambda row: f"{row['speed'] / hertz:.1f}" if hertz else "-",
+            "times memcpy": lambda row: f"{row['ratio']:.2f}",
+            "of reading": lambda row: f"{row['speed'] / reading[row['size']]:.2f}",
+        },
+    )
+
+
+def is_reading(row: Row, size: str) -> bool:
+    """Whether a row is of the zero test, which does nothing but read, on this buffer."""
+    return bool(row["operation"] == "zero test" and row["size"] == size)
+
+
 def tables(document: Row) -> dict[str, str]:
     """Everything that the template asks for."""
     machine = document["pageshare"]
@@ -64,6 +103,7 @@ def tables(document: Row) -> dict[str, str]:
         "version": machine["version"],
         "cpu": machine["cpu"],
         "cpus": str(machine["cpus"]),
+        "clock": f"{machine['nominal_hz'] / 1e9:.2f} GHz" if machine["nominal_hz"] else "unknown",
         "memory": f"{machine['memory'] / 2**30:.0f} GiB",
         "kernel": machine["kernel"],
         "census": beside_hash(
@@ -94,17 +134,54 @@ def tables(document: Row) -> dict[str, str]:
             content=lambda row: row["content"],
             threads=lambda row: str(row["threads"]),
         ),
+        "outcomes": outcomes(rows_of(document, "outcomes")),
         "end_to_end": table(
             rows_of(document, "end to end"),
             {
                 "command": lambda row: f"`{row['command']}`",
                 "folios": lambda row: row["folios"],
                 "populate ns": lambda row: f"{row['populate_ns']:.0f}",
-                "cat": lambda row: f"{row['reference_seconds']:.2f} s",
+                "`cat`": lambda row: f"{row['reference_seconds']:.2f} s",
                 "time": lambda row: f"{row['seconds']:.2f} s",
-                "times cat": lambda row: f"**{1 / row['ratio']:.2f}**",
+                "times `cat`": lambda row: f"**{1 / row['ratio']:.2f}**",
             },
         ),
+        "cold": table(
+            rows_of(document, "cold"),
+            {
+                "input": lambda row: row["input"],
+                "readings": lambda row: str(row["readings"]),
+                "`cat`": lambda row: f"{row['reference_seconds']:.1f} s",
+                "time": lambda row: f"{row['seconds']:.1f} s",
+                "times `cat`, a reading": lambda row: f"**{1 / row['ratio'] / row['readings']:.2f}**",
+            },
+        ),
+        "peers": table(
+            sorted(rows_of(document, "peers"), key=lambda row: row["seconds"]),
+            {
+                "tool": lambda row: row["tool"],
+                "verified": lambda row: row["verified"],
+                "gives": lambda row: row["gives"],
+                "time": lambda row: f"{row['seconds']:.2f} s",
+                "GiB/s": lambda row: f"{row['bytes'] / row['seconds'] / 2**30:.1f}",
+                "times as slow": lambda row: f"{1 / row['ratio']:.2f}",
+                "bytes/page": lambda row: f"{row['bytes_a_page']:.0f} {row['where']}" if row["count"] else "-",
+                "its count": lambda row: f"{row['count']}" if row["count"] else "-",
+            },
+        ),
+        "readers": table(
+            rows_of(document, "readers"),
+            {
+                "dump": lambda row: row["dump"],
+                "ranges": lambda row: str(row["ranges"]),
+                "open": lambda row: f"{row['open_seconds'] * 1e3:.1f} ms",
+                "ns/page": lambda row: f"{ns(row):.0f}",
+                "times a raw dump": lambda row: f"{1 / row['ratio']:.2f}",
+            },
+        ),
+        "skipped": "\n\nLeft out:\n\n" + "\n".join(f"- `{name}`: {why}" for name, why in machine["skipped"].items())
+        if machine["skipped"]
+        else "",
         "start_up": table(
             rows_of(document, "start-up"),
             {
@@ -119,7 +196,8 @@ def tables(document: Row) -> dict[str, str]:
             {
                 "command": lambda row: f"`{row['command']}`",
                 "bytes/page": lambda row: f"**{row['bytes_a_page']:.1f}**",
-                "of one page": lambda row: f"{row['fixed_bytes'] / 2**20:.0f} MiB",
+                "and fixed": lambda row: f"{row['fixed_bytes'] / 2**20:.0f} MiB",
+                "with mapped files": lambda row: f"{row['with_files'] / 2**30:.2f} GiB",
             },
         ),
         "growth": beside_hash(
@@ -132,16 +210,7 @@ def tables(document: Row) -> dict[str, str]:
             " what the data alone takes."
             for row in holes
         ),
-        "kernels": table(
-            rows_of(document, "kernels"),
-            {
-                "operation": lambda row: row["operation"],
-                "kernel": lambda row: row["kernel"],
-                "buffer": lambda row: row["size"],
-                "GB/s": lambda row: f"{row['bytes'] / row['seconds'] / 1e9:.1f}",
-                "times memcpy": lambda row: f"{row['ratio']:.2f}",
-            },
-        ),
+        "kernels": speeds(rows_of(document, "kernels"), machine["nominal_hz"]),
     }
 
 
@@ -181,6 +250,17 @@ def plot(document: Row, folder: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8)
     save(figure, "benchmarks-growth.svg")
+
+
+    rows = [row for row in rows_of(document, "peers") if row["count"]]
+    rows.sort(key=lambda row: row["bytes_a_page"], reverse=True)
+    figure, axes = pyplot.subplots(figsize=(6, 2.8))
+    colours = ["C0" if row["tool"].startswith("pageshare") else "0.7" for row in rows]
+    bars = axes.barh([row["tool"] for row in rows], [row["bytes_a_page"] for row in rows], color=colours)
+    axes.bar_label(bars, [f"{row['bytes_a_page']:.0f} {row['where']}" for row in rows], padding=3, fontsize=8)
+    axes.set(xscale="log", xlabel="bytes of memory for each page of 4096 bytes", xlim=(1, 8192))
+    axes.axvline(4096, color="0.5", linestyle=":", linewidth=1)
+    save(figure, "benchmarks-memory.svg")
 
 
 def main(run: str, docs: str) -> None:

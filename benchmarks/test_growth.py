@@ -11,7 +11,7 @@ from pageshare import census, scan
 from passes import HashPass, mapped
 
 
-@pytest.mark.parametrize("gib", [2, 4, 8, 16])
+@pytest.mark.parametrize("gib", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.benchmark(group="growth")
 def test_growth(beside, gib, threads):

@@ -1,30 +1,26 @@
-"""The census and the frame table beside a bare XXH3-64 pass over the same mapped pages."""
+"""The census beside a bare XXH3-64 pass over the same mapped pages."""
 
 from __future__ import annotations
 
 import os
 
-import numpy as np
 import pytest
 
 import inputs
-from pageshare import FrameTable, census, kernels
-from passes import HashPass, mapped
+from pageshare import census, kernels
+from passes import HashPass, guests_or_skip, mapped
 
 SOURCES = {
-    "guests-raw": lambda: inputs.guests("raw"),
-    "guests-elf": lambda: inputs.guests("elf"),
+    "guests-raw": lambda: guests_or_skip("raw"),
+    "guests-elf": lambda: guests_or_skip("elf"),
     "hard": inputs.hard,
     "runs": inputs.runs,
 }
 
 
 def space_of(name):
-    """The space of an input, mapped; skips where it can't be had."""
-    try:
-        found = SOURCES[name]()
-    except RuntimeError as error:
-        pytest.skip(str(error))
+    """An input and its space, mapped."""
+    found = SOURCES[name]()
     return found, mapped(found.paths)
 
 
@@ -67,30 +63,3 @@ def test_census_by_kernel(beside, source, kernel):
         kernel=kernel,
         pages=space.readable,
     )
-
-
-@pytest.mark.parametrize("order", ["in order", "at random"])
-@pytest.mark.parametrize("source", ["guests-raw", "hard"])
-@pytest.mark.benchmark(group="table")
-def test_table(beside, source, order):
-    found, space = space_of(source)
-    pages = np.random.default_rng(1).permutation(space.readable).astype(np.uint32)
-    if order == "in order":
-        pages.sort()
-
-    def scan():
-        table = FrameTable(space)
-        for first in range(0, len(pages), 1 << 14):
-            table.scan(pages[first : first + (1 << 14)])
-        return table.stats().bytes
-
-    table_bytes = beside(
-        scan,
-        HashPass(space),
-        rounds=5,
-        group_by=source,
-        words=found.words,
-        order=order,
-        pages=space.readable,
-    )
-    beside.benchmark.extra_info.update(bytes_a_page=table_bytes / space.readable)

@@ -2,6 +2,7 @@
 # Installs from apt what is missing, as root or by sudo; else prints the line to type, and goes on.
 #   sh tools/need.sh build PYTHON   to compile the core and make a virtual environment
 #   sh tools/need.sh test           for the tests: guests under QEMU, gdb's cores, the AArch64 kernel
+#   sh tools/need.sh bench          for the benchmarks: guests, and the tools that ours is compared with
 set -eu
 
 sudo=
@@ -46,6 +47,16 @@ test)
     need qemu-user command -v qemu-aarch64
     need gcc-aarch64-linux-gnu command -v aarch64-linux-gnu-gcc
     need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/lib/libc.a
+    ;;
+bench)
+    need qemu-system-x86 command -v qemu-system-x86_64
+    need busybox-static is_static busybox
+    need duperemove command -v duperemove
+    need xxhash command -v xxhsum
+    ;;
+esac
+case $1 in
+test | bench)
     # The guests' kernel is downloaded by apt, which has to know of it.
     apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 || as_root apt-get update 2>/dev/null || true
     ;;
