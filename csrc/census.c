@@ -14,8 +14,10 @@
  * about the open pages alone. No content costs more than being sampled, compared in vain, hashed and compared.
  *
  * Threads take block after block from a counter and meet between the stages. That the lowest page of a key wins
- * makes the result independent of their order. Nothing is locked: slots change by compare-and-swap, counters by
- * atomic addition, and what a block's pages own (canonical, their bits in `open`) is written by the block's thread.
+ * makes the result independent of their order. Nothing is locked: slots change by compare-and-swap, and what a block's
+ * pages own (canonical, their bits in `open`) is written by the block's thread. For the sort each thread goes through
+ * all pages, but counts and places only the members of its own heads: counters that threads share would go from
+ * core to core with every member of a large group.
  *
  * Memory: 4 bytes a page for the result and 8 * 4/3 for the table, over which the sort lies afterwards, and at the end
  * the tally: 14.9 in all.
@@ -43,6 +45,12 @@
 #define LOOKUP_AHEAD 24
 #define ENTER_AHEAD 32
 
+/* Groups are sorted in parts, a thread each: by their heads, so many pages of these in turn. */
+#define PART_PAGES 1024
+
+/* How often a thread looks whether the others have come before it sleeps: a few dozen microseconds. */
+#define LOOKS 1000
+
 /* Zero pages lie in runs: after so many in a row whose samples are zero the next is read without asking, which streams;
  * others wait and are read four at a time. */
 #define STREAK 4
@@ -58,18 +66,17 @@ typedef ps_batch batch;
 
 /* ---- small parts ---- */
 
-/* Adds, and tells what there was before. */
-static uint32_t add(const census *c, uint32_t *to, uint32_t number)
-{
-    if (c->threads > 1)
-        return __atomic_fetch_add(to, number, __ATOMIC_RELAXED);
-    *to += number;
-    return *to - number;
-}
-
 static void add64(uint64_t *to, uint64_t number)
 {
     __atomic_fetch_add(to, number, __ATOMIC_RELAXED);
+}
+
+/* Whether to leave a long loop early. */
+static bool stopping(census *c)
+{
+    if (ps_stopped(c->control))
+        ps_fail(c, PS_STOPPED);
+    return ps_failed(c);
 }
 
 /* Leaves a page to the next round. */
@@ -374,8 +381,8 @@ static void clear_counts(census *c, uint32_t block)
     memset(c->heads + first / 64, 0, (end - first + 63) / 64 * sizeof *c->heads);
 }
 
-/* The open pages of a block that are not their own head. */
-static uint32_t members_of(const census *c, uint32_t block, uint32_t *members)
+/* The open pages of a block that are not their own head, but have it in this part. */
+static uint32_t members_of(const census *c, uint32_t block, uint32_t part, uint32_t *members)
 {
     uint32_t count = 0, end = ps_block_end(c, block);
 
@@ -383,14 +390,15 @@ static uint32_t members_of(const census *c, uint32_t block, uint32_t *members)
         uint64_t bits = c->open[page / 64];
         uint32_t pages = end - page < 64 ? end - page : 64;
         for (uint32_t i = 0; bits && i < pages; i++) {
+            uint32_t head = c->canonical[page + i];
             members[count] = page + i;
-            count += (bits >> i & 1) & (c->canonical[page + i] != page + i);
+            count += (bits >> i & 1) & (head != page + i) & ((head / PART_PAGES & (c->parts - 1)) == part);
         }
     }
     return count;
 }
 
-/* How many of the members from i on have one head: equal neighbours cost one atomic addition. */
+/* How many of the members from i on have one head: then they need one look at its counter. */
 static uint32_t run_of(const census *c, const uint32_t *members, uint32_t count, uint32_t i)
 {
     uint32_t first = i, head = c->canonical[members[i]];
@@ -405,14 +413,16 @@ static void fetch_counter(const census *c, const uint32_t *members, uint32_t cou
         __builtin_prefetch(&c->counts[c->canonical[members[i + LOOKUP_AHEAD]]], 1);
 }
 
-static void count_members(census *c, uint32_t block)
+static void count_members(census *c, uint32_t part)
 {
-    uint32_t members[PS_BLOCK_MAX], count = members_of(c, block, members);
+    for (uint32_t block = 0; block < c->blocks && !stopping(c); block++) {
+        uint32_t members[PS_BLOCK_MAX], count = members_of(c, block, part, members);
 
-    for (uint32_t i = 0, run; i < count; i += run) {
-        run = run_of(c, members, count, i);
-        fetch_counter(c, members, count, i);
-        add(c, &c->counts[c->canonical[members[i]]], run);
+        for (uint32_t i = 0, run; i < count; i += run) {
+            run = run_of(c, members, count, i);
+            fetch_counter(c, members, count, i);
+            c->counts[c->canonical[members[i]]] += run;
+        }
     }
 }
 
@@ -420,8 +430,7 @@ void ps_census_count(census *c)
 {
     for (uint32_t block = 0; block < c->blocks; block++)
         clear_counts(c, block);
-    for (uint32_t block = 0; block < c->blocks; block++)
-        count_members(c, block);
+    count_members(c, 0);
 }
 
 /* How many entries of the sorted list the groups of this block's heads take. Where a word of `open` is not 0, all its
@@ -465,18 +474,26 @@ static void place_heads(census *c, uint32_t block)
         }
 }
 
-/* And from here on `open` is about the next round. */
-static void place_members(census *c, uint32_t block)
+/* Members of a head in ascending order, as they are met. */
+static void place_members(census *c, uint32_t part)
 {
-    uint32_t members[PS_BLOCK_MAX], count = members_of(c, block, members);
+    for (uint32_t block = 0; block < c->blocks && !stopping(c); block++) {
+        uint32_t members[PS_BLOCK_MAX], count = members_of(c, block, part, members);
 
-    for (uint32_t i = 0, run; i < count; i += run) {
-        run = run_of(c, members, count, i);
-        fetch_counter(c, members, count, i);
-        uint32_t place = add(c, &c->counts[c->canonical[members[i]]], run);
-        memcpy(c->sorted + place, members + i, run * sizeof *members);
+        for (uint32_t i = 0, run; i < count; i += run) {
+            run = run_of(c, members, count, i);
+            fetch_counter(c, members, count, i);
+            uint32_t *place = &c->counts[c->canonical[members[i]]];
+            memcpy(c->sorted + *place, members + i, run * sizeof *members);
+            *place += run;
+        }
     }
-    memset(c->open + block * c->block / 64, 0, (ps_block_end(c, block) - block * c->block + 63) / 64 * sizeof *c->open);
+}
+
+/* From here on `open` is about the next round. */
+static void close_all(census *c)
+{
+    memset(c->open, 0, ((uint64_t)c->pages / 64 + 1) * sizeof *c->open);
 }
 
 /* ---- verify ---- */
@@ -559,16 +576,6 @@ static void settle(census *c, const uint32_t *pages, uint32_t count)
     add64(&c->stats.compares, count * (count - 1) / 2);
 }
 
-static void sort(uint32_t *pages, uint32_t count)
-{
-    for (uint32_t i = 1; i < count; i++)
-        for (uint32_t j = i; j && pages[j] < pages[j - 1]; j--) {
-            uint32_t page = pages[j];
-            pages[j] = pages[j - 1];
-            pages[j - 1] = page;
-        }
-}
-
 /* Members unlike[0 .. count-1] have one head, from which they differ: settles them, or leaves them to the next round if
  * they are many, or if others of their group lie elsewhere. */
 static void settle_group(census *c, const pairs *p, const uint32_t *unlike, uint32_t count, bool whole)
@@ -578,7 +585,6 @@ static void settle_group(census *c, const pairs *p, const uint32_t *unlike, uint
     if (whole && count <= SETTLE_MOST) {
         for (uint32_t i = 0; i < count; i++)
             pages[i] = p->pages[unlike[i]];
-        sort(pages, count);
         settle(c, pages, count);
         return;
     }
@@ -650,19 +656,25 @@ void ps_census_end_round(census *c)
     memset(c->slots, 0, ((uint64_t)c->capacity + c->domain_count) * sizeof *c->slots);
 }
 
-/* The last one to come does what has to be done by one; all go on when it is done. */
+/* The last one to come does what has to be done by one; all go on when it is done. Who comes earlier looks for it for a
+ * while before sleeping: to be woken takes longer than most waits, above all in a virtual machine. */
 static void meet(census *c, void (*last)(census *))
 {
     pthread_mutex_lock(&c->mutex);
+    uint32_t meeting = c->meetings;
     if (++c->arrived == c->threads) {
         if (last)
             last(c);
         c->next = 0;
         c->arrived = 0;
-        c->meetings++;
+        __atomic_store_n(&c->meetings, meeting + 1, __ATOMIC_RELEASE);
         pthread_cond_broadcast(&c->everybody);
     } else {
-        for (uint32_t meeting = c->meetings; meeting == c->meetings;)
+        pthread_mutex_unlock(&c->mutex);
+        for (uint32_t i = 0; i < LOOKS && __atomic_load_n(&c->meetings, __ATOMIC_ACQUIRE) == meeting; i++)
+            ps_pause();
+        pthread_mutex_lock(&c->mutex);
+        while (c->meetings == meeting)
             pthread_cond_wait(&c->everybody, &c->mutex);
     }
     pthread_mutex_unlock(&c->mutex);
@@ -670,21 +682,23 @@ static void meet(census *c, void (*last)(census *))
 
 static void each(census *c, uint32_t count, void (*stage)(census *, uint32_t), void (*last)(census *))
 {
-    for (uint32_t i; !ps_failed(c) && (i = __atomic_fetch_add(&c->next, 1, __ATOMIC_RELAXED)) < count;) {
-        if (ps_stopped(c->control))
-            ps_fail(c, PS_STOPPED);
-        else
-            stage(c, i);
-    }
+    for (uint32_t i; !stopping(c) && (i = __atomic_fetch_add(&c->next, 1, __ATOMIC_RELAXED)) < count;)
+        stage(c, i);
     meet(c, last);
 }
 
-/* What was written while it was read may have become a member of what is no head: every head its own, again. */
-static void flatten(const census *c)
+/* What was written while it was read may have become a member of what is no head: every head its own, again. Heads are
+ * lower than their members, so this comes to an end. */
+static void flatten(census *c, uint32_t block)
 {
-    for (uint32_t page = 0; c->round > 1 && page < c->pages; page++)
-        if (c->canonical[page] != PS_NONE)
-            c->canonical[page] = c->canonical[c->canonical[page]];
+    for (uint32_t page = block * c->block; page < ps_block_end(c, block); page++) {
+        uint32_t head = c->canonical[page], of_head;
+        if (head == page)
+            continue;
+        while (head != PS_NONE && (of_head = __atomic_load_n(&c->canonical[head], __ATOMIC_RELAXED)) != head)
+            head = of_head;
+        __atomic_store_n(&c->canonical[page], head, __ATOMIC_RELAXED);
+    }
 }
 
 /* Counts; meanwhile other threads take out of the mapping what was mapped, which is a fifth of all time where the page
@@ -692,7 +706,6 @@ static void flatten(const census *c)
 static void finish(census *c, uint32_t part)
 {
     if (part == 0) {
-        flatten(c);
         ps_tally_classes(c->space, c->canonical, c->zeros, (ps_class *)c->slots, c->owners, c->owner_count, c->total);
     } else {
         uint32_t block = part - 1;
@@ -708,12 +721,13 @@ static void work(census *c)
         if (c->threads > 1)
             each(c, c->blocks, find_heads, NULL);
         each(c, c->blocks, clear_counts, NULL);
-        each(c, c->blocks, count_members, NULL);
+        each(c, c->parts, count_members, NULL);
         each(c, c->blocks, count_entries, place_blocks);
         each(c, c->blocks, place_heads, NULL);
-        each(c, c->blocks, place_members, NULL);
+        each(c, c->parts, place_members, close_all);
         each(c, (c->entries + c->chunk - 1) / c->chunk, verify, ps_census_end_round);
     } while (c->more);
+    each(c, c->round > 1 ? c->blocks : 0, flatten, NULL);
     each(c, c->options & PS_MAP ? c->blocks + 1 : 1, finish, NULL);
 }
 
@@ -773,6 +787,8 @@ static bool set_up(census *c, ps_space *space, const ps_census_config *config)
     c->block = c->block < BLOCK_MIN ? BLOCK_MIN : c->block > PS_BLOCK_MAX ? PS_BLOCK_MAX : c->block;
     c->blocks = (uint32_t)(((uint64_t)c->pages + c->block - 1) / c->block);
     c->chunk = c->block * CHUNK_BLOCKS;
+    for (c->parts = 1; c->parts < config->threads && !(config->options & PS_STREAM);)
+        c->parts *= 2;
     for (uint32_t i = 0; i < space->source_count; i++)
         if (space->sources[i].domain >= c->domain_count)
             c->domain_count = space->sources[i].domain + 1;
@@ -840,6 +856,8 @@ ps_status ps_census(ps_space *space, const ps_census_config *config, uint32_t *c
     if (set_up(&c, space, config)) {
         if (config->options & PS_STREAM) {
             ps_stream(&c);
+            for (uint32_t block = 0; c.status == PS_OK && block < c.blocks; block++)
+                flatten(&c, block);
             if (c.status == PS_OK)
                 finish(&c, 0);
         } else {

@@ -24,6 +24,7 @@ typedef struct {
     uint32_t block;            /* pages to a block */
     uint32_t blocks;
     uint32_t chunk;            /* entries of the sorted list to a chunk */
+    uint32_t parts;            /* into which groups are sorted: a power of two, no fewer than threads */
     uint64_t memory_bytes;     /* of `slots`, and of all that lies over it later */
 
     /* The round: which one, its hash, and where the second line of a sample lies. */

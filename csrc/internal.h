@@ -25,6 +25,16 @@ static inline uint64_t ps_multiply_fold(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+/* For loops that wait for another thread. */
+static inline void ps_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 /* Two lines of a page: the hardware walks the TLB and streams the rest by itself. */
 static inline void ps_prefetch_page(const uint8_t *page)
 {
