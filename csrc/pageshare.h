@@ -96,7 +96,7 @@ typedef struct ps_space ps_space;
 ps_status ps_space_new(ps_space **space, const ps_segment *segments, uint32_t segment_count,
                        const ps_source *sources, uint32_t source_count, uint32_t pages, uint32_t page_bytes);
 void ps_space_free(ps_space *space);
-/* Maps pages first .. first+count-1 (MADV_POPULATE_READ), in steps. Of control only `stop` is used. */
+/* Maps pages first .. first+count-1, by touching them, in steps. Of control only `stop` is used. */
 ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, const ps_control *control);
 /* Takes them out of the mapping again (MADV_DONTNEED): they stay in the page cache, and come back when touched. */
 void ps_space_let_go(ps_space *space, uint32_t first, uint32_t count);
@@ -212,7 +212,7 @@ ps_status ps_table_check(const ps_table *table, char *why, size_t why_bytes);
 
 /* Options of a census. */
 enum {
-    PS_MAP = 1,            /* map pages (MADV_POPULATE_READ) block by block, each just before it is sampled; at the end
+    PS_MAP = 1,            /* map pages block by block, each just before it is sampled; at the end
                               take them out of the mapping again (MADV_DONTNEED) */
     PS_LET_GO = 2,         /* take pages out of the mapping as soon as they are done with, to map them again where they
                               have to be compared: what is mapped counts as this process's memory */

@@ -20,10 +20,6 @@
 
 #include "internal.h"
 
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22 /* Linux 5.14 */
-#endif
-
 /* Small enough that a stop is seen at once, large enough that the call costs nothing. */
 #define POPULATE_STEP (8u << 20)
 /* What the kernel maps at one fault, if it is cached (fault_around_bytes). */
@@ -314,24 +310,28 @@ ps_status ps_space_read(ps_space *space, uint32_t source, uint64_t offset, size_
     return PS_OK;
 }
 
-/* Where the kernel is too old for MADV_POPULATE_READ, one read a page does the same. */
+/* Maps what is in the page cache: a fault brings its neighbours with it, and so costs half of what MADV_POPULATE_READ
+ * takes, which looks each page up again. What is still being read has not come with the first page of such a window, but
+ * has with the last, which is waited for. */
 static void touch(const uint8_t *from, const uint8_t *to)
 {
-    for (const uint8_t *at = from; at < to; at += host_page)
-        (void)*(const volatile uint8_t *)at;
+    while (from < to) {
+        const uint8_t *end = (const uint8_t *)(((uintptr_t)from | (FAULT_AROUND - 1)) + 1);
+        end = end < to ? end : to;
+        (void)*(const volatile uint8_t *)from;
+        (void)*(const volatile uint8_t *)(end - 1);
+        from = end;
+    }
 }
 
-/* Populates [low, high) of a mapped source, step by step. */
+/* Maps [low, high) of a mapped source, step by step. */
 static ps_status populate(ps_space *space, uintptr_t low, uintptr_t high, const ps_control *control)
 {
     while (low < high) {
         uintptr_t end = high - low > POPULATE_STEP ? low + POPULATE_STEP : high;
         if (ps_stopped(control))
             return PS_STOPPED;
-        /* EFAULT is a page that cannot be had: touching it finds out why. A short run takes a fault no longer than a
-         * call, and its neighbours in the cache come with it. */
-        if (end - low < FAULT_AROUND || madvise((void *)low, end - low, MADV_POPULATE_READ) != 0)
-            touch((const uint8_t *)low, (const uint8_t *)end);
+        touch((const uint8_t *)low, (const uint8_t *)end);
         ps_status status = ps_space_status(space);
         if (status != PS_OK)
             return status;

@@ -76,6 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status (argparse itself exits with 2 on bad usage)."""
     started = time.perf_counter()
     previous = signal.signal(signal.SIGTERM, _terminate)
+    # numpy's linear algebra, which nothing here uses, would start a thread for every CPU, to wait busily for work.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         args = _parser().parse_args(argv)
         args.started = started
