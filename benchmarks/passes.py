@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import inputs
 from pageshare import PageSpace, open_image
@@ -30,6 +33,44 @@ def guests_or_skip(suffix: str) -> inputs.Input:
         return inputs.guests(suffix)
     except RuntimeError as error:
         pytest.skip(str(error))
+
+
+def together(part: Callable[[int, int], None], count: int, threads: int) -> None:
+    """Call ``part(low, high)`` for as many equal parts of ``count`` as there are threads, at once."""
+    cuts = [count * i // threads for i in range(threads + 1)]
+    others = [threading.Thread(target=part, args=cut) for cut in itertools.pairwise(cuts[1:])]
+    for other in others:
+        other.start()
+    part(cuts[0], cuts[1])
+    for other in others:
+        other.join()
+
+
+def zeros(size: int) -> NDArray[np.uint8]:
+    """Zeros that were written, or all of it would be the kernel's one page of zeros, which lies in the L1 cache."""
+    buffer = np.ones(size, np.uint8)
+    buffer.fill(0)
+    return buffer
+
+
+def reading_ns(threads: int) -> float:
+    """Nanoseconds to read a page of 4 KiB from memory, each of so many threads its part of 512 MiB: the median of five.
+
+    By the fastest test for zeros, which does nothing else.
+    """
+    view, number, seconds = ffi.from_buffer(READ), len(kernels()) - 1, []
+
+    def part(low: int, high: int) -> None:
+        lib.ps_is_zero(number, view + low, high - low)
+
+    for _ in range(5):
+        started = time.perf_counter()
+        together(part, len(READ), threads)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds) * 1e9 / (len(READ) // 4096)
+
+
+READ = zeros((8 << 20) if inputs.QUICK else (512 << 20))
 
 
 class HashPass:
@@ -57,10 +98,4 @@ class HashPass:
 
     def __call__(self) -> None:
         """One pass."""
-        cuts = [self.space.readable * i // self.threads for i in range(self.threads + 1)]
-        others = [threading.Thread(target=self._part, args=cut) for cut in itertools.pairwise(cuts[1:])]
-        for other in others:
-            other.start()
-        self._part(cuts[0], cuts[1])
-        for other in others:
-            other.join()
+        together(self._part, self.space.readable, self.threads)

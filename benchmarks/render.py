@@ -112,6 +112,7 @@ def tables(document: Row) -> dict[str, str]:
             threads=lambda row: str(row["threads"]),
             **{
                 "must be read": lambda row: f"{row['must_read']:.0%}",
+                "which takes": lambda row: f"{row['must_read'] * row['reading_ns']:.0f}",
                 "read": lambda row: f"{row['read']:.0%}",
                 "bytes/page": lambda row: f"{row['bytes_a_page']:.1f}",
             },

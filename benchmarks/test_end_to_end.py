@@ -42,7 +42,8 @@ def cached(request):
     else:
         drop(paths)
     cat(paths)
-    yield paths, request.param, populate_ns(paths)
+    # The first time it is not only the folios that count.
+    yield paths, request.param, min(populate_ns(paths) for _ in range(2))
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""The kernels: bytes a nanosecond of hash, zero test and comparison, in the L2 cache and from memory, beside memcpy."""
+"""The kernels: hash, zero test and comparison, in the L2 cache and from memory, beside memcpy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 
 import inputs
 from pageshare.core import ffi, kernels, lib
+from passes import zeros
 
 SIZES = {"L2 cache": 256 << 10, "memory": (16 << 20) if inputs.QUICK else (1 << 30)}
 
@@ -30,10 +31,7 @@ def operation(name, kernel, one, other):
 @pytest.mark.parametrize("name", ["XXH3-64", "XXH3-128", "zero test", "comparison"])
 @pytest.mark.benchmark(group="kernels")
 def test_kernel(beside, name, kernel, size):
-    # Written to, or all of it would be the kernel's one page of zeros, which lies in the L1 cache.
-    one, other = np.ones(SIZES[size], np.uint8), np.ones(SIZES[size], np.uint8)
-    for buffer in (one, other):
-        buffer.fill(0)
+    one, other = zeros(SIZES[size]), zeros(SIZES[size])
     run, repeat = operation(name, kernel, one, other), max(1, (64 << 20) // SIZES[size])
 
     def again(function):

@@ -8,7 +8,7 @@ import pytest
 
 import inputs
 from pageshare import census, kernels
-from passes import HashPass, guests_or_skip, mapped
+from passes import HashPass, guests_or_skip, mapped, reading_ns
 
 SOURCES = {
     "guests-raw": lambda: guests_or_skip("raw"),
@@ -43,6 +43,7 @@ def test_census(beside, source, threads):
         shared=tally.shared,
         unique=tally.hints,
         bytes_a_page=stats.bytes / space.readable,
+        reading_ns=reading_ns(threads),
         must_read=(tally.zero + tally.shared) / space.readable,
         read=(stats.zero_tests + stats.compares + tally.kept + stats.hashes) / space.readable,
     )

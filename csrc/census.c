@@ -56,8 +56,6 @@
 #define STREAK 4
 /* Members unlike their head that are compared with each other right away; more of them are hashed first. */
 #define SETTLE_MOST 8
-/* How often all that verification has mapped is let go of: each takes as long as looking through the page tables. */
-#define LET_GO_SWEEPS 64
 /* From so many on, if they outnumber the others, the rest of a chunk is not compared but hashed. */
 #define BAIL_OUT 64
 
@@ -338,7 +336,7 @@ static void look(census *c, uint32_t block)
             hash_keys(c, &b);
         ps_census_enter(c, &b);
     }
-    if (c->options & PS_LET_GO)
+    if (first >= c->keep)
         ps_space_let_go(c->space, first, end - first);
     if (c->round == 1) {
         add64(&c->advanced, (end - first) / 2);
@@ -592,6 +590,20 @@ static void settle_group(census *c, const pairs *p, const uint32_t *unlike, uint
         leave_open(c, p->pages[unlike[i]]);
 }
 
+/* Pages that were compared are let go of together, when a third more than is kept has been mapped: what will be needed
+ * again has to be mapped again, and who knows which that is. Other mappings of this process may be large too: they
+ * raise what is borne. */
+static void sweep(census *c)
+{
+    uint64_t third = (uint64_t)c->keep * c->space->page_bytes / 3, borne = __atomic_load_n(&c->borne, __ATOMIC_RELAXED);
+
+    if (ps_mapped_bytes() <= (borne ? borne : 4 * third) || __atomic_test_and_set(&c->sweeping, __ATOMIC_ACQUIRE))
+        return;
+    ps_space_let_go(c->space, c->keep, c->pages - c->keep);
+    __atomic_store_n(&c->borne, ps_mapped_bytes() + third, __ATOMIC_RELAXED);
+    __atomic_clear(&c->sweeping, __ATOMIC_RELEASE);
+}
+
 static void verify(census *c, uint32_t chunk)
 {
     uint32_t unlike[CHUNK_MAX + PS_ABREAST], unlike_count, next = chunk + 1;
@@ -617,9 +629,8 @@ static void verify(census *c, uint32_t chunk)
         leave_open(c, p.heads[done]);
         leave_open(c, p.pages[done]);
     }
-    uint32_t sweep = (c->entries / c->chunk + LET_GO_SWEEPS) / LET_GO_SWEEPS;
-    if ((c->options & PS_LET_GO) && chunk % sweep == sweep - 1)
-        ps_space_let_go(c->space, 0, c->pages);
+    if (c->keep < c->pages)
+        sweep(c);
     if (c->round == 1) {
         uint64_t half = c->pages - c->pages / 2, chunks = (c->entries + c->chunk - 1) / c->chunk;
         uint64_t pages_done = half * (chunk + 1) / chunks - half * chunk / chunks;
@@ -851,6 +862,8 @@ ps_status ps_census(ps_space *space, const ps_census_config *config, uint32_t *c
     c.kernel = ps_kernel_at(config->kernel < 0 ? ps_kernel_best() : config->kernel);
     c.hash_mask = config->hash_bits == 64 ? ~(uint64_t)0 : ((uint64_t)1 << config->hash_bits) - 1;
     c.options = config->options;
+    uint64_t keep = config->options & PS_LET_GO ? config->keep_bytes / space->page_bytes : c.pages;
+    c.keep = keep < c.pages ? (uint32_t)keep : c.pages;
     pthread_mutex_init(&c.mutex, NULL);
     pthread_cond_init(&c.everybody, NULL);
     if (set_up(&c, space, config)) {

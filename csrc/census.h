@@ -17,6 +17,9 @@ typedef struct {
     ps_control *control;
     uint64_t hash_mask;
     uint32_t options;
+    uint32_t keep;             /* from this page on they are taken out of the mapping when they are done with */
+    uint64_t borne;            /* when more is mapped, they are; 0: not known yet */
+    bool sweeping;
     uint64_t hold_bytes;       /* streamed: most memory for contents */
     uint32_t threads;
     uint32_t domain_count;

@@ -47,6 +47,8 @@ static inline void ps_prefetch_page(const uint8_t *page)
 /* Zeroed memory, taken page by page as it is touched; huge pages spare random accesses TLB misses. */
 void *ps_reserve(uint64_t bytes);
 void ps_release(void *memory, uint64_t bytes);
+/* How much of files this process has mapped and resident; 0 where the kernel does not say (proc(5), statm). */
+uint64_t ps_mapped_bytes(void);
 
 /* ---- page.c ---- */
 

@@ -2,7 +2,10 @@
  * memory.c - large arrays straight from the kernel.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "internal.h"
 
@@ -30,4 +33,17 @@ void ps_release(void *memory, uint64_t bytes)
 {
     if (memory)
         munmap(memory, rounded(bytes));
+}
+
+uint64_t ps_mapped_bytes(void)
+{
+    char line[128];
+    unsigned long long all, shared = 0;
+    int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return 0;
+    ssize_t length = read(file, line, sizeof line - 1);
+    close(file);
+    line[length > 0 ? length : 0] = 0;
+    return sscanf(line, "%*u %llu %llu", &all, &shared) == 2 ? shared * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }

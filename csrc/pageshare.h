@@ -214,8 +214,9 @@ ps_status ps_table_check(const ps_table *table, char *why, size_t why_bytes);
 enum {
     PS_MAP = 1,            /* map pages block by block, each just before it is sampled; at the end
                               take them out of the mapping again (MADV_DONTNEED) */
-    PS_LET_GO = 2,         /* take pages out of the mapping as soon as they are done with, to map them again where they
-                              have to be compared: what is mapped counts as this process's memory */
+    PS_LET_GO = 2,         /* take pages behind the first keep_bytes out of the mapping as soon as they are done with, to
+                              map them again where they have to be compared: what is mapped counts as this process's
+                              memory */
     PS_STREAM = 4          /* read files from end to end, as often as it takes, instead of by their mappings */
 };
 
@@ -225,6 +226,7 @@ typedef struct {
     uint32_t threads;      /* how many to use at most, this one included */
     uint32_t options;      /* PS_MAP, PS_LET_GO, PS_STREAM */
     int32_t kernel;        /* a kernel's number; -1: the best one */
+    uint64_t keep_bytes;   /* with PS_LET_GO: of the pages, how much stays mapped */
     uint64_t hold_bytes;   /* with PS_STREAM: most memory for contents that others are compared with */
 } ps_census_config;
 
@@ -238,9 +240,9 @@ typedef struct {
     uint32_t readings;     /* with PS_STREAM: how often files were read from end to end */
 } ps_census_stats;
 
-/* Looks at all pages of a space, which are numbered owner by owner; without PS_STREAM all must be in memory. canonical[page] becomes the lowest page with
- * the same bytes in the same domain: the same for any seed, any kernel, any number of threads. Pages of zeros are
- * those whose canonical is zeros[domain] (PS_NONE where a domain has none; as many as there are domains, numbered
+/* Looks at all pages of a space, which are numbered owner by owner; without PS_STREAM all must be in memory.
+ * canonical[page] becomes the lowest page with the same bytes in the same domain: the same for any seed, any kernel, any
+ * number of threads. Pages of zeros are those whose canonical is zeros[domain] (PS_NONE where a domain has none; as many as there are domains, numbered
  * from 0). owners[0 .. owner_count-1] and total are filled as by ps_table_tally, every content but zero held once
  * being a hint there. */
 ps_status ps_census(ps_space *space, const ps_census_config *config, uint32_t *canonical, uint32_t *zeros,

@@ -477,7 +477,7 @@ def census(
     hash_bits: int = 64,
     kernel: str | None = None,
     map_ahead: bool = False,
-    let_go: bool = False,
+    keep_mapped: int | None = None,
     hold_bytes: int | None = None,
     control: Control | None = None,
 ) -> Census:
@@ -485,9 +485,10 @@ def census(
 
     The result depends on nothing but the pages: not on ``seed`` (random by default), ``threads`` (by default one for
     each CPU; one where pages are few), ``kernel``, or ``hash_bits`` (fewer than 64 test collisions).
-    ``map_ahead`` maps the pages of files block by block, each before it is looked at; ``let_go`` unmaps them again
-    behind, so that they don't count as this process's memory. With ``hold_bytes`` files are
-    read from end to end instead, as often as it takes if no more than that is held of their contents (by one thread).
+    ``map_ahead`` maps the pages of files block by block, each before it is looked at; of what is mapped no more than
+    ``keep_mapped`` bytes, and a third, stay so when they are done with: mapped pages count as this process's memory.
+    With ``hold_bytes`` files are read from end to end instead, as often as it takes if no more than that is held of
+    their contents (by one thread).
     Memory: 15 bytes a page at the peak, and what is held. Raises MediaError where a file can't be read any more,
     ``Stopped``.
 
@@ -506,9 +507,10 @@ def census(
             "hash_bits": hash_bits,
             "threads": min(threads or os.cpu_count() or 1, most),
             "options": (lib.PS_MAP if map_ahead else 0)
-            | (lib.PS_LET_GO if let_go else 0)
+            | (0 if keep_mapped is None else lib.PS_LET_GO)
             | (0 if hold_bytes is None else lib.PS_STREAM),
             "kernel": number,
+            "keep_bytes": keep_mapped or 0,
             "hold_bytes": hold_bytes or 0,
         },
     )

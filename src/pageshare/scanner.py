@@ -50,11 +50,12 @@ class Options:
 class Reading:
     """How the pages of a space are come by: ``in_files`` bytes that must be read, once where many pages show
     the same ones; ``streamed``, from end to end of the files since memory can't hold them (or they can't be mapped);
-    ``large``, the pages are more than half of memory: let go of again."""
+    ``large``, the pages are more than half of memory; ``keep_mapped`` bytes of them stay mapped."""
 
     in_files: int
     streamed: bool
     large: bool
+    keep_mapped: int
     hold_bytes: int
 
     @classmethod
@@ -69,6 +70,8 @@ class Reading:
             in_files,
             streamed=not mapped or in_files + 16 * space.readable > memory.free,
             large=shown > memory.total // 2,
+            # While pages are compared, a third more may be mapped.
+            keep_mapped=memory.total * 3 // 8,
             hold_bytes=memory.free // 4 if hold_bytes is None else hold_bytes,
         )
 
@@ -192,7 +195,7 @@ def _census(space: PageSpace, options: Options, reading: Reading, control: Contr
         threads=options.threads,
         kernel=options.kernel,
         map_ahead=overlapped,
-        let_go=reading.large,
+        keep_mapped=reading.keep_mapped,
         hold_bytes=reading.hold_bytes if reading.streamed else None,
         control=control,
     )
