@@ -5,7 +5,8 @@ BIN = $(VENV)/bin
 # Sources of the compiled core: it is built again when one of them is newer than the stamp.
 CORE = pyproject.toml setup.py src/pageshare/_build_core.py $(wildcard csrc/*)
 DIST = $(CORE) MANIFEST.in README.md LICENSE $(shell find src tests -name '*.py' -o -name '*.sh')
-BENCH = $(BIN)/python -m pytest -q -o addopts=--import-mode=importlib --benchmark-only --benchmark-columns=median benchmarks
+BENCH = $(BIN)/python -m pytest -q -o addopts=--import-mode=importlib -o tmp_path_retention_policy=none \
+	--benchmark-only --benchmark-columns=median benchmarks
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 

@@ -220,7 +220,8 @@ def plot(document: Row, folder: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("svg")
-    mpl.rcParams.update({"svg.hashsalt": "pageshare", "font.size": 10, "axes.spines.top": False})
+    mpl.rcParams.update({"svg.hashsalt": "pageshare", "font.size": 10})
+    mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
     from matplotlib import pyplot
 
     def save(figure: Any, name: str) -> None:
@@ -244,7 +245,8 @@ def plot(document: Row, folder: Path) -> None:
     rows = rows_of(document, "growth")
     for threads in sorted({row["threads"] for row in rows}):
         mine = [row for row in rows if row["threads"] == threads]
-        axes.plot([row["gib"] for row in mine], [ns(row) for row in mine], "o-", label=f"census, {threads} threads")
+        label = f"census, {threads} thread{'s' * (threads > 1)}"
+        axes.plot([row["gib"] for row in mine], [ns(row) for row in mine], "o-", label=label)
     axes.set(xlabel="GiB", ylabel="ns a page", xscale="log", xticks=[row["gib"] for row in rows])
     axes.set_xticklabels([str(row["gib"]) for row in rows])
     axes.minorticks_off()

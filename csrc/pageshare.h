@@ -100,6 +100,8 @@ void ps_space_free(ps_space *space);
 ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, const ps_control *control);
 /* Takes them out of the mapping again (MADV_DONTNEED): they stay in the page cache, and come back when touched. */
 void ps_space_let_go(ps_space *space, uint32_t first, uint32_t count);
+/* The same with all pages, if this process has more than so many bytes of files mapped. */
+void ps_space_shed(ps_space *space, uint64_t most);
 /* The first source that was found cut short or unreadable, or -1. */
 int64_t ps_space_faulted(const ps_space *space);
 /* Bytes that the space takes itself. */

@@ -406,6 +406,12 @@ ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, con
     return PS_OK;
 }
 
+void ps_space_shed(ps_space *space, uint64_t most)
+{
+    if (ps_mapped_bytes() > most)
+        ps_space_let_go(space, 0, space->pages);
+}
+
 void ps_space_let_go(ps_space *space, uint32_t first, uint32_t count)
 {
     uintptr_t low, high;

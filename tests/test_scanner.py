@@ -90,6 +90,8 @@ def test_an_input_larger_than_half_the_memory_is_let_go_of_behind_the_scan(files
     assert agrees(report.to_dict(), truth)
     assert report.method == "census"
     assert report.overlapped
+    by_policy = pageshare.scan(files, policy="random")
+    assert agrees(by_policy.to_dict(), truth)
 
 
 def test_an_input_larger_than_memory_is_streamed(files, truth, memory_of):

@@ -596,6 +596,12 @@ def populate(space: PageSpace, control: Control | None = None) -> None:
             control.advance(pages)
 
 
+def shed(space: PageSpace, most: int) -> None:
+    """Unmap all pages of a space that lie in files, to be mapped again when they are read, if this process has more
+    than ``most`` bytes of files mapped."""
+    lib.ps_space_shed(_native_space(space).pointer, most)
+
+
 def _raise(status: int, native: _Native | None) -> None:
     if status == lib.PS_STOPPED:
         raise Stopped

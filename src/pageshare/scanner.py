@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageshare import limits, policies
-from pageshare.core import Control, FrameTable, MediaError, Stopped, Tally, census, populate
+from pageshare.core import Control, FrameTable, MediaError, Stopped, Tally, census, populate, shed
 from pageshare.images import Image, check_page_size, image_of_buffer, open_image
 from pageshare.limits import Memory
 from pageshare.report import Partial, Report, Seconds, count
@@ -222,7 +222,7 @@ def _by_policy(space: PageSpace, options: Options, reading: Reading, control: Co
     limit = space.readable if options.limit is None else options.limit
     name = policies.ALIASES.get(options.policy or "sequential", options.policy or "sequential")
     policy = policies.create(name, space.readable, seed)
-    visits, interrupted = _visit(table, control, policy, limit)
+    visits, interrupted = _visit(table, control, policy, limit, reading)
     # What an interrupted scan has found is still counted.
     tally, stats = table.tally(None if interrupted else control), table.stats()
     zero_frames = sum(
@@ -251,7 +251,9 @@ def _by_policy(space: PageSpace, options: Options, reading: Reading, control: Co
     )
 
 
-def _visit(table: FrameTable, control: Control, policy: policies.Policy, limit: int) -> tuple[int, bool]:
+def _visit(
+    table: FrameTable, control: Control, policy: policies.Policy, limit: int, reading: Reading
+) -> tuple[int, bool]:
     """How many visits there were, and whether a stop cut them short."""
     visits, most = 0, batch_pages(table.space)
     try:
@@ -260,6 +262,8 @@ def _visit(table: FrameTable, control: Control, policy: policies.Policy, limit: 
             result = table.scan(pages, control=control)
             policy.feedback(pages, result.outcomes, result.partners)
             visits += len(pages)
+            if reading.large:
+                shed(table.space, reading.keep_mapped)
     except Stopped as stopped:
         return visits + stopped.scanned, True
     return visits, False
