@@ -93,6 +93,89 @@ def is_reading(row: Row, size: str) -> bool:
     return bool(row["operation"] == "zero test" and row["size"] == size)
 
 
+def pick(document: Row, group: str, **wanted: Any) -> list[Row]:
+    """The benchmarks of a group that noted these values; of a tuple any will do."""
+    return [
+        row
+        for row in rows_of(document, group)
+        if all(row[key] in (value if isinstance(value, tuple) else (value,)) for key, value in wanted.items())
+    ]
+
+
+def aims(document: Row) -> str:
+    """What the project aims at, the worst that this run measured of it, and whether that will do."""
+    real = ("guests-raw", "guests-elf")
+
+    def at_least(words: str, aim: float, rows: Sequence[Row]) -> list[Row]:
+        """The ratio to what ran beside."""
+        values = [row["ratio"] for row in rows]
+        return [{"words": words, "aim": f"at least {aim:.3g}", "is": f"{min(values):.2f}", "met": min(values) >= aim}
+                for _ in values[:1]]
+
+    def at_most(words: str, aim: float, unit: str, values: Sequence[float]) -> list[Row]:
+        return [{"words": words, "aim": f"at most {aim:g}{unit}", "is": f"{max(values):.2f}{unit}",
+                 "met": max(values) <= aim} for _ in values[:1]]
+
+    ends = rows_of(document, "end to end")
+    script = {row["folios"]: row["seconds"] for row in ends if row["command"].startswith("Python")}
+    scans = [row for row in ends if row["command"] == "scan"]
+    folios = {"large, under 30 ns to map a page": (1.2, 0, 30), "between": (1.6, 30, 150),
+              "small, over 150 ns": (2.0, 150, 1e9)}
+    start = {row["command"]: row for row in rows_of(document, "start-up")}
+    version, small = start["pageshare --version"], start["scan of a 64 MiB file"]
+    memory = [row for row in rows_of(document, "memory") if row["command"].startswith("scan")]
+    growth = rows_of(document, "growth")
+    worst = {(row["content"], row["threads"]): ns(row) for row in rows_of(document, "worst cases")}
+    one, two = {"threads": 1}, {"threads": 2}
+    rows = [
+        *at_least("scan loop, 1 thread, real dumps, raw", 1.3, pick(document, "census", group_by=real[0], **one)),
+        *at_least("scan loop, 1 thread, real dumps, ELF", 1.3, pick(document, "census", group_by=real[1], **one)),
+        *at_least("scan loop, 1 thread, hard case", 1.1, pick(document, "census", group_by="hard", **one)),
+        *at_least("scan loop, 2 threads, real dumps", 1.1, pick(document, "census", group_by=real, **two)),
+        *at_least("scan loop, 2 threads, hard case", 1.0, pick(document, "census", group_by="hard", **two)),
+        *at_least("AVX2, real dumps", 1.1, pick(document, "census by kernel", group_by=real, kernel="avx2")),
+        *at_least("SSE2, real dumps", 1.1, pick(document, "census by kernel", group_by=real, kernel="sse2")),
+        *at_least("frame table, in order", 0.6, pick(document, "table", order="in order")),
+        *at_least("any content", 1 / 3, rows_of(document, "worst cases")),
+        *at_most("any content, 2 threads against 1", 1, " times", [
+            worst[content, 2] / worst[content, 1] for content, threads in worst if threads == 2
+        ]),
+        *(aim for words, (most, low, high) in folios.items() for aim in at_most(
+            f"`scan` of 8 GiB beside `cat`, folios {words}", most, " times",
+            [1 / row["ratio"] for row in scans if low <= row["populate_ns"] < high],
+        )),
+        *at_most("`scan` of 8 GiB beside the Python script", 0.4, " times", [
+            row["seconds"] / script[row["folios"]] for row in scans
+        ]),
+        *at_most("larger than memory, each reading beside `cat`", 1.3, " times", [
+            1 / row["ratio"] / row["readings"] for row in rows_of(document, "cold") if row["readings"] > 1
+        ]),
+        *at_most("`--version`, beyond `python -c pass`", 0.06, " s", [
+            version["seconds"] - version["reference_seconds"]
+        ]),
+        *at_most("`scan` of 64 MiB", 0.2, " s", [small["seconds"]]),
+        *at_most("memory of a scan, beyond 40 MiB", 16, " bytes a page", [
+            max(0.0, row["bytes_a_page"] + (row["fixed_bytes"] - (40 << 20)) * 4096 / row["bytes"]) for row in memory
+        ]),
+        *at_most("ns a page, 1 to 16 GiB: the most of the least", 1.25, " times", [
+            max(each) / min(each) for threads in (1, 2)
+            if (each := [ns(row) for row in growth if row["threads"] == threads])
+        ]),
+        *at_most("a terabyte of holes with 1 GiB of data, of the data alone", 1.25, " times", [
+            1 / row["ratio"] for row in rows_of(document, "holes")
+        ]),
+    ]
+    return table(
+        rows,
+        {
+            "aim": lambda row: row["words"],
+            "is to be": lambda row: row["aim"],
+            "the worst measured": lambda row: f"**{row['is']}**",
+            "met": lambda row: "yes" if row["met"] else "**no**",
+        },
+    )
+
+
 def tables(document: Row) -> dict[str, str]:
     """Everything that the template asks for."""
     machine = document["pageshare"]
@@ -106,6 +189,7 @@ def tables(document: Row) -> dict[str, str]:
         "clock": f"{machine['nominal_hz'] / 1e9:.2f} GHz" if machine["nominal_hz"] else "unknown",
         "memory": f"{machine['memory'] / 2**30:.0f} GiB",
         "kernel": machine["kernel"],
+        "aims": aims(document),
         "census": beside_hash(
             census,
             input=lambda row: row["group_by"],
