@@ -48,10 +48,14 @@ guests: setup	## boots six guests under QEMU and leaves their dumps in guests/
 	sh tools/need.sh test
 	$(BIN)/python tests/guests/boot.py -o guests --guests 6
 
-bench: $(VENV)/.bench	## the benchmarks (under ten minutes); saves a run, writes docs/benchmarks.md
+bench: $(VENV)/.bench	## the benchmarks (under ten minutes); saves a run, compares, writes docs/benchmarks.md
 	mkdir -p benchmarks/runs
-	$(BENCH) --benchmark-json=benchmarks/runs/latest.json
-	$(BIN)/python benchmarks/render.py benchmarks/runs/latest.json docs
+	$(BENCH) --benchmark-json=benchmarks/runs/now.json
+	$(BIN)/python benchmarks/render.py benchmarks/runs/now.json docs
+	$(BIN)/python benchmarks/compare.py benchmarks/runs/now.json
+	-test ! -e benchmarks/runs/latest.json || \
+		$(BIN)/python benchmarks/compare.py benchmarks/runs/latest.json benchmarks/runs/now.json
+	mv benchmarks/runs/now.json benchmarks/runs/latest.json
 
 benchquick: $(VENV)/.bench	## the same on small inputs: shows that it works, not how fast anything is
 	mkdir -p benchmarks/runs

@@ -1,6 +1,6 @@
-"""What got slower since a saved run: by ratio to what each benchmark ran beside, not by time.
+"""The ratios of a run to what each benchmark ran beside; and what got slower since an earlier one, by ratio.
 
-    python benchmarks/compare.py EARLIER.json NOW.json
+    python benchmarks/compare.py [EARLIER.json] NOW.json
 
 Exit status 1 if a ratio fell by more than a tenth, and by more than both runs' own spread.
 """
@@ -26,7 +26,14 @@ def slower(before: dict[str, Any], now: dict[str, Any]) -> bool:
     return bool(now["ratio"] < TOLERANCE * before["ratio"] and now["ratio_most"] < before["ratio"])
 
 
-def main(earlier: str, later: str) -> int:
+def show(run: str) -> int:
+    """Print the ratio of each benchmark, with the least and the most."""
+    for name, row in sorted(ratios(run).items()):
+        print(f"{row['ratio']:7.2f} ({row['ratio_least']:.2f}-{row['ratio_most']:.2f})  {name}")
+    return 0
+
+
+def compare(earlier: str, later: str) -> int:
     """Print a line for each benchmark that both runs have; how many got slower decides the status."""
     before, now = ratios(earlier), ratios(later)
     fell = 0
@@ -42,6 +49,6 @@ def main(earlier: str, later: str) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(show(sys.argv[1]) if len(sys.argv) == 2 else compare(*sys.argv[1:]))
