@@ -1,5 +1,5 @@
 /*
- * census.h - what census.c and stream.c share: the state of a census, and how keys become groups.
+ * census.h - what the stages of a census share: its state, and how it goes from one to the next.
  */
 #ifndef PAGESHARE_CENSUS_H
 #define PAGESHARE_CENSUS_H
@@ -10,6 +10,11 @@
 
 /* Most pages that are looked at together. */
 #define PS_BLOCK_MAX 512
+/* Entries of the sorted list that a thread verifies at a time, in blocks. */
+#define PS_CHUNK_BLOCKS 2
+
+/* How far ahead a head's slot or counter is asked for, measured on Zen 5. */
+#define PS_LOOKUP_AHEAD 24
 
 typedef struct {
     ps_space *space;
@@ -115,18 +120,63 @@ static inline uint32_t ps_block_end(const ps_census_state *c, uint32_t block)
     return c->pages - block * c->block < c->block ? c->pages : (block + 1) * c->block;
 }
 
-/* Enters pages whose keys are known: canonical[] of each is the lowest page of its key so far. Those that are not open
- * are zero. */
-void ps_census_enter(const ps_census_state *c, ps_batch *batch);
+/* Whether to leave a long loop early. */
+static inline bool ps_leaving(ps_census_state *c)
+{
+    if (ps_stopped(c->control))
+        ps_fail(c, PS_STOPPED);
+    return ps_failed(c);
+}
 
-/* Once all are entered: c->zeros. */
-void ps_census_entered(ps_census_state *c);
+/* Leaves a page to the next round. */
+static inline void ps_leave_open(ps_census_state *c, uint32_t page)
+{
+    ps_set_bit(c->open, page);
+    __atomic_store_n(&c->any_open, true, __ATOMIC_RELAXED);
+}
 
-/* How many others have each page for their lowest: c->counts, which lie over the slots. */
-void ps_census_count(ps_census_state *c);
+static inline void ps_add(uint64_t *to, uint64_t number)
+{
+    __atomic_fetch_add(to, number, __ATOMIC_RELAXED);
+}
+
+/* ---- census.c ---- */
+
+/* A stage: its parts 0 .. count-1 are taken in turn by the threads, which meet when all are done; `last`, if any, is
+ * called by the last of them. */
+void ps_each(ps_census_state *c, uint32_t count, void (*stage)(ps_census_state *, uint32_t),
+             void (*last)(ps_census_state *));
 
 /* After a round: what is open goes through another (c->more). */
-void ps_census_end_round(ps_census_state *c);
+void ps_end_round(ps_census_state *c);
+
+/* ---- look.c ---- */
+
+/* Looks at a block: its pages get their keys and are entered; zero pages are closed. */
+void ps_look(ps_census_state *c, uint32_t block);
+
+/* Enters pages whose keys are known: canonical[] of each is the lowest page of its key so far, or the number of its
+ * slot where there are several threads. Those that are not open are zero. */
+void ps_enter(const ps_census_state *c, ps_batch *batch);
+
+/* Once all are entered: c->zeros. */
+void ps_entered(ps_census_state *c);
+
+/* Slot numbers become page numbers, now that no slot changes any more. */
+void ps_find_heads(ps_census_state *c, uint32_t block);
+
+/* ---- group.c ---- */
+
+/* How many others have each page for their lowest: c->counts, which lie over the slots. By one thread. */
+void ps_count_groups(ps_census_state *c);
+
+/* c->sorted, by all threads; every page is closed. */
+void ps_group(ps_census_state *c);
+
+/* ---- verify.c ---- */
+
+/* Compares a chunk of the sorted list; what it cannot settle is open again. */
+void ps_verify(ps_census_state *c, uint32_t chunk);
 
 /* ---- stream.c ---- */
 

@@ -167,7 +167,7 @@ static void look_for_keys(stream *s, uint32_t block, const uint8_t *const *at)
             continue;
         uint32_t domain = ps_domain_of(c, page);
         if (b.count && domain != b.domain) {
-            ps_census_enter(c, &b);
+            ps_enter(c, &b);
             b.count = 0;
         }
         b.domain = domain;
@@ -179,7 +179,7 @@ static void look_for_keys(stream *s, uint32_t block, const uint8_t *const *at)
         b.count++;
     }
     c->stats.hashes += b.count;
-    ps_census_enter(c, &b);
+    ps_enter(c, &b);
 }
 
 /* ---- groups ---- */
@@ -190,7 +190,7 @@ static void count_groups(stream *s)
 {
     ps_census_state *c = s->c;
 
-    ps_census_count(c);
+    ps_count_groups(c);
     for (uint32_t page = 0; page < c->pages; page++) {
         if (!ps_get_bit(c->open, page) || c->canonical[page] != page)
             continue;
@@ -333,7 +333,7 @@ static void round_of(stream *s)
     s->first = false;
     if (ps_failed(c))
         return;
-    ps_census_entered(c);
+    ps_entered(c);
     count_groups(s);
     memset(s->held, 0xff, (size_t)c->pages * sizeof *s->held);
     memset(s->again, 0, ((size_t)c->pages + 63) / 64 * sizeof *s->again);
@@ -367,7 +367,7 @@ void ps_stream(ps_census_state *c)
         ps_fail(c, PS_NO_MEMORY);
     while (!ps_failed(c)) {
         round_of(&s);
-        ps_census_end_round(c);
+        ps_end_round(c);
         if (!c->more)
             break;
         s.free_count = s.fresh = 0;

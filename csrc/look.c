@@ -1,0 +1,286 @@
+/*
+ * look.c - the first stage of a census: every page gets a key, and a table knows the lowest page of each key.
+ *
+ * In the first round the key is a sample, two cache lines of the page; a page whose two lines are zero is read to see
+ * whether it is all zero, and if so is done with. In further rounds it is the hash of the whole page.
+ */
+#include <string.h>
+
+#include "census.h"
+
+/* How far ahead memory is asked for, measured on Zen 5: pages to be sampled (any distance from 4 to 16 will do), slots
+ * to be looked at. */
+#define SAMPLE_AHEAD 8
+#define ENTER_AHEAD 32
+
+/* Zero pages lie in runs: after so many in a row whose samples are zero the next is read without asking, which streams;
+ * others wait and are read four at a time. */
+#define STREAK 4
+typedef ps_census_state census;
+typedef ps_batch batch;
+
+/* The open pages from *page on, at most to `end` or to the first of another domain, which is then *page. */
+static void gather(const census *c, uint32_t *page, uint32_t end, batch *b)
+{
+    const ps_space *space = c->space;
+
+    b->count = 0;
+    while (*page < end) {
+        const ps_segment *segment = ps_space_find(space, *page);
+        uint32_t run_end = ps_segment_end(space, segment);
+        uint32_t domain = space->sources[segment->source].domain;
+        const uint8_t *at = ps_space_address(space, *page);
+
+        if (b->count && domain != b->domain)
+            return;
+        b->domain = domain;
+        for (run_end = run_end < end ? run_end : end; *page < run_end; ++*page, at += space->page_bytes) {
+            b->pages[b->count] = *page;
+            b->at[b->count] = at;
+            b->count += ps_get_bit(c->open, *page);
+        }
+    }
+}
+
+static uint64_t load64(const uint8_t *at)
+{
+    uint64_t value;
+    memcpy(&value, at, 8);
+    return value;
+}
+
+/* The key that two lines of a page make, as XXH3 would hash so few bytes: products of 64-bit words, keyed. *any is
+ * not 0 unless both lines are zero. */
+static inline uint64_t sample(const census *c, const uint8_t *page, uint64_t *any)
+{
+    const uint8_t *lines[2] = {page, page + c->second_line};
+    uint64_t sum = 0, bits = 0;
+
+    for (int line = 0; line < 2; line++)
+        for (int i = 0; i < 8; i += 2) {
+            uint64_t a = load64(lines[line] + 8 * i), b = load64(lines[line] + 8 * i + 8);
+            bits |= a | b;
+            sum += ps_multiply_fold(a ^ c->sample_key[8 * line + i], b ^ c->sample_key[8 * line + i + 1]);
+        }
+    *any = bits;
+    return ps_mix(sum);
+}
+
+/* A page whose samples are zero: closes it, or takes a key from its first bytes that are not. */
+static void settle_zero(census *c, batch *b, uint32_t i, size_t nonzero)
+{
+    size_t bytes = c->space->page_bytes, last = bytes - c->near_bytes;
+
+    if (nonzero == bytes)
+        ps_clear_bit(c->open, b->pages[i]);
+    else
+        b->keys[i] = c->kernel->hash64(&c->key, b->at[i] + (nonzero < last ? nonzero : last), c->near_bytes);
+}
+
+/* Pages that wait to be found zero, four at a time, while the first lines of the next four come in. */
+static void settle_zeros(census *c, batch *b, uint32_t *waiting, uint32_t count)
+{
+    size_t bytes = c->space->page_bytes;
+
+    for (uint32_t i = count; count && i < count + 2 * PS_ABREAST; i++)
+        waiting[i] = waiting[count - 1];
+    for (uint32_t done = 0; done < count; done += PS_ABREAST) {
+        const uint8_t *pages[PS_ABREAST];
+        for (uint32_t i = 0; i < PS_ABREAST; i++) {
+            pages[i] = b->at[waiting[done + i]];
+            ps_prefetch_page(b->at[waiting[done + PS_ABREAST + i]]);
+        }
+        unsigned zero = c->kernel->zeros(pages, bytes);
+        for (uint32_t i = 0; i < PS_ABREAST; i++)
+            settle_zero(c, b, waiting[done + i], zero >> i & 1 ? bytes : c->kernel->first_nonzero(pages[i], bytes));
+    }
+}
+
+/* Keys from samples; zero pages are closed. */
+static void sample_keys(census *c, batch *b)
+{
+    uint32_t waiting[PS_BLOCK_MAX + 2 * PS_ABREAST], waiting_count = 0, streak = 0, zero_tests = 0;
+
+    for (uint32_t i = 0; i < b->count; i++) {
+        size_t nonzero = 0, bytes = c->space->page_bytes;
+        uint64_t any;
+        bool read = streak >= STREAK;
+        if (read) {
+            zero_tests++;
+            nonzero = c->kernel->first_nonzero(b->at[i], bytes);
+            if (nonzero == bytes) {
+                ps_clear_bit(c->open, b->pages[i]);
+                continue;
+            }
+        }
+        if (i + SAMPLE_AHEAD < b->count) {
+            __builtin_prefetch(b->at[i + SAMPLE_AHEAD]);
+            __builtin_prefetch(b->at[i + SAMPLE_AHEAD] + c->second_line);
+        }
+        b->keys[i] = sample(c, b->at[i], &any);
+        streak = any || read ? 0 : streak + 1;
+        if (read && !any) {
+            settle_zero(c, b, i, nonzero);
+            continue;
+        }
+        waiting[waiting_count] = i;
+        waiting_count += !any;
+        zero_tests += !any;
+    }
+    settle_zeros(c, b, waiting, waiting_count);
+    ps_add(&c->stats.zero_tests, zero_tests);
+}
+
+/* Keys from whole pages. */
+static void hash_keys(census *c, batch *b)
+{
+    for (uint32_t i = 0; i < b->count; i++) {
+        if (i + 2 < b->count)
+            ps_prefetch_page(b->at[i + 2]);
+        b->keys[i] = c->kernel->hash64(&c->key, b->at[i], c->space->page_bytes);
+    }
+    ps_add(&c->stats.hashes, b->count);
+}
+
+static uint32_t home(const census *c, uint64_t key)
+{
+    return (uint32_t)((key >> 32) * c->capacity >> 32);
+}
+
+/* Lowers the page of a slot that has one, if this is lower. */
+static void lower(const census *c, uint64_t *slot, uint64_t mine)
+{
+    uint64_t theirs = __atomic_load_n(slot, __ATOMIC_RELAXED);
+
+    if (c->threads == 1)
+        *slot = mine < theirs ? mine : theirs;
+    else
+        while (mine < theirs &&
+               !__atomic_compare_exchange_n(slot, &theirs, mine, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            ;
+}
+
+/* Puts a free slot to use, unless another thread was quicker: then it tells what that one put there. */
+static bool take(const census *c, uint64_t *slot, uint64_t mine, uint64_t *theirs)
+{
+    if (c->threads > 1)
+        return __atomic_compare_exchange_n(slot, theirs, mine, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    *slot = mine;
+    return true;
+}
+
+/* The slot of this key, which knows the page from now on. */
+static uint32_t enter(const census *c, uint64_t key, uint32_t page)
+{
+    uint64_t mine = ((uint64_t)page + 1) << 32 | (uint32_t)key;
+
+    for (uint32_t i = home(c, key);; i = i + 1 == c->capacity ? 0 : i + 1) {
+        uint64_t theirs = __atomic_load_n(&c->slots[i], __ATOMIC_RELAXED);
+        if (!theirs && take(c, &c->slots[i], mine, &theirs))
+            return i;
+        if ((uint32_t)theirs == (uint32_t)key) {
+            lower(c, &c->slots[i], mine);
+            return i;
+        }
+    }
+}
+
+static uint32_t page_of(const census *c, uint32_t slot)
+{
+    return (uint32_t)(c->slots[slot] >> 32) - 1;
+}
+
+/* One thread takes blocks in order, so that a slot has its lowest page from the first moment on; several have to look
+ * again when all pages are entered (ps_find_heads). */
+static uint32_t result_of(const census *c, uint32_t slot)
+{
+    return c->threads == 1 ? page_of(c, slot) : slot;
+}
+
+/* Zero pages share a slot of their domain. */
+static void enter_zeros(const census *c, const batch *b)
+{
+    uint32_t slot = c->capacity + b->domain, i = 0;
+
+    while (i < b->count && ps_get_bit(c->open, b->pages[i]))
+        i++;
+    if (i == b->count)
+        return;
+    uint64_t mine = ((uint64_t)b->pages[i] + 1) << 32, theirs = 0;
+    if (__atomic_load_n(&c->slots[slot], __ATOMIC_RELAXED) || !take(c, &c->slots[slot], mine, &theirs))
+        lower(c, &c->slots[slot], mine);
+    uint32_t result = result_of(c, slot);
+    for (; i < b->count; i++)
+        c->canonical[b->pages[i]] = result;
+}
+
+void ps_enter(const census *c, batch *b)
+{
+    uint64_t salt = ps_mix(c->key.seed ^ (uint64_t)b->domain << 32);
+    uint32_t entered[PS_BLOCK_MAX], count = 0, *canonical = c->canonical;
+
+    for (uint32_t i = 0; i < b->count; i++) {
+        b->keys[count] = (b->keys[i] ^ salt) & c->hash_mask;
+        entered[count] = b->pages[i];
+        count += ps_get_bit(c->open, b->pages[i]);
+    }
+    if (count < b->count)
+        enter_zeros(c, b);
+    for (uint32_t i = 0; i < count && i < ENTER_AHEAD; i++)
+        __builtin_prefetch(&c->slots[home(c, b->keys[i])], 1);
+    for (uint32_t i = 0; i < count; i++) {
+        if (i + ENTER_AHEAD < count)
+            __builtin_prefetch(&c->slots[home(c, b->keys[i + ENTER_AHEAD])], 1);
+        canonical[entered[i]] = result_of(c, enter(c, b->keys[i], entered[i]));
+    }
+}
+
+void ps_look(census *c, uint32_t block)
+{
+    uint32_t page = block * c->block, first = page, end = ps_block_end(c, block);
+    batch b;
+
+    if (c->round == 1 && (c->options & PS_MAP)) {
+        ps_status status = ps_space_populate(c->space, page, end - page, c->control);
+        if (status != PS_OK) {
+            ps_fail(c, status);
+            return;
+        }
+    }
+    while (page < end) {
+        gather(c, &page, end, &b);
+        if (c->round == 1)
+            sample_keys(c, &b);
+        else
+            hash_keys(c, &b);
+        ps_enter(c, &b);
+    }
+    if (first >= c->keep)
+        ps_space_let_go(c->space, first, end - first);
+    if (c->round == 1) {
+        ps_add(&c->advanced, (end - first) / 2);
+        ps_advance(c->control, (end - first) / 2);
+    }
+}
+
+void ps_entered(census *c)
+{
+    for (uint32_t domain = 0; c->round == 1 && domain < c->domain_count; domain++)
+        c->zeros[domain] = page_of(c, c->capacity + domain);
+}
+
+void ps_find_heads(census *c, uint32_t block)
+{
+    uint32_t pages[PS_BLOCK_MAX + PS_LOOKUP_AHEAD], count = 0;
+
+    for (uint32_t page = block * c->block; page < ps_block_end(c, block); page++) {
+        pages[count] = page;
+        count += c->round == 1 || ps_get_bit(c->open, page);
+    }
+    for (uint32_t i = count; count && i < count + PS_LOOKUP_AHEAD; i++)
+        pages[i] = pages[count - 1];
+    for (uint32_t i = 0; i < count; i++) {
+        __builtin_prefetch(&c->slots[c->canonical[pages[i + PS_LOOKUP_AHEAD]]]);
+        c->canonical[pages[i]] = page_of(c, c->canonical[pages[i]]);
+    }
+}
