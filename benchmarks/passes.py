@@ -15,12 +15,13 @@ import pytest
 from numpy.typing import NDArray
 
 import inputs
-from pageshare import PageSpace, open_image
-from pageshare.core import ffi, kernels, lib, populate
-from pageshare.space import PageSpace as Space
+from pageshare import open_image
+from pageshare._core import ffi, lib
+from pageshare.core import kernels, populate
+from pageshare.space import PageSpace
 
 
-def mapped(paths: Sequence[Path]) -> Space:
+def mapped(paths: Sequence[Path]) -> PageSpace:
     """The pages of some dumps, each an owner, all of them mapped."""
     space = PageSpace([(path.name, [open_image(path)]) for path in paths])
     populate(space)
@@ -76,7 +77,7 @@ READ = zeros((8 << 20) if inputs.QUICK else (512 << 20))
 class HashPass:
     """Hashes every page of a space into an array, in order; one call of the core for each MiB of it."""
 
-    def __init__(self, space: Space, threads: int = 1, kernel: str | None = None) -> None:
+    def __init__(self, space: PageSpace, threads: int = 1, kernel: str | None = None) -> None:
         self.space, self.threads = space, threads
         self.kernel = kernels().index(kernel or kernels()[-1])
         self.key = ffi.new("ps_hash_key *")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import inputs
-from pageshare.core import ffi, kernels, lib
+from pageshare._core import ffi, lib
+from pageshare.core import kernels
 from passes import zeros
 
 SIZES = {"L2 cache": 256 << 10, "memory": (16 << 20) if inputs.QUICK else (1 << 30)}

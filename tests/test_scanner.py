@@ -75,7 +75,7 @@ def memory_of(monkeypatch):
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_files_by_any_number_of_threads(files, truth, threads, monkeypatch):
-    monkeypatch.setattr("pageshare.core.SMALLEST_SHARE", PAGE)
+    monkeypatch.setattr("pageshare.core._census.SMALLEST_SHARE", PAGE)
     report = pageshare.scan(files, threads=threads)
     assert agrees(report.to_dict(), truth)
     assert (report.method, report.threads, report.readings) == ("census", threads, 0)
@@ -291,7 +291,7 @@ def test_a_file_that_is_written_during_a_policy_scan(tmp_path, monkeypatch, poli
 @pytest.mark.parametrize("how", ["in place", "streamed", "streamed in little memory"])
 def test_a_file_that_is_written_during_a_census(tmp_path, memory_of, monkeypatch, how):
     """A page may be sampled as one thing, compared as another, and hashed as a third."""
-    monkeypatch.setattr("pageshare.core.SMALLEST_SHARE", PAGE)
+    monkeypatch.setattr("pageshare.core._census.SMALLEST_SHARE", PAGE)
     if how != "in place":
         memory_of(total=2**21, free=2**20)
     pages = 2000
@@ -322,7 +322,7 @@ def test_a_file_that_is_written_during_a_census(tmp_path, memory_of, monkeypatch
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("how", ["mapped", "not mapped", "streamed"])
 def test_a_file_that_shrinks_before_its_pages_are_read(files, monkeypatch, memory_of, threads, how):
-    monkeypatch.setattr("pageshare.core.SMALLEST_SHARE", PAGE)
+    monkeypatch.setattr("pageshare.core._census.SMALLEST_SHARE", PAGE)
     if how == "streamed":
         memory_of(total=2**21, free=2**20)
     if how == "not mapped":

@@ -13,7 +13,7 @@ SIZES = (256, 320, 512, 4096)
 
 @pytest.fixture(autouse=True)
 def _threads_at_any_size(monkeypatch):
-    monkeypatch.setattr(core, "SMALLEST_SHARE", 1)
+    monkeypatch.setattr("pageshare.core._census.SMALLEST_SHARE", 1)
 
 
 def lowest(owners, domains, page_size):
@@ -144,7 +144,7 @@ def test_the_result_depends_on_neither_seed_nor_threads_nor_kernel():
 
 
 def test_few_pages_are_looked_at_by_one_thread(monkeypatch):
-    monkeypatch.setattr(core, "SMALLEST_SHARE", 100 * 4096)
+    monkeypatch.setattr("pageshare.core._census.SMALLEST_SHARE", 100 * 4096)
     pages = np.ones((299, 4096), np.uint8)
     assert [pageshare.census(pages[:n], threads=8).stats.threads for n in (1, 199, 200, 299)] == [1, 1, 2, 2]
 

@@ -1,0 +1,33 @@
+"""The native core: page hashing, the census and ESX's frame table. The only package that touches the C library.
+
+Everything here takes and gives whole arrays; every C call runs without the GIL.
+"""
+
+from pageshare.core._census import Census, CensusStats, census
+from pageshare.core._frame_table import NO_PAGE, ChainStats, FrameTable, Outcome, Scanned, TableStats
+from pageshare.core._kernels import equal, hash_pages, is_zero, kernels
+from pageshare.core._native import Control, MediaError, Stopped, populate, shed
+from pageshare.core._tally import OwnerTally, Tally
+
+__all__ = [
+    "NO_PAGE",
+    "Census",
+    "CensusStats",
+    "ChainStats",
+    "Control",
+    "FrameTable",
+    "MediaError",
+    "Outcome",
+    "OwnerTally",
+    "Scanned",
+    "Stopped",
+    "TableStats",
+    "Tally",
+    "census",
+    "equal",
+    "hash_pages",
+    "is_zero",
+    "kernels",
+    "populate",
+    "shed",
+]
