@@ -8,9 +8,8 @@
 
 #include "census.h"
 
-/* How far ahead memory is asked for, measured on Zen 5: pages to be sampled (any distance from 4 to 16 will do), slots
- * to be looked at. */
-#define SAMPLE_AHEAD 8
+/* How far ahead memory is asked for, measured on Zen 5: pages to be sampled, slots to be looked at. */
+#define SAMPLE_AHEAD 16
 #define ENTER_AHEAD 32
 
 /* Zero pages lie in runs: after so many in a row whose samples are zero the next is read without asking, which streams;
@@ -147,54 +146,45 @@ static uint32_t home(const census *c, uint64_t key)
     return (uint32_t)((key >> 32) * c->capacity >> 32);
 }
 
-/* Lowers the page of a slot that has one, if this is lower. */
-static void lower(const census *c, uint64_t *slot, uint64_t mine)
+static uint32_t page_of(uint64_t slot)
 {
-    uint64_t theirs = __atomic_load_n(slot, __ATOMIC_RELAXED);
-
-    if (c->threads == 1)
-        *slot = mine < theirs ? mine : theirs;
-    else
-        while (mine < theirs &&
-               !__atomic_compare_exchange_n(slot, &theirs, mine, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-            ;
+    return (uint32_t)(slot >> 32) - 1;
 }
 
-/* Puts a free slot to use, unless another thread was quicker: then it tells what that one put there. */
-static bool take(const census *c, uint64_t *slot, uint64_t mine, uint64_t *theirs)
-{
-    if (c->threads > 1)
-        return __atomic_compare_exchange_n(slot, theirs, mine, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-    *slot = mine;
-    return true;
-}
-
-/* The slot of this key, which knows the page from now on. */
-static uint32_t enter(const census *c, uint64_t key, uint32_t page)
+/* One thread takes blocks in order, so the first page of a key is its lowest. Nothing predicts whether a key is known
+ * already: no branch depends on it. */
+static uint32_t enter_alone(const census *c, uint64_t key, uint32_t page)
 {
     uint64_t mine = ((uint64_t)page + 1) << 32 | (uint32_t)key;
 
     for (uint32_t i = home(c, key);; i = i + 1 == c->capacity ? 0 : i + 1) {
-        uint64_t theirs = __atomic_load_n(&c->slots[i], __ATOMIC_RELAXED);
-        if (!theirs && take(c, &c->slots[i], mine, &theirs))
-            return i;
-        if ((uint32_t)theirs == (uint32_t)key) {
-            lower(c, &c->slots[i], mine);
-            return i;
-        }
+        uint64_t found = c->slots[i] ? c->slots[i] : mine;
+        c->slots[i] = found;
+        if ((uint32_t)found == (uint32_t)key)
+            return page_of(found);
     }
 }
 
-static uint32_t page_of(const census *c, uint32_t slot)
+/* Gives a slot this page, if it is free or has a higher one; not if it is put to use for another key meanwhile. */
+static void lower(uint64_t *slot, uint64_t mine)
 {
-    return (uint32_t)(c->slots[slot] >> 32) - 1;
+    uint64_t theirs = __atomic_load_n(slot, __ATOMIC_RELAXED);
+
+    while ((!theirs || ((uint32_t)theirs == (uint32_t)mine && mine < theirs)) &&
+           !__atomic_compare_exchange_n(slot, &theirs, mine, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ;
 }
 
-/* One thread takes blocks in order, so that a slot has its lowest page from the first moment on; several have to look
- * again when all pages are entered (ps_find_heads). */
-static uint32_t result_of(const census *c, uint32_t slot)
+/* Several threads lower the page of a slot as they come: which it is must be looked up when all pages are entered. */
+static uint32_t enter_with_others(const census *c, uint64_t key, uint32_t page)
 {
-    return c->threads == 1 ? page_of(c, slot) : slot;
+    uint64_t mine = ((uint64_t)page + 1) << 32 | (uint32_t)key;
+
+    for (uint32_t i = home(c, key);; i = i + 1 == c->capacity ? 0 : i + 1) {
+        lower(&c->slots[i], mine);
+        if ((uint32_t)__atomic_load_n(&c->slots[i], __ATOMIC_RELAXED) == (uint32_t)key)
+            return i;
+    }
 }
 
 /* Zero pages share a slot of their domain. */
@@ -206,10 +196,8 @@ static void enter_zeros(const census *c, const batch *b)
         i++;
     if (i == b->count)
         return;
-    uint64_t mine = ((uint64_t)b->pages[i] + 1) << 32, theirs = 0;
-    if (__atomic_load_n(&c->slots[slot], __ATOMIC_RELAXED) || !take(c, &c->slots[slot], mine, &theirs))
-        lower(c, &c->slots[slot], mine);
-    uint32_t result = result_of(c, slot);
+    lower(&c->slots[slot], ((uint64_t)b->pages[i] + 1) << 32);
+    uint32_t result = c->threads == 1 ? page_of(c->slots[slot]) : slot;
     for (; i < b->count; i++)
         c->canonical[b->pages[i]] = result;
 }
@@ -231,7 +219,8 @@ void ps_enter(const census *c, batch *b)
     for (uint32_t i = 0; i < count; i++) {
         if (i + ENTER_AHEAD < count)
             __builtin_prefetch(&c->slots[home(c, b->keys[i + ENTER_AHEAD])], 1);
-        canonical[entered[i]] = result_of(c, enter(c, b->keys[i], entered[i]));
+        canonical[entered[i]] = c->threads == 1 ? enter_alone(c, b->keys[i], entered[i])
+                                                : enter_with_others(c, b->keys[i], entered[i]);
     }
 }
 
@@ -266,7 +255,7 @@ void ps_look(census *c, uint32_t block)
 void ps_entered(census *c)
 {
     for (uint32_t domain = 0; c->round == 1 && domain < c->domain_count; domain++)
-        c->zeros[domain] = page_of(c, c->capacity + domain);
+        c->zeros[domain] = page_of(c->slots[c->capacity + domain]);
 }
 
 void ps_find_heads(census *c, uint32_t block)
@@ -281,6 +270,6 @@ void ps_find_heads(census *c, uint32_t block)
         pages[i] = pages[count - 1];
     for (uint32_t i = 0; i < count; i++) {
         __builtin_prefetch(&c->slots[c->canonical[pages[i + PS_LOOKUP_AHEAD]]]);
-        c->canonical[pages[i]] = page_of(c, c->canonical[pages[i]]);
+        c->canonical[pages[i]] = page_of(c->slots[c->canonical[pages[i]]]);
     }
 }
