@@ -21,6 +21,7 @@
  * the tally: 14.9 in all.
  */
 #define _GNU_SOURCE
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,8 +33,10 @@
 #define BLOCK_MIN 64
 /* Streamed: what is read at a time stays in the L2 cache. */
 #define STREAM_BLOCK_BYTES (256u << 10)
-/* How often a thread looks whether the others have come before it sleeps: a few dozen microseconds. */
+/* How often a thread looks whether the others have come, a few dozen microseconds in all, and how often it gives way to
+ * them then, about a millisecond. */
 #define LOOKS 1000
+#define YIELDS 2000
 /* Of the table: a huge page. */
 #define TOUCH_BYTES (2u << 20)
 
@@ -67,28 +70,44 @@ void ps_end_round(census *c)
     memset(c->slots, 0, ((uint64_t)c->capacity + c->domain_count) * sizeof *c->slots);
 }
 
-/* The last one to come does what has to be done by one; all go on when it is done. Who comes earlier looks for it for a
- * while before sleeping: to be woken takes longer than most waits, above all in a virtual machine. */
+/* With the mutex: who waits may go on. */
+static void go_on(census *c)
+{
+    __atomic_store_n(&c->meetings, c->meetings + 1, __ATOMIC_RELEASE);
+    pthread_cond_broadcast(&c->everybody);
+}
+
+/* Waits until a meeting is over: at first looking for it, then giving way to others, and asleep only when neither helps.
+ * To be woken takes longer than most waits; and where all CPUs were busy lately, Linux wakes a thread on the CPU of the
+ * one that wakes it, next to an idle one, and notices milliseconds later. */
+static void await(census *c, uint32_t meeting)
+{
+    for (uint32_t i = 0; i < LOOKS && __atomic_load_n(&c->meetings, __ATOMIC_ACQUIRE) == meeting; i++)
+        ps_pause();
+    for (uint32_t i = 0; i < YIELDS && __atomic_load_n(&c->meetings, __ATOMIC_ACQUIRE) == meeting; i++)
+        sched_yield();
+    pthread_mutex_lock(&c->mutex);
+    while (c->meetings == meeting)
+        pthread_cond_wait(&c->everybody, &c->mutex);
+    pthread_mutex_unlock(&c->mutex);
+}
+
+/* The last one to come does what has to be done by one; all go on when it is done. */
 static void meet(census *c, void (*last)(census *))
 {
     pthread_mutex_lock(&c->mutex);
     uint32_t meeting = c->meetings;
-    if (++c->arrived == c->threads) {
+    bool waits = ++c->arrived < c->threads;
+    if (!waits) {
         if (last)
             last(c);
         c->next = 0;
         c->arrived = 0;
-        __atomic_store_n(&c->meetings, meeting + 1, __ATOMIC_RELEASE);
-        pthread_cond_broadcast(&c->everybody);
-    } else {
-        pthread_mutex_unlock(&c->mutex);
-        for (uint32_t i = 0; i < LOOKS && __atomic_load_n(&c->meetings, __ATOMIC_ACQUIRE) == meeting; i++)
-            ps_pause();
-        pthread_mutex_lock(&c->mutex);
-        while (c->meetings == meeting)
-            pthread_cond_wait(&c->everybody, &c->mutex);
+        go_on(c);
     }
     pthread_mutex_unlock(&c->mutex);
+    if (waits)
+        await(c, meeting);
 }
 
 void ps_each(census *c, uint32_t count, void (*stage)(census *, uint32_t), void (*last)(census *))
@@ -150,12 +169,25 @@ static void work(census *c)
     ps_each(c, c->options & PS_MAP ? c->blocks + 1 : 1, finish, NULL);
 }
 
+/* Leaves a CPU if there is another, and may come back: new threads too are put where the one is that makes them. */
+static void move_from(int cpu)
+{
+    cpu_set_t may, elsewhere;
+
+    if (sched_getcpu() != cpu || sched_getaffinity(0, sizeof may, &may))
+        return;
+    elsewhere = may;
+    CPU_CLR(cpu, &elsewhere);
+    if (!sched_setaffinity(0, sizeof elsewhere, &elsewhere))
+        sched_setaffinity(0, sizeof may, &may);
+}
+
 static void *help(void *argument)
 {
     census *c = argument;
+    move_from(c->first_cpu);
     /* Until it is known how many there are. */
-    pthread_mutex_lock(&c->mutex);
-    pthread_mutex_unlock(&c->mutex);
+    await(c, 0);
     work(c);
     return NULL;
 }
@@ -177,12 +209,15 @@ static void work_together(census *c, uint32_t threads)
     sigdelset(&blocked, SIGFPE);
     sigdelset(&blocked, SIGILL);
     pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    pthread_mutex_lock(&c->mutex);
-    c->threads = 1;
-    while (c->threads < threads && pthread_create(&helpers[c->threads], NULL, help, c) == 0)
-        c->threads++;
-    pthread_mutex_unlock(&c->mutex);
+    c->first_cpu = sched_getcpu();
+    uint32_t made = 1;
+    while (made < threads && pthread_create(&helpers[made], NULL, help, c) == 0)
+        made++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_mutex_lock(&c->mutex);
+    c->threads = made;
+    go_on(c);
+    pthread_mutex_unlock(&c->mutex);
     work(c);
     for (uint32_t i = 1; i < c->threads; i++)
         pthread_join(helpers[i], NULL);

@@ -70,6 +70,7 @@ typedef struct {
     uint32_t arrived;
     uint32_t meetings;
     uint32_t next;             /* the next block or chunk to be taken */
+    int first_cpu;             /* where the first thread was when it made the others */
     ps_status status;          /* the first that was not PS_OK */
 } ps_census_state;
 
