@@ -25,6 +25,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "census.h"
 
@@ -155,18 +156,37 @@ static void finish(census *c, uint32_t part)
     }
 }
 
-static void work(census *c)
+/* Ends a lap: the time since the last one goes to a stage. */
+static void lap(uint64_t *stage_ns, uint64_t *since)
 {
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+    *stage_ns += ns - *since;
+    *since = ns;
+}
+
+/* All stages; the threads agree about when each ends. */
+static void work(census *c, ps_census_stats *times)
+{
+    uint64_t since = 0, before = 0;
+
+    lap(&before, &since);
     ps_each(c, (uint32_t)(c->memory_bytes / TOUCH_BYTES + 1), touch, NULL);
     do {
         ps_each(c, c->blocks, ps_look, ps_entered);
         if (c->threads > 1)
             ps_each(c, c->blocks, ps_find_heads, NULL);
+        lap(&times->look_ns, &since);
         ps_group(c);
+        lap(&times->group_ns, &since);
         ps_each(c, (c->entries + c->chunk - 1) / c->chunk, ps_verify, ps_end_round);
+        lap(&times->verify_ns, &since);
     } while (c->more);
     ps_each(c, c->round > 1 ? c->blocks : 0, flatten, NULL);
     ps_each(c, c->options & PS_MAP ? c->blocks + 1 : 1, finish, NULL);
+    lap(&times->tally_ns, &since);
 }
 
 /* Leaves a CPU if there is another, and may come back: new threads too are put where the one is that makes them. */
@@ -185,10 +205,12 @@ static void move_from(int cpu)
 static void *help(void *argument)
 {
     census *c = argument;
+    ps_census_stats times = {0};
+
     move_from(c->first_cpu);
     /* Until it is known how many there are. */
     await(c, 0);
-    work(c);
+    work(c, &times);
     return NULL;
 }
 
@@ -218,7 +240,7 @@ static void work_together(census *c, uint32_t threads)
     c->threads = made;
     go_on(c);
     pthread_mutex_unlock(&c->mutex);
-    work(c);
+    work(c, &c->stats);
     for (uint32_t i = 1; i < c->threads; i++)
         pthread_join(helpers[i], NULL);
     free(helpers);

@@ -237,6 +237,10 @@ typedef struct {
     uint64_t hashes;       /* pages hashed whole */
     uint64_t compares;     /* pages compared with another, read whole where they are equal */
     uint64_t bytes;        /* memory that it took, `canonical` and the space included */
+    uint64_t look_ns;      /* without PS_STREAM, time: keys made and entered */
+    uint64_t group_ns;     /* sorted */
+    uint64_t verify_ns;    /* compared */
+    uint64_t tally_ns;     /* counted, and taken out of the mapping */
     uint32_t rounds;       /* 1, and one more for each time that equal keys stood for too many contents */
     uint32_t threads;      /* how many there were */
     uint32_t readings;     /* with PS_STREAM: how often files were read from end to end */
@@ -244,9 +248,9 @@ typedef struct {
 
 /* Looks at all pages of a space, which are numbered owner by owner; without PS_STREAM all must be in memory.
  * canonical[page] becomes the lowest page with the same bytes in the same domain: the same for any seed, any kernel, any
- * number of threads. Pages of zeros are those whose canonical is zeros[domain] (PS_NONE where a domain has none; as many as there are domains, numbered
- * from 0). owners[0 .. owner_count-1] and total are filled as by ps_table_tally, every content but zero held once
- * being a hint there. */
+ * number of threads. Pages of zeros are those whose canonical is zeros[domain] (PS_NONE where a domain has none; as many
+ * as there are domains, numbered from 0). owners[0 .. owner_count-1] and total are filled as by ps_table_tally, every
+ * content but zero held once being a hint there. */
 ps_status ps_census(ps_space *space, const ps_census_config *config, uint32_t *canonical, uint32_t *zeros,
                     ps_owner_tally *owners, uint32_t owner_count, ps_tally *total, ps_census_stats *stats,
                     ps_control *control);

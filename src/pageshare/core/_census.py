@@ -30,15 +30,20 @@ SMALLEST_SHARE = 32 << 20
 class CensusStats:
     """What a census did, in pages: read to see whether they are zero, hashed whole, compared with another.
 
-    ``bytes`` of memory it took at its peak, the result included; ``rounds`` is 1, and one more for each time that
-    equal samples, or hashes, stood for many contents; ``threads`` is how many there were; ``readings`` says how often
-    files were read from end to end, 0 where they were looked at in place.
+    ``bytes`` of memory it took at its peak, the result included; ``look_ns``, ``group_ns``, ``verify_ns`` and
+    ``tally_ns`` are nanoseconds that its stages took (0 where files were streamed); ``rounds`` is 1, and one more for
+    each time that equal samples, or hashes, stood for many contents; ``threads`` is how many there were; ``readings``
+    says how often files were read from end to end, 0 where they were looked at in place.
     """
 
     zero_tests: int
     hashes: int
     compares: int
     bytes: int
+    look_ns: int
+    group_ns: int
+    verify_ns: int
+    tally_ns: int
     rounds: int
     threads: int
     readings: int
