@@ -203,6 +203,17 @@ def tables(document: Row) -> dict[str, str]:
         )
         + "\n\n"
         + "\n".join(f"- {name}: {text}" for name, text in words.items()),
+        "stages": table(
+            census,
+            {
+                "input": lambda row: row["group_by"],
+                "threads": lambda row: str(row["threads"]),
+                "look": lambda row: f"{row['stages']['look']:.1f}",
+                "group": lambda row: f"{row['stages']['group']:.1f}",
+                "verify": lambda row: f"{row['stages']['verify']:.1f}",
+                "tally": lambda row: f"{row['stages']['tally']:.1f}",
+            },
+        ),
         "kernels_census": beside_hash(
             rows_of(document, "census by kernel"),
             input=lambda row: row["group_by"],
@@ -337,7 +348,6 @@ def plot(document: Row, folder: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8)
     save(figure, "benchmarks-growth.svg")
-
 
     rows = [row for row in rows_of(document, "peers") if row["count"]]
     rows.sort(key=lambda row: row["bytes_a_page"], reverse=True)

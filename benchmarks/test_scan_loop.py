@@ -44,6 +44,7 @@ def test_census(beside, source, threads):
         unique=tally.hints,
         bytes_a_page=stats.bytes / space.readable,
         reading_ns=reading_ns(threads),
+        stages={name: getattr(stats, f"{name}_ns") / space.readable for name in ("look", "group", "verify", "tally")},
         must_read=(tally.zero + tally.shared) / space.readable,
         read=(stats.zero_tests + stats.compares + tally.kept + stats.hashes) / space.readable,
     )
