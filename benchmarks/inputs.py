@@ -61,11 +61,12 @@ def hard(gib: int = 2) -> Input:
     return Input(f"hard-{gib}", words, whole.paths[:gib])
 
 
-def runs() -> Input:
-    """The same fractions in runs of 64 pages."""
+def runs(gib: int = 2) -> Input:
+    """The same fractions in runs of 64 pages; ``gib`` of up to 8."""
     words = "made: the same, in runs of 64 pages"
     length = synth.Runs(zero=64, duplicate=64, unique=64)
-    return made("runs", words, 1, 8 * MIB if QUICK else 2 * GIB, seed=2, run=length)
+    whole = made("runs", words, 8, 4 * MIB if QUICK else GIB, seed=2, run=length)
+    return Input(f"runs-{gib}", words, whole.paths[:gib])
 
 
 def guests(suffix: str) -> Input:

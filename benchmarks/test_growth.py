@@ -30,6 +30,18 @@ def test_growth(beside, gib, threads):
     )
 
 
+@pytest.mark.parametrize("mib", [64, 128, 256])
+@pytest.mark.benchmark(group="small inputs")
+def test_small_inputs(beside, tmp_path, mib):
+    """By as many threads as a census takes of itself, beside one: smaller ones get one thread anyway."""
+    part = tmp_path / "part.raw"
+    with inputs.hard().paths[0].open("rb") as file:
+        part.write_bytes(file.read(mib << 20))
+    space = mapped([part])
+    found = beside(lambda: census(space), lambda: census(space, threads=1), rounds=21, mib=mib, pages=space.readable)
+    beside.benchmark.extra_info.update(threads=found.stats.threads)
+
+
 @pytest.mark.benchmark(group="holes")
 def test_a_terabyte_with_a_gigabyte_in_it(beside, tmp_path):
     """Beside the same pages without the holes."""

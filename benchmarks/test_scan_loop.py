@@ -13,8 +13,10 @@ from passes import HashPass, guests_or_skip, mapped, reading_ns
 SOURCES = {
     "guests-raw": lambda: guests_or_skip("raw"),
     "guests-elf": lambda: guests_or_skip("elf"),
-    "hard": inputs.hard,
-    "runs": inputs.runs,
+    "hard, 2 GiB": inputs.hard,
+    "hard, 8 GiB": lambda: inputs.hard(8),
+    "runs, 2 GiB": inputs.runs,
+    "runs, 8 GiB": lambda: inputs.runs(8),
 }
 
 
@@ -52,7 +54,7 @@ def test_census(beside, source, threads):
 
 
 @pytest.mark.parametrize("kernel", kernels())
-@pytest.mark.parametrize("source", ["guests-raw", "guests-elf", "hard"])
+@pytest.mark.parametrize("source", ["guests-raw", "guests-elf", "hard, 2 GiB"])
 @pytest.mark.benchmark(group="census by kernel")
 def test_census_by_kernel(beside, source, kernel):
     found, space = space_of(source)
