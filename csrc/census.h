@@ -124,8 +124,10 @@ static inline uint32_t ps_block_end(const ps_census_state *c, uint32_t block)
 /* Whether to leave a long loop early. */
 static inline bool ps_leaving(ps_census_state *c)
 {
-    if (ps_stopped(c->control))
-        ps_fail(c, PS_STOPPED);
+    ps_status status = ps_stopped(c->control) ? PS_STOPPED : ps_space_status(c->space);
+
+    if (status != PS_OK)
+        ps_fail(c, status);
     return ps_failed(c);
 }
 

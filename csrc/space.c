@@ -2,9 +2,10 @@
  * space.c - where each numbered page lies, and what happens when it does not lie there any more.
  *
  * A mapped file that is truncated, or whose disk fails, raises SIGBUS at the next access to a lost page.
- * The handler below puts a page of zeros there, so that the loop runs on, and marks every space over the mapping
- * as faulted; the loops look at the mark and end with an error, and nothing found since then is used. That needs
- * no jump out of a loop, works in any number of threads, and leaves every other SIGBUS to whoever had it before.
+ * The handler below puts zeros there and on all that follows, so that the loop runs on, and marks every space over the
+ * mapping as faulted; the loops look at the mark and end with an error, and nothing found since then is used. That needs
+ * no jump out of a loop, works in any number of threads, and leaves every other SIGBUS to whoever had it before. Zeros
+ * page by page would in time be more mappings than a process may have.
  * When a faulted space goes, the file is mapped anew, so that nobody later takes those zeros for its content.
  */
 #define _GNU_SOURCE
@@ -63,21 +64,21 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context)
 {
     (void)signal_number;
     (void)context;
-    uintptr_t address = (uintptr_t)info->si_addr;
+    uintptr_t address = (uintptr_t)info->si_addr, end = 0;
     int saved_errno = errno;
-    bool ours = false;
 
     for (struct guard *guard = __atomic_load_n(&guards, __ATOMIC_ACQUIRE); guard && info->si_code > 0;
          guard = guard->next) {
-        if (address < __atomic_load_n(&guard->low, __ATOMIC_ACQUIRE) ||
-            address >= __atomic_load_n(&guard->high, __ATOMIC_ACQUIRE))
+        uintptr_t high = __atomic_load_n(&guard->high, __ATOMIC_ACQUIRE);
+        if (address < __atomic_load_n(&guard->low, __ATOMIC_ACQUIRE) || address >= high)
             continue;
         __atomic_store_n(&guard->faulted, 1, __ATOMIC_RELEASE);
         __atomic_store_n(&faults, 1, __ATOMIC_RELEASE);
-        ours = true;
+        end = high > end ? high : end;
     }
-    if (!ours || mmap((void *)(address & ~(host_page - 1)), host_page, PROT_READ,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+    address &= ~(host_page - 1);
+    if (!end || mmap((void *)address, end - address, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+                    MAP_FAILED)
         hand_over(info);
     errno = saved_errno;
 }

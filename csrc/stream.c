@@ -21,6 +21,8 @@
 /* What the disk is asked for ahead, and in what portions. */
 #define AHEAD_BYTES (64u << 20)
 #define AHEAD_PORTION (8u << 20)
+/* While nothing is read, so many pages go by between two looks at whether to stop: a few milliseconds. */
+#define STOP_PAGES (1u << 20)
 
 typedef struct {
     ps_census_state *c;
@@ -240,6 +242,8 @@ static uint32_t rehearse(stream *s, bool back)
         uint32_t seen = 0;
         for (uint32_t done = 0; done < c->pages; done++) {
             uint32_t page = back ? c->pages - 1 - done : done;
+            if (done % STOP_PAGES == 0 && ps_leaving(c))
+                return readings;
             if (!ps_get_bit(c->open, page) || !c->counts[c->canonical[page]])
                 continue;
             uint32_t head = c->canonical[page];

@@ -1,5 +1,8 @@
 """The census, in place and streamed, against a dict of page bytes: contents made to be hard, any number of threads."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -204,6 +207,20 @@ def test_it_can_be_stopped():
     for options in ({"threads": 1}, {"threads": 3}, {"hold_bytes": 4096}):
         with pytest.raises(core.Stopped):
             pageshare.census(pages, control=control, **options)
+
+
+def test_it_can_be_stopped_while_it_finds_out_how_many_readings_it_takes():
+    """A hundred thousand readings, for a content at a time, are more than can be gone through."""
+    pages = np.zeros((200_000, 256), np.uint8)
+    pages[:, :4] = (np.arange(200_000, dtype=np.uint32) % 100_000 + 1).view(np.uint8).reshape(-1, 4)
+    control = core.Control()
+    watch = threading.Thread(target=lambda: (time.sleep(0.5), control.stop()))
+    watch.start()
+    started = time.monotonic()
+    with pytest.raises(core.Stopped):
+        pageshare.census(PageSpace.of(pages, page_size=256), hold_bytes=256, control=control)
+    watch.join()
+    assert time.monotonic() - started < 5
 
 
 def test_progress_is_counted_to_the_end():

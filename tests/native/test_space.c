@@ -283,6 +283,24 @@ static void test_other_spaces_over_the_same_mapping(void)
     close_file(&file);
 }
 
+/* Lost pages are met in any order, and are more than there may be mappings (vm.max_map_count, 65530 by default). */
+static void test_more_lost_pages_than_mappings(void)
+{
+    size_t bytes = (size_t)1 << 30, step = 2 * (size_t)sysconf(_SC_PAGESIZE);
+    scanned_file file = {.file = tmpfile(), .pages = (uint32_t)(bytes / PAGE)};
+    REQUIRE(file.file);
+    file.fd = fileno(file.file);
+    REQUIRE(ftruncate(file.fd, (off_t)bytes) == 0);
+    file.base = mmap(NULL, bytes, PROT_READ, MAP_SHARED, file.fd, 0);
+    REQUIRE(file.base != MAP_FAILED);
+    file.space = space_over(&file, MAPPED);
+    REQUIRE(ftruncate(file.fd, 0) == 0);
+    for (size_t at = bytes; at; at -= step)
+        CHECK_EQUAL(*(volatile uint8_t *)(file.base + at - step), 0);
+    CHECK_EQUAL(ps_space_faulted(file.space), 0);
+    close_file(&file);
+}
+
 /* ---- faults that are none of the core's ---- */
 
 static sigjmp_buf jump;
@@ -417,6 +435,7 @@ int main(void)
     test_shrunk_before_the_scan();
     test_a_hint_lies_in_the_lost_part();
     test_other_spaces_over_the_same_mapping();
+    test_more_lost_pages_than_mappings();
     test_other_faults_go_to_the_handler_before();
     test_a_process_dies_of_its_own_faults();
     for (way how = MAPPED; how < WAYS; how++)
