@@ -271,7 +271,6 @@ static bool set_up(census *c, ps_space *space, const ps_census_config *config)
     begin_round(c, config->seed, c->pages);
     uint32_t lines = space->page_bytes / 64, last_quarter = lines / 4 > 1 ? lines / 4 - 1 : 1;
     c->second_line = 64 * (lines * 3 / 4 + (size_t)(ps_mix(config->seed ^ 1) % last_quarter));
-    c->near_bytes = space->page_bytes < 512 ? 256 : 512;
     for (int i = 0; i < 16; i++)
         c->sample_key[i] = ps_mix(config->seed + (uint64_t)i * 0x9E3779B97F4A7C15u);
 

@@ -40,7 +40,6 @@ typedef struct {
     ps_hash_key key;
     uint64_t sample_key[16];
     size_t second_line;
-    size_t near_bytes;         /* how much is hashed of a page that is nearly zero */
 
     uint32_t *canonical;       /* while keys are looked up by several threads, the number of the key's slot */
     uint64_t *open;            /* a bit a page */

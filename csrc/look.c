@@ -2,7 +2,7 @@
  * look.c - the first stage of a census: every page gets a key, and a table knows the lowest page of each key.
  *
  * In the first round the key is a sample, two cache lines of the page; a page whose two lines are zero is read to see
- * whether it is all zero, and if so is done with. In further rounds it is the hash of the whole page.
+ * whether it is all zero, and if so is done with, or else hashed. In further rounds it is the hash of the whole page.
  */
 #include <string.h>
 
@@ -15,6 +15,9 @@
 /* Zero pages lie in runs: after so many in a row whose samples are zero the next is read without asking, which streams;
  * others wait and are read four at a time. */
 #define STREAK 4
+/* XXH3 is another function of 240 bytes and fewer. */
+#define LEAST_HASHED 256
+
 typedef ps_census_state census;
 typedef ps_batch batch;
 
@@ -65,15 +68,16 @@ static inline uint64_t sample(const census *c, const uint8_t *page, uint64_t *an
     return ps_mix(sum);
 }
 
-/* A page whose samples are zero: closes it, or takes a key from its first bytes that are not. */
+/* A page whose samples are zero: closes it, or takes a key from the first bytes that are not zero and all after them.
+ * So far it has been read; so the key of the whole page costs no second reading. */
 static void settle_zero(census *c, batch *b, uint32_t i, size_t nonzero)
 {
-    size_t bytes = c->space->page_bytes, last = bytes - c->near_bytes;
+    size_t bytes = c->space->page_bytes, last = bytes - LEAST_HASHED, from = nonzero < last ? nonzero : last;
 
     if (nonzero == bytes)
         ps_clear_bit(c->open, b->pages[i]);
     else
-        b->keys[i] = c->kernel->hash64(&c->key, b->at[i] + (nonzero < last ? nonzero : last), c->near_bytes);
+        b->keys[i] = c->kernel->hash64(&c->key, b->at[i] + from, bytes - from);
 }
 
 /* Pages that wait to be found zero, four at a time, while the first lines of the next four come in. */

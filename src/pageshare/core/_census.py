@@ -79,7 +79,8 @@ def census(
     """Look at every page of a space (or of what ``PageSpace.of`` takes) at once: sample, group, verify.
 
     The result depends on nothing but the pages: not on ``seed`` (random by default), ``threads`` (by default one for
-    each CPU; one where pages are few), ``kernel``, or ``hash_bits`` (fewer than 64 test collisions).
+    each CPU that this process may run on; one where pages are few), ``kernel``, or ``hash_bits`` (fewer than 64 test
+    collisions).
     ``map_ahead`` maps the pages of files block by block, each before it is looked at; of what is mapped no more than
     ``keep_mapped`` bytes, and a third, stay so when they are done with: mapped pages count as this process's memory.
     With ``hold_bytes`` files are read from end to end instead, as often as it takes if no more than that is held of
@@ -100,7 +101,7 @@ def census(
         {
             "seed": secrets.randbits(64) if seed is None else seed,
             "hash_bits": hash_bits,
-            "threads": min(threads or os.cpu_count() or 1, most),
+            "threads": min(threads or len(os.sched_getaffinity(0)), most),
             "options": (lib.PS_MAP if map_ahead else 0)
             | (0 if keep_mapped is None else lib.PS_LET_GO)
             | (0 if hold_bytes is None else lib.PS_STREAM),
