@@ -1,4 +1,6 @@
-"""What memory a process may use: /proc/meminfo, and control groups of both versions, as folders made here."""
+"""What a process may use of memory and CPUs: /proc, and control groups of both versions, as folders made here."""
+
+import os
 
 import pytest
 
@@ -77,3 +79,46 @@ def test_without_proc(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "PROC", tmp_path / "nothing")
     found = limits.memory()
     assert found.total > found.free > 0
+
+
+CPUS = len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"proc/self/cgroup": "0::/mine\n", "cgroup/mine/cpu.max": "max 100000"}, CPUS),
+        ({"proc/self/cgroup": "0::/mine\n", "cgroup/mine/cpu.max": "50000 100000"}, 1),
+        ({"proc/self/cgroup": "0::/mine\n", "cgroup/mine/cpu.max": "", "cgroup/cpu.max": "100000 100000"}, 1),
+        ({"proc/self/cgroup": "0::/mine\n", "cgroup/mine/cpu.max": "99900000 100000"}, CPUS),
+        (
+            {
+                "proc/self/cgroup": "3:cpu,cpuacct:/mine\n",
+                "cgroup/cpu/mine/cpu.cfs_quota_us": "20000",
+                "cgroup/cpu/mine/cpu.cfs_period_us": "100000",
+            },
+            1,
+        ),
+        (
+            {
+                "proc/self/cgroup": "3:cpu,cpuacct:/mine\n",
+                "cgroup/cpu/mine/cpu.cfs_quota_us": "-1",
+                "cgroup/cpu/mine/cpu.cfs_period_us": "100000",
+            },
+            CPUS,
+        ),
+    ],
+)
+def test_cpus(machine, files, expected):
+    machine(files)
+    assert limits.cpus() == expected
+
+
+def test_cpus_that_this_process_may_run_on(machine):
+    machine({})
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert limits.cpus() == 1
+    finally:
+        os.sched_setaffinity(0, before)

@@ -1,4 +1,4 @@
-"""How much memory this process may use: what the machine has, or what its control group is allowed."""
+"""What this process may use of memory and CPUs: what the machine has, or what its control group is allowed."""
 
 from __future__ import annotations
 
@@ -33,6 +33,33 @@ def memory() -> Memory:
     return Memory(total, free)
 
 
+def cpus() -> int:
+    """CPUs that this process may run on, or fewer where a control group has less of their time (cpu.max).
+
+    >>> cpus() >= 1
+    True
+    """
+    count = len(os.sched_getaffinity(0))
+    for folder, version in _groups("cpu"):
+        if version == 1:
+            quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
+        else:
+            quota, period = _quota(folder / "cpu.max")
+        if quota is not None and period:
+            count = max(1, min(count, -(-quota // period)))
+    return count
+
+
+def _quota(path: Path) -> tuple[int | None, int | None]:
+    """Two numbers of a file; None for what is none, such as "max"."""
+    try:
+        words = path.read_text(encoding="ascii").split()
+    except OSError:
+        return None, None
+    quota, period = (int(word) if word.isdecimal() else None for word in (*words, "", "")[:2])
+    return quota, period
+
+
 def _table(path: Path) -> dict[str, int]:
     """A file of lines that are a word and a number."""
     table: dict[str, int] = {}
@@ -58,27 +85,35 @@ def _number(path: Path) -> int | None:
 
 def _limits() -> Iterator[tuple[int, int]]:
     """The limit of each control group that this process is in, and what is used of it apart from page cache."""
+    for folder, version in _groups("memory"):
+        if version == 1:
+            names, cache = ("memory.limit_in_bytes", "memory.usage_in_bytes"), "total_"
+        else:
+            names, cache = ("memory.max", "memory.current"), ""
+        limit, used = _number(folder / names[0]), _number(folder / names[1])
+        if limit is not None and used is not None:
+            stat = _table(folder / "memory.stat")
+            yield limit, used - sum(stat.get(f"{cache}{name}", 0) for name in ("inactive_file", "active_file"))
+
+
+def _groups(controller: str) -> Iterator[tuple[Path, int]]:
+    """The folders of the control groups that this process is in, and which version they are."""
     try:
         lines = (PROC / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers == "memory":
-            root, names = CGROUP / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
-            cache = ("total_inactive_file", "total_active_file")
+        if controller in controllers.split(","):
+            root, version = CGROUP / controller, 1
         elif not controllers:
-            root = CGROUP / "unified" if (CGROUP / "unified").is_dir() else CGROUP
-            names, cache = ("memory.max", "memory.current"), ("inactive_file", "active_file")
+            root, version = CGROUP / "unified" if (CGROUP / "unified").is_dir() else CGROUP, 2
         else:
             continue
         # Inside a container the path is that of the host, and what is ours lies at the root.
         own = root / path.lstrip("/")
         group = own if own.is_dir() else root
         for folder in (group, *group.parents):
-            limit, used = _number(folder / names[0]), _number(folder / names[1])
-            if limit is not None and used is not None:
-                stat = _table(folder / "memory.stat")
-                yield limit, used - sum(stat.get(name, 0) for name in cache)
+            yield folder, version
             if folder == root:
                 break

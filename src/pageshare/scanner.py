@@ -192,7 +192,7 @@ def _census(space: PageSpace, options: Options, reading: Reading, control: Contr
     found = census(
         space,
         seed=options.seed,
-        threads=options.threads,
+        threads=options.threads or limits.cpus(),
         kernel=options.kernel,
         map_ahead=overlapped,
         keep_mapped=reading.keep_mapped,
