@@ -13,10 +13,22 @@ PAGES = 1 << (10 if inputs.QUICK else 16)
 NUMBERS = np.arange(PAGES, dtype=np.uint32)
 
 
-def alike(numbers, at, fill=7):
-    """Pages that hold one byte, but for four bytes at one place: a number."""
+def alike(numbers, at, fill=7, first=None):
+    """Pages that hold one byte, but for four bytes at one place: a number (and but for the ``first`` other one)."""
     pages = np.full((PAGES, 4096), fill, np.uint8)
     pages[:, at : at + 4] = np.asarray(numbers, np.uint32).view(np.uint8).reshape(-1, 4)
+    if first is not None:
+        pages[:, first] = 1
+    return pages
+
+
+def groups_of_17():
+    """Random pages in groups that agree but for the last byte: nine alike, and eight more, all different in it."""
+    groups = PAGES // 17
+    pages = np.random.default_rng(2).integers(0, 256, (PAGES, 4096), dtype=np.uint8)
+    for member in range(1, 17):
+        pages[member * groups : (member + 1) * groups] = pages[:groups]
+    pages[: 17 * groups, 4095] = np.repeat(np.maximum(np.arange(17) - 8, 0), groups)
     return pages
 
 
@@ -30,6 +42,11 @@ CONTENTS = {
     "groups of nine that agree, all distinct": lambda: alike(NUMBERS // 9, 0) + (alike(NUMBERS, 2000) - 7),
     "zero but for the last four bytes": lambda: alike(NUMBERS + 1, 4092, fill=0),
     "the same, each content twice (zero)": lambda: alike(NUMBERS // 2 + 1, 4092, fill=0),
+    "zero but for a byte far behind and the last four, half alike": lambda: alike(
+        NUMBERS * (NUMBERS % 2), 4092, fill=0, first=3519
+    ),
+    "the same, the other half in pairs": lambda: alike(NUMBERS // 4 * (NUMBERS % 2), 4092, fill=0, first=3519),
+    "groups of 17 that agree in what is sampled, nine alike": groups_of_17,
     "every page the same": lambda: alike(NUMBERS * 0, 0),
     "all zero": lambda: alike(NUMBERS * 0, 0, fill=0),
     "all unique": lambda: np.random.default_rng(1).integers(0, 256, (PAGES, 4096), dtype=np.uint8),
