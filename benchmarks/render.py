@@ -346,7 +346,7 @@ def plot(document: Row, folder: Path) -> None:
         slower = [1e3 / ns(row, "reference_seconds") for row in mine]
         axes.plot(threads, slower, "x--", color=line.get_color(), alpha=0.6, label=f"XXH3 pass, {source}")
     axes.set(xlabel="threads", ylabel="million pages a second", xticks=sorted({row["threads"] for row in rows}))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     axes.legend(fontsize=7, ncols=2)
     save(figure, "benchmarks-threads.svg")
 
@@ -359,7 +359,7 @@ def plot(document: Row, folder: Path) -> None:
     axes.set(xlabel="GiB", ylabel="ns a page", xscale="log", xticks=[row["gib"] for row in rows])
     axes.set_xticklabels([str(row["gib"]) for row in rows])
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     axes.legend(fontsize=8)
     save(figure, "benchmarks-growth.svg")
 
