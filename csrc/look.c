@@ -51,6 +51,13 @@ static uint64_t load64(const uint8_t *at)
     return value;
 }
 
+/* A line of a page is two of memory where the dump's payload is not aligned to those, as in most ELF cores. */
+static inline void ask_for_line(const uint8_t *line)
+{
+    __builtin_prefetch(line);
+    __builtin_prefetch(line + 63);
+}
+
 /* The key that two lines of a page make, as XXH3 would hash so few bytes: products of 64-bit words, keyed. *any is
  * not 0 unless both lines are zero. */
 static inline uint64_t sample(const census *c, const uint8_t *page, uint64_t *any)
@@ -117,8 +124,8 @@ static void sample_keys(census *c, batch *b)
             }
         }
         if (i + SAMPLE_AHEAD < b->count) {
-            __builtin_prefetch(b->at[i + SAMPLE_AHEAD]);
-            __builtin_prefetch(b->at[i + SAMPLE_AHEAD] + c->second_line);
+            ask_for_line(b->at[i + SAMPLE_AHEAD]);
+            ask_for_line(b->at[i + SAMPLE_AHEAD] + c->second_line);
         }
         b->keys[i] = sample(c, b->at[i], &any);
         streak = any || read ? 0 : streak + 1;

@@ -3,8 +3,6 @@
  */
 #include "census.h"
 
-/* How far ahead entries to be compared are asked for, measured on Zen 5. */
-#define VERIFY_AHEAD 6
 #define CHUNK_MAX (PS_CHUNK_BLOCKS * PS_BLOCK_MAX)
 
 /* Members unlike their head that are compared with each other right away; more of them are hashed first. */
@@ -19,8 +17,8 @@ typedef struct {
     uint32_t count;
     uint32_t pages[CHUNK_MAX];
     uint32_t heads[CHUNK_MAX];
-    const uint8_t *at[CHUNK_MAX + PS_ABREAST + VERIFY_AHEAD];
-    const uint8_t *head_at[CHUNK_MAX + PS_ABREAST + VERIFY_AHEAD];
+    const uint8_t *at[CHUNK_MAX + 2 * PS_ABREAST];
+    const uint8_t *head_at[CHUNK_MAX + 2 * PS_ABREAST];
 } pairs;
 
 /* Pairs that are padded at the end with their last one. */
@@ -43,19 +41,20 @@ static void pair_up(const census *c, uint32_t chunk, pairs *p)
         p->head_at[p->count] = head_at;
         p->count += !is_head;
     }
-    for (uint32_t i = p->count; i < p->count + PS_ABREAST + VERIFY_AHEAD; i++) {
+    for (uint32_t i = p->count; i < p->count + 2 * PS_ABREAST; i++) {
         p->at[i] = p->count ? p->at[p->count - 1] : head_at;
         p->head_at[i] = p->count ? p->head_at[p->count - 1] : head_at;
     }
 }
 
-/* Compares pair after pair, as many as are worth it: their number. Fills unlike[] with those that differ. */
+/* Compares pair after pair, as many as are worth it: their number. Fills unlike[] with those that differ. Meanwhile the
+ * first lines of the next few come in; to ask for those of six pairs instead of four took a fourteenth longer on Zen 4. */
 static uint32_t compare_pairs(const census *c, const pairs *p, uint32_t *unlike, uint32_t *unlike_count)
 {
     uint32_t done = 0, found = 0;
 
     while (done < p->count) {
-        for (uint32_t i = done + VERIFY_AHEAD; i < done + VERIFY_AHEAD + PS_ABREAST; i++) {
+        for (uint32_t i = done + PS_ABREAST; i < done + 2 * PS_ABREAST; i++) {
             __builtin_prefetch(p->at[i]);
             __builtin_prefetch(p->head_at[i]);
         }
