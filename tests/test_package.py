@@ -34,11 +34,19 @@ def modules_loaded_by(statement):
     )
 
 
-@pytest.mark.parametrize("statement", ["import pageshare", "import pageshare.commands as c; c._parser()"])
+@pytest.mark.parametrize("statement", ["import pageshare", "import pageshare.commands as c; c._parser('')"])
 def test_import_is_light(statement):
     loaded = modules_loaded_by(statement)
     assert "pageshare" in loaded
     assert not loaded & {"numpy", "rich", "cffi", "_cffi_backend", "pageshare._core", "pageshare.core"}
+
+
+@pytest.mark.parametrize(
+    ("first", "needed"), [("--version", set()), ("info", {"info"}), ("--help", set(commands.COMMANDS))]
+)
+def test_only_the_commands_that_are_needed_are_loaded(first, needed):
+    loaded = modules_loaded_by(f"import pageshare.commands as c; c._parser({first!r})")
+    assert {name for name in commands.COMMANDS if f"pageshare.commands.{name}" in loaded} == needed
 
 
 def test_every_public_name_is_there_and_documented():
@@ -88,7 +96,7 @@ def test_examples_in_docstrings(name):
 
 
 def test_interrupted_while_it_starts(monkeypatch, capsys):
-    def interrupted():
+    def interrupted(_first):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(commands, "_parser", interrupted)

@@ -41,7 +41,14 @@ def _terminate(_signum: int, _frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
-def _parser() -> argparse.ArgumentParser:
+def _needed(first: str) -> tuple[str, ...]:
+    """The commands whose modules a command line needs, by its first word: help and mistakes name all of them."""
+    if first == "--version":
+        return ()
+    return (first,) if first in COMMANDS else COMMANDS
+
+
+def _parser(first: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pageshare",
         description="How much memory do identical pages waste? Exact, byte-verified, at memory speed.",
@@ -53,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     common.add_argument("--quiet", "-q", action="store_true", help="no progress and no notes on stderr")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    for name in _needed(first):
         module = importlib.import_module(f"pageshare.commands.{name}")
         sub = commands.add_parser(
             name,
@@ -75,11 +82,12 @@ def _discard_output() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status (argparse itself exits with 2 on bad usage)."""
     started = time.perf_counter()
+    argv = sys.argv[1:] if argv is None else argv
     previous = signal.signal(signal.SIGTERM, _terminate)
     # numpy's linear algebra, which nothing here uses, would start a thread for every CPU, to wait busily for work.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        args = _parser().parse_args(argv)
+        args = _parser(argv[0] if argv else "").parse_args(argv)
         args.started = started
         if isinstance(sys.stdout, io.TextIOWrapper):
             # Names of files may hold what the terminal's encoding does not.
