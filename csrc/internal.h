@@ -56,6 +56,8 @@ typedef struct {
     const char *name;
     int (*usable)(void);
     uint64_t (*hash64)(const ps_hash_key *key, const uint8_t *page, size_t bytes);
+    /* Of PS_ABREAST pages. */
+    void (*hashes64)(const ps_hash_key *key, const uint8_t *const *pages, size_t bytes, uint64_t *hashes);
     void (*hash128)(const ps_hash_key *key, const uint8_t *page, size_t bytes, uint64_t hash[2]);
     size_t (*first_nonzero)(const uint8_t *page, size_t bytes);
     int (*equal)(const uint8_t *a, const uint8_t *b, size_t bytes);
@@ -64,7 +66,7 @@ typedef struct {
     unsigned (*zeros)(const uint8_t *const *pages, size_t bytes);
 } ps_kernel;
 
-/* How many pages are compared in lockstep: four streams from random places are about all that a core follows. */
+/* How many pages are compared or hashed in lockstep: four streams from random places are about all that a core follows. */
 #define PS_ABREAST 4
 
 static inline bool ps_is_zero_page(const ps_kernel *kernel, const uint8_t *page, size_t bytes)

@@ -216,8 +216,8 @@ static int always(void)
 }
 
 #define KERNEL(label, prefix, usable) \
-    {label, usable, prefix##_hash64, prefix##_hash128, prefix##_first_nonzero, \
-     prefix##_equal, prefix##_equals, prefix##_zeros}
+    {label, usable, prefix##_hash64, prefix##_hashes64, prefix##_hash128, \
+     prefix##_first_nonzero, prefix##_equal, prefix##_equals, prefix##_zeros}
 
 /* Worst first. */
 static const ps_kernel kernels[] = {

@@ -86,6 +86,40 @@ TARGET static uint64_t NAME(hash64)(const ps_hash_key *key, const uint8_t *page,
     return merge_low(sums, key, bytes);
 }
 
+/* PS_ABREAST pages in lockstep, for the same sums: random pages come several at a time from memory. They take turns every
+ * four stripes. Not in scalar code, whose time goes into sums that registers have no room for. */
+TARGET static void NAME(hashes64)(const ps_hash_key *key, const uint8_t *const *pages, size_t bytes, uint64_t *hashes)
+{
+#if LANES == 1
+    for (int i = 0; i < PS_ABREAST; i++)
+        hashes[i] = NAME(hash64)(key, pages[i], bytes);
+#else
+    const uint8_t *secret = key->secret;
+    size_t stripes = (bytes - 1) / 64;
+    V acc[PS_ABREAST][VECTORS];
+    for (int i = 0; i < PS_ABREAST; i++)
+        for (int j = 0; j < VECTORS; j++)
+            acc[i][j] = LOAD((const uint8_t *)(initial_sums + j * LANES));
+
+    for (size_t n = 0; n < stripes; n += 4) {
+        size_t turn = stripes - n < 4 ? stripes - n : 4;
+        for (int i = 0; i < PS_ABREAST; i++)
+            for (size_t k = n; k < n + turn; k++)
+                NAME(stripe)(acc[i], pages[i] + k * 64, secret + k % STRIPES_PER_BLOCK * 8);
+        if ((n + turn) % STRIPES_PER_BLOCK == 0)
+            for (int i = 0; i < PS_ABREAST; i++)
+                NAME(scramble)(acc[i], secret + SECRET_BYTES - 64);
+    }
+    for (int i = 0; i < PS_ABREAST; i++) {
+        uint64_t sums[8];
+        NAME(stripe)(acc[i], pages[i] + bytes - 64, secret + SECRET_BYTES - 64 - 7);
+        for (int j = 0; j < VECTORS; j++)
+            SAVE((uint8_t *)(sums + j * LANES), acc[i][j]);
+        hashes[i] = merge_low(sums, key, bytes);
+    }
+#endif
+}
+
 TARGET static void NAME(hash128)(const ps_hash_key *key, const uint8_t *page, size_t bytes, uint64_t hash[2])
 {
     uint64_t sums[8];

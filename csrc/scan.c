@@ -13,9 +13,6 @@
 
 #include "internal.h"
 
-/* How many pages ahead those that are not neighbours are fetched. */
-#define FETCH_AHEAD 2
-
 typedef struct {
     const uint8_t *bytes;      /* NULL: shared already, or unreadable */
     uint64_t key;
@@ -73,25 +70,49 @@ static ps_status locate(ps_table *table, item *items, size_t count)
     return PS_OK;
 }
 
-/* Zero pages are hashed as well: whether a page is zero can't be foretold, and to guess wrong costs more than its hash
- * does. Pages one behind the other stream by themselves; others are fetched while those before are hashed. */
-static void hash(ps_table *table, item *items, size_t count)
+/* What follows from the hash of a page; fetches what will be looked at. Zero pages are hashed as well: whether a page is
+ * zero can't be foretold, and to guess wrong costs more than its hash does. */
+static void enter_hash(const ps_table *table, item *found, uint64_t hash)
 {
     const ps_space *space = table->space;
+    uint32_t domain = space->sources[ps_space_find(space, found->page)->source].domain;
+
+    found->zero = hash == table->zero_hash && ps_is_zero_page(table->kernel, found->bytes, space->page_bytes);
+    found->key = ps_table_key(table, hash, domain);
+    __builtin_prefetch(&table->buckets[ps_table_bucket(table, (uint32_t)found->key)]);
+    __builtin_prefetch(&table->entries[found->page], 1);
+}
+
+/* Pages one behind the other are hashed one by one, and stream by themselves; others four in lockstep, while the first
+ * lines of the next four come in. */
+static void hash(const ps_table *table, item *items, size_t count)
+{
+    const uint8_t *at[PS_CHUNK_MAX + 2 * PS_ABREAST];
+    size_t found = 0, which[PS_CHUNK_MAX], bytes = table->space->page_bytes;
 
     for (size_t i = 0; i < count; i++) {
-        size_t next = i + FETCH_AHEAD;
-        if (next < count && items[next].bytes && items[next].bytes != items[next - 1].bytes + space->page_bytes)
-            ps_prefetch_page(items[next].bytes);
-        if (!items[i].bytes)
-            continue;
-        uint64_t page_hash = table->kernel->hash64(&table->key, items[i].bytes, space->page_bytes);
-        uint32_t domain = space->sources[ps_space_find(space, items[i].page)->source].domain;
-        items[i].zero = page_hash == table->zero_hash &&
-                        ps_is_zero_page(table->kernel, items[i].bytes, space->page_bytes);
-        items[i].key = ps_table_key(table, page_hash, domain);
-        __builtin_prefetch(&table->buckets[ps_table_bucket(table, (uint32_t)items[i].key)]);
-        __builtin_prefetch(&table->entries[items[i].page], 1);
+        at[found] = items[i].bytes;
+        which[found] = i;
+        found += items[i].bytes != NULL;
+    }
+    for (size_t i = found; found && i < found + 2 * PS_ABREAST; i++)
+        at[i] = at[found - 1];
+    for (size_t done = 0; done < found; done += PS_ABREAST) {
+        uint64_t hashes[PS_ABREAST];
+        bool stream = true;
+
+        for (size_t i = done; i < done + PS_ABREAST; i++) {
+            stream = stream && (i == done || at[i] == at[i - 1] + bytes);
+            if (at[i + PS_ABREAST] != at[i + PS_ABREAST - 1] + bytes)
+                ps_prefetch_page(at[i + PS_ABREAST]);
+        }
+        if (!stream)
+            table->kernel->hashes64(&table->key, at + done, bytes, hashes);
+        for (size_t i = 0; i < PS_ABREAST && done + i < found; i++) {
+            if (stream)
+                hashes[i] = table->kernel->hash64(&table->key, at[done + i], bytes);
+            enter_hash(table, &items[which[done + i]], hashes[i]);
+        }
     }
 }
 

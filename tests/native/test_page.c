@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "pageshare.h"
+#include "internal.h"
 
 static const size_t page_sizes[] = {256, 512, 576, 1024, 1088, 2048, 4096, 4160, 8192, 16384, 65536, 2 << 20};
 #define PAGE_SIZES (sizeof page_sizes / sizeof *page_sizes)
@@ -83,6 +83,15 @@ static void test_like_scalar(int kernel, size_t page_bytes, size_t shift, uint64
     ps_hash128(0, &key, memory + shift, page_bytes, count, scalar + count);
     for (size_t i = 0; i < 3 * count; i++)
         CHECK_EQUAL(hashes[i], scalar[i]);
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *pages[PS_ABREAST];
+        uint64_t abreast[PS_ABREAST];
+        for (size_t j = 0; j < PS_ABREAST; j++)
+            pages[j] = memory + shift + (i + 7 * j) % count * page_bytes;
+        ps_kernel_at(kernel)->hashes64(&key, pages, page_bytes, abreast);
+        for (size_t j = 0; j < PS_ABREAST; j++)
+            CHECK_EQUAL(abreast[j], scalar[(i + 7 * j) % count]);
+    }
     free(memory);
     free(hashes);
 }
