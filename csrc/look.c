@@ -12,8 +12,8 @@
 #define SAMPLE_AHEAD 16
 #define ENTER_AHEAD 32
 
-/* Zero pages lie in runs: after so many in a row whose samples are zero the next is read without asking, which streams;
- * others wait and are read four at a time. */
+/* Zero pages lie in runs: after so many in a row whose samples are zero the next ones are read without asking, which
+ * streams; others wait and are read four at a time. */
 #define STREAK 4
 /* XXH3 is another function of 240 bytes and fewer. */
 #define LEAST_HASHED 256
@@ -128,7 +128,7 @@ static void sample_keys(census *c, batch *b)
             ask_for_line(b->at[i + SAMPLE_AHEAD] + c->second_line);
         }
         b->keys[i] = sample(c, b->at[i], &any);
-        streak = any || read ? 0 : streak + 1;
+        streak = any ? 0 : streak + 1;
         if (read && !any) {
             settle_zero(c, b, i, nonzero);
             continue;
