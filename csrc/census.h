@@ -35,10 +35,12 @@ typedef struct {
     uint32_t parts;            /* into which groups are sorted: a power of two, no fewer than threads */
     uint64_t memory_bytes;     /* of `slots`, and of all that lies over it later */
 
-    /* The round: which one, its hash, and where the second line of a sample lies. */
+    /* The round: which one, its hash, and where in a page the two lines of a sample lie: where lines of memory begin, for
+     * most pages. (Payload may lie anywhere in a dump, but mostly in the same way in all of them.) */
     uint32_t round;
     ps_hash_key key;
     uint64_t sample_key[16];
+    size_t first_line;
     size_t second_line;
 
     uint32_t *canonical;       /* while keys are looked up by several threads, the number of the key's slot */

@@ -203,10 +203,57 @@ static void test_arguments(void)
     free(memory);
 }
 
+/* Payload that begins anywhere in a line of memory, in two ways at once, in pages of any size: nothing outside it is read
+ * (the buffers end with it, so that AddressSanitizer would tell), and every byte of it counts. */
+static void test_payload_at_any_offset(void)
+{
+    static const uint32_t sizes[] = {256, 320, 512, 576, 1024, 4096};
+    enum { ALL = 96, HALF = ALL / 2 };
+
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (uint32_t offset = 0; offset < 64; offset += s == 5 ? 7 : 1) {
+            uint32_t size = sizes[s], offsets[] = {offset, offset / 3};
+            ps_source sources[2];
+            ps_segment segments[2];
+            const uint8_t *at[ALL];
+            uint64_t bytes[] = {offsets[0] + HALF * (uint64_t)size, offsets[1] + HALF * (uint64_t)size};
+            uint8_t *memory[] = {calloc(bytes[0], 1), calloc(bytes[1], 1)};
+            REQUIRE(memory[0] && memory[1]);
+            for (uint32_t i = 0; i < ALL; i++) {
+                uint8_t *page = memory[i / HALF] + offsets[i / HALF] + i % HALF * (size_t)size;
+                /* A byte anywhere; each content comes twice or more, and so do zeros. */
+                if (i % 5)
+                    page[i % HALF * (size - 1) / (HALF - 1)] = 1;
+                at[i] = page;
+            }
+            for (uint32_t i = 0; i < 2; i++) {
+                sources[i] = (ps_source){.base = memory[i], .bytes = bytes[i], .fd = -1};
+                segments[i] = (ps_segment){.offset = offsets[i], .first = i * HALF, .source = i};
+            }
+            ps_space *space;
+            REQUIRE(ps_space_new(&space, segments, 2, sources, 2, ALL, size) == PS_OK);
+            for (uint64_t seed = 0; seed < 3; seed++) {
+                static result found;
+                ps_census_config config = {.seed = seed, .hash_bits = 64, .threads = 1 + seed % 2};
+                REQUIRE(census_of(space, config, &found) == PS_OK);
+                for (uint32_t i = 0; i < ALL; i++) {
+                    uint32_t lowest = 0;
+                    while (memcmp(at[lowest], at[i], size) != 0)
+                        lowest++;
+                    CHECK_EQUAL(found.canonical[i], lowest);
+                }
+            }
+            ps_space_free(space);
+            free(memory[0]);
+            free(memory[1]);
+        }
+}
+
 int main(void)
 {
     test_any_threads_domains_and_hashes();
     test_segments();
+    test_payload_at_any_offset();
     test_files_that_shrink();
     test_arguments();
     return check_result();
