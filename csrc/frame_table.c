@@ -408,7 +408,7 @@ ps_status ps_table_new(ps_table **out, ps_space *space, const ps_table_config *c
     table->random = ps_mix(config->seed);
     table->max_refs = config->max_refs;
     table->bucket_count = (uint32_t)((uint64_t)table->pages * 7 / 8 + 1);
-    table->chunk = (256u << 10) / space->page_bytes;
+    table->chunk = (uint32_t)(ps_l2_bytes() / 2 / space->page_bytes);
     table->chunk = table->chunk < PS_CHUNK_MIN ? PS_CHUNK_MIN : table->chunk;
     table->chunk = table->chunk > PS_CHUNK_MAX ? PS_CHUNK_MAX : table->chunk;
     for (uint32_t i = 0; i < space->source_count; i++)

@@ -47,6 +47,8 @@ static inline void ps_prefetch_page(const uint8_t *page)
 /* Zeroed memory, taken page by page as it is touched; huge pages spare random accesses TLB misses. */
 void *ps_reserve(uint64_t bytes);
 void ps_release(void *memory, uint64_t bytes);
+/* Of this machine's L2 cache, for one core; 1 MiB where that is not known. */
+uint64_t ps_l2_bytes(void);
 /* How much of files this process has mapped and resident; 0 where the kernel does not say (proc(5), statm). */
 uint64_t ps_mapped_bytes(void);
 
@@ -193,7 +195,7 @@ struct ps_table {
     uint32_t max_refs;
     uint32_t bucket_count;
     uint32_t domain_count;
-    uint32_t chunk;            /* pages that the scan takes at a time: 256 KiB, which stay in the L2 cache */
+    uint32_t chunk;            /* pages that the scan takes at a time: half the L2 cache, where they stay */
     ps_entry *entries;         /* one a page */
     uint8_t *states;           /* two bits a page */
     uint32_t *buckets;         /* first entry of each chain */
@@ -206,7 +208,7 @@ struct ps_table {
 
 /* Bounds of `chunk`. */
 #define PS_CHUNK_MIN 4
-#define PS_CHUNK_MAX 64
+#define PS_CHUNK_MAX 256
 
 static inline ps_state ps_table_state(const ps_table *table, uint32_t page)
 {

@@ -47,3 +47,12 @@ uint64_t ps_mapped_bytes(void)
     line[length > 0 ? length : 0] = 0;
     return sscanf(line, "%*u %llu %llu", &all, &shared) == 2 ? shared * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
+
+uint64_t ps_l2_bytes(void)
+{
+    long bytes = 0;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    return bytes > 0 ? (uint64_t)bytes : 1u << 20;
+}

@@ -1,10 +1,12 @@
 /*
  * scan.c - the batch loop over the frame table.
  *
- * A chunk of pages goes through five steps, each of which fetches what the next one needs, so that the cache
- * misses of many pages overlap: read and hash (fetch the bucket), look at the bucket (fetch the entry), walk the
- * chain (to the page to compare with), compare, and last the decision, page after page, with the outcomes of
+ * A chunk of pages goes through five steps, so that the cache misses of many pages overlap: hash, look at the bucket,
+ * walk the chain (to the page to compare with), compare, and last the decision, page after page, with the outcomes of
  * sequential execution: hashing and comparing early change nothing, since only the last step changes the table.
+ *
+ * Nothing else is fetched while pages are hashed: single lines from here and there make the hardware stop streaming, on
+ * Granite Rapids for more than ten microseconds. So chunks are large, too (64 pages: a quarter slower).
  *
  * Random pages: the hardware walks the TLB and streams a page by itself once its first lines are asked for;
  * asking for all of them in software is slower.
@@ -70,8 +72,8 @@ static ps_status locate(ps_table *table, item *items, size_t count)
     return PS_OK;
 }
 
-/* What follows from the hash of a page; fetches what will be looked at. Zero pages are hashed as well: whether a page is
- * zero can't be foretold, and to guess wrong costs more than its hash does. */
+/* What follows from the hash of a page. Zero pages are hashed as well: whether a page is zero can't be foretold, and to
+ * guess wrong costs more than its hash does. */
 static void enter_hash(const ps_table *table, item *found, uint64_t hash)
 {
     const ps_space *space = table->space;
@@ -79,8 +81,6 @@ static void enter_hash(const ps_table *table, item *found, uint64_t hash)
 
     found->zero = hash == table->zero_hash && ps_is_zero_page(table->kernel, found->bytes, space->page_bytes);
     found->key = ps_table_key(table, hash, domain);
-    __builtin_prefetch(&table->buckets[ps_table_bucket(table, (uint32_t)found->key)]);
-    __builtin_prefetch(&table->entries[found->page], 1);
 }
 
 /* Pages one behind the other are hashed one by one, and stream by themselves; others four in lockstep, while the first
@@ -116,8 +116,15 @@ static void hash(const ps_table *table, item *items, size_t count)
     }
 }
 
-static void prefetch_candidates(const ps_table *table, item *items, size_t count)
+/* Finds the entry that each page will be compared with first. */
+static void find_candidates(const ps_table *table, item *items, size_t count)
 {
+    for (size_t i = 0; i < count; i++) {
+        if (!items[i].bytes)
+            continue;
+        __builtin_prefetch(&table->buckets[ps_table_bucket(table, (uint32_t)items[i].key)]);
+        __builtin_prefetch(&table->entries[items[i].page], 1);
+    }
     for (size_t i = 0; i < count; i++) {
         uint32_t entry = PS_NONE;
         if (items[i].bytes && !items[i].zero)
@@ -211,7 +218,7 @@ ps_status ps_table_scan(ps_table *table, const uint32_t *pages, uint32_t first, 
         if (status != PS_OK)
             return status;
         hash(table, items, n);
-        prefetch_candidates(table, items, n);
+        find_candidates(table, items, n);
         compare_candidates(table, items, n);
         decide(table, items, n, outcomes ? outcomes + at : NULL, partners ? partners + at : NULL);
         /* Bytes that were not there may have been taken for zeros: nothing of this chunk counts. */
