@@ -32,6 +32,14 @@ def groups_of_17():
     return pages
 
 
+def after_zeros(numbers):
+    """Pages with a zero first line that agree in their samples otherwise; in each 128 of them the first four are zero."""
+    pages = alike(numbers, 2000)
+    pages[:, :64] = 0
+    pages[NUMBERS % 128 < 4] = 0
+    return pages
+
+
 CONTENTS = {
     "agree in what is sampled, all distinct": lambda: alike(NUMBERS, 1000),
     "distinct in the last four bytes": lambda: alike(NUMBERS, 4092),
@@ -47,6 +55,8 @@ CONTENTS = {
     ),
     "the same, the other half in pairs": lambda: alike(NUMBERS // 4 * (NUMBERS % 2), 4092, fill=0, first=3519),
     "groups of 17 that agree in what is sampled, nine alike": groups_of_17,
+    "zeros, then a thousand contents with a zero line that agree": lambda: after_zeros(NUMBERS % 1000),
+    "zeros, then pairs of them": lambda: after_zeros(NUMBERS // 2),
     "every page the same": lambda: alike(NUMBERS * 0, 0),
     "all zero": lambda: alike(NUMBERS * 0, 0, fill=0),
     "all unique": lambda: np.random.default_rng(1).integers(0, 256, (PAGES, 4096), dtype=np.uint8),

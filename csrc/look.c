@@ -12,8 +12,9 @@
 #define SAMPLE_AHEAD 16
 #define ENTER_AHEAD 32
 
-/* Zero pages lie in runs: after so many in a row whose samples are zero the next ones are not sampled but read. */
-#define STREAK 4
+/* Zero pages lie in runs: after so many in a row whose samples are zero the next ones are not sampled but read. So many,
+ * so that few are read in vain, whatever the pages hold. */
+#define STREAK 8
 #define ALL_ABREAST ((1u << PS_ABREAST) - 1)
 /* XXH3 is another function of 240 bytes and fewer. */
 #define LEAST_HASHED 256
@@ -108,26 +109,29 @@ static void settle_zeros(census *c, batch *b, uint32_t *waiting, uint32_t count)
     }
 }
 
-/* Reads the next pages in lockstep, PS_ABREAST of them from i on, which are likely to be zero, while the first lines of
- * those behind them come in. Not if the first lines tell that one is not zero. */
-static bool read_zeros(census *c, batch *b, uint32_t i)
+typedef enum { NOT_READ, READ, READ_IN_VAIN } reading;
+
+/* Reads PS_ABREAST pages from i on in lockstep, which are likely to be zero and so were not asked for; not if the first
+ * line of one is not. In vain, if the second line of one would have told that it is not. */
+static reading read_zeros(census *c, batch *b, uint32_t i)
 {
     size_t bytes = c->space->page_bytes;
     const uint8_t *const *pages = b->at + i;
+    reading result = READ;
 
     if (b->count - i < PS_ABREAST || c->kernel->zeros(pages, 64) != ALL_ABREAST)
-        return false;
-    for (uint32_t next = i + PS_ABREAST; next < i + 2 * PS_ABREAST && next < b->count; next++)
-        ps_prefetch_page(b->at[next]);
+        return NOT_READ;
     unsigned zero = c->kernel->zeros(pages, bytes);
     for (uint32_t j = 0; j < PS_ABREAST; j++) {
         uint64_t any = 0;
         if (!(zero >> j & 1))
             b->keys[i + j] = sample(c, pages[j], &any);
-        if (!any)
+        if (any)
+            result = READ_IN_VAIN;
+        else
             settle_zero(c, b, i + j, zero >> j & 1 ? bytes : c->kernel->first_nonzero(pages[j], bytes));
     }
-    return true;
+    return result;
 }
 
 /* Keys from samples; zero pages are closed. */
@@ -136,7 +140,9 @@ static void sample_keys(census *c, batch *b)
     uint32_t waiting[PS_BLOCK_MAX + 2 * PS_ABREAST], waiting_count = 0, streak = 0, zero_tests = 0, asked = 0;
 
     for (uint32_t i = 0; i < b->count;) {
-        if (streak >= STREAK && read_zeros(c, b, i)) {
+        reading read = streak < STREAK ? NOT_READ : read_zeros(c, b, i);
+        if (read != NOT_READ) {
+            streak = read == READ_IN_VAIN ? 0 : streak;
             zero_tests += PS_ABREAST;
             i += PS_ABREAST;
             continue;
@@ -157,11 +163,11 @@ static void sample_keys(census *c, batch *b)
     ps_add(&c->stats.zero_tests, zero_tests);
 }
 
-/* Keys from whole pages. */
+/* Keys from whole pages. Those that lie one behind the other stream by themselves, a third faster than if asked for. */
 static void hash_keys(census *c, batch *b)
 {
     for (uint32_t i = 0; i < b->count; i++) {
-        if (i + 2 < b->count)
+        if (i + 2 < b->count && b->at[i + 2] != b->at[i] + 2 * (size_t)c->space->page_bytes)
             ps_prefetch_page(b->at[i + 2]);
         b->keys[i] = c->kernel->hash64(&c->key, b->at[i], c->space->page_bytes);
     }
