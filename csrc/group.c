@@ -17,7 +17,7 @@ static void clear_counts(census *c, uint32_t block)
 {
     uint32_t first = block * c->block, end = ps_block_end(c, block);
 
-    for (uint32_t page = first; page < end; page += 64)
+    for (uint64_t page = first; page < end; page += 64)
         if (c->open[page / 64])
             memset(c->counts + page, 0, 64 * sizeof *c->counts);
     memset(c->heads + first / 64, 0, (end - first + 63) / 64 * sizeof *c->heads);
@@ -28,9 +28,9 @@ static uint32_t members_of(const census *c, uint32_t block, uint32_t part, uint3
 {
     uint32_t count = 0, end = ps_block_end(c, block);
 
-    for (uint32_t page = block * c->block; page < end; page += 64) {
-        uint64_t bits = c->open[page / 64];
-        uint32_t pages = end - page < 64 ? end - page : 64;
+    for (uint64_t first = block * c->block; first < end; first += 64) {
+        uint64_t bits = c->open[first / 64];
+        uint32_t page = (uint32_t)first, pages = end - page < 64 ? end - page : 64;
         for (uint32_t i = 0; bits && i < pages; i++) {
             uint32_t head = c->canonical[page + i];
             members[count] = page + i;
@@ -91,7 +91,7 @@ static void count_entries(census *c, uint32_t block)
 {
     uint32_t sum = 0, end = ps_block_end(c, block);
 
-    for (uint32_t page = block * c->block; page < end; page += 64)
+    for (uint64_t page = block * c->block; page < end; page += 64)
         for (uint32_t i = 0; c->open[page / 64] && i < 64; i++)
             sum += c->counts[page + i] + (c->counts[page + i] > 0);
     c->places[block] = sum;
@@ -111,17 +111,17 @@ static void place_heads(census *c, uint32_t block)
 {
     uint32_t place = c->places[block], end = ps_block_end(c, block);
 
-    for (uint32_t page = block * c->block; page < end; page += 64)
-        for (uint32_t i = page; c->open[page / 64] && i < page + 64; i++) {
+    for (uint64_t page = block * c->block; page < end; page += 64)
+        for (uint64_t i = page; c->open[page / 64] && i < page + 64; i++) {
             uint32_t count = c->counts[i];
             if (!count)
                 continue;
-            c->sorted[place] = i;
+            c->sorted[place] = (uint32_t)i;
             ps_set_bit(c->heads, place);
             c->counts[i] = place + 1;
             /* Chunks that begin among its members. */
             for (uint64_t chunk = place / c->chunk + 1; chunk * c->chunk <= (uint64_t)place + count; chunk++)
-                c->chunk_heads[chunk] = i;
+                c->chunk_heads[chunk] = (uint32_t)i;
             place += count + 1;
         }
 }

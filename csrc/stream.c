@@ -174,13 +174,14 @@ static void look_for_keys(stream *s, uint32_t block, const uint8_t *const *at)
         }
         b.domain = domain;
         b.pages[b.count] = page;
-        if (c->round == 1 && c->kernel->first_nonzero(at[page - first], bytes) == bytes)
+        if (c->round == 1 && c->kernel->first_nonzero(at[page - first], bytes) == bytes) {
             ps_clear_bit(c->open, page);
-        else
+        } else {
             b.keys[b.count] = c->kernel->hash64(&c->key, at[page - first], bytes);
+            c->stats.hashes++;
+        }
         b.count++;
     }
-    c->stats.hashes += b.count;
     ps_enter(c, &b);
 }
 

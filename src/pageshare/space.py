@@ -20,7 +20,7 @@ from pageshare.images.ranges import Kind, Paged, State, Stitch, first_wins, merg
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MOST_PAGES = 2**32 - 1
+MOST_PAGES = 2**32 - 2
 DEFAULT_DOMAIN = "default"
 
 SEGMENT = np.dtype([("offset", "=u8"), ("first", "=u4"), ("source", "=u4")])
