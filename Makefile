@@ -7,6 +7,8 @@ CORE = pyproject.toml setup.py src/pageshare/_build_core.py $(wildcard csrc/*)
 DIST = $(CORE) MANIFEST.in README.md LICENSE $(shell find src tests -name '*.py' -o -name '*.sh')
 BENCH = $(BIN)/python -m pytest -q -o addopts=--import-mode=importlib -o tmp_path_retention_policy=none \
 	--benchmark-only --benchmark-columns=median benchmarks
+# Saved runs of the benchmarks; AGAINST=FILE names the one to compare with.
+RUNS = benchmarks/runs
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -48,20 +50,19 @@ guests: setup	## boots six guests under QEMU and leaves their dumps in guests/
 	sh tools/need.sh test
 	$(BIN)/python tests/guests/boot.py -o guests --guests 6
 
-bench: $(VENV)/.bench	## the benchmarks (under ten minutes); saves a run, compares, writes docs/benchmarks.md
-	mkdir -p benchmarks/runs
-	$(BENCH) --benchmark-json=benchmarks/runs/now.json
-	$(BIN)/python benchmarks/render.py benchmarks/runs/now.json docs
-	$(BIN)/python benchmarks/compare.py benchmarks/runs/now.json
-	-test ! -e benchmarks/runs/latest.json || \
-		$(BIN)/python benchmarks/compare.py benchmarks/runs/latest.json benchmarks/runs/now.json
-	mv benchmarks/runs/now.json benchmarks/runs/latest.json
+bench: $(VENV)/.bench	## the benchmarks (ten minutes; some more the first time); saves a run, compares, writes docs/benchmarks.md
+	mkdir -p $(RUNS)
+	$(BENCH) --benchmark-json=$(RUNS)/now.json
+	$(BIN)/python benchmarks/render.py $(RUNS)/now.json docs
+	$(BIN)/python benchmarks/compare.py $(RUNS)/now.json
+	-$(BIN)/python benchmarks/compare.py $(or $(AGAINST),$(RUNS)) $(RUNS)/now.json
+	mv $(RUNS)/now.json $(RUNS)/$$(git rev-parse --short=10 HEAD).json
 
 benchquick: $(VENV)/.bench	## the same on small inputs: shows that it works, not how fast anything is
-	mkdir -p benchmarks/runs
-	PAGESHARE_BENCH=quick $(BENCH) --benchmark-json=benchmarks/runs/quick.json
-	$(BIN)/python benchmarks/render.py benchmarks/runs/quick.json benchmarks/runs
-	$(BIN)/python benchmarks/compare.py benchmarks/runs/quick.json benchmarks/runs/quick.json
+	mkdir -p $(RUNS)/quick
+	PAGESHARE_BENCH=quick $(BENCH) --benchmark-json=$(RUNS)/quick/now.json
+	$(BIN)/python benchmarks/render.py $(RUNS)/quick/now.json $(RUNS)/quick
+	$(BIN)/python benchmarks/compare.py $(RUNS)/quick/now.json $(RUNS)/quick/now.json
 
 clean:		## removes everything that make made
 	rm -rf $(VENV) build dist guests src/*.egg-info src/pageshare/_core.abi3.so

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import re
@@ -16,7 +17,9 @@ from pathlib import Path
 import pytest
 
 from pageshare import PageSpace, open_image
-from pageshare.core import populate
+from pageshare._core import ffi, lib
+from pageshare.core._native import native_space
+from passes import together
 
 PEERS = Path(__file__).with_name("peers")
 SCAN = (sys.executable, "-m", "pageshare", "scan", "--json", "--quiet")
@@ -72,17 +75,50 @@ def copy_in_small_folios(paths: Sequence[Path], into: Path) -> list[Path]:
     return copies
 
 
-def populate_ns(paths: Sequence[Path]) -> float:
-    """Nanoseconds to map 4 KiB that are in the page cache: tells how large its folios are."""
-    seconds, pages = 0.0, 0
-    for path in paths:
-        with open_image(path) as image:
-            space = PageSpace([("file", [image])])
-            started = time.perf_counter()
-            populate(space)
-            seconds += time.perf_counter() - started
-            pages += space.readable
-    return seconds * 1e9 / pages
+@dataclass(frozen=True)
+class Mapping:
+    """What page tables cost: nanoseconds to map and to unmap 4 KiB of files that are in the page cache, and how many
+    entries of the page table that takes. ``map_ns`` tells how large the cache's folios are."""
+
+    map_ns: float
+    unmap_ns: float
+    entries: float
+
+
+def mapping(paths: Sequence[Path], threads: int = 1) -> Mapping:
+    """Map files and unmap them again, as a scan does, each thread its part of them."""
+    with contextlib.ExitStack() as stack:
+        space = PageSpace([(path.name, [stack.enter_context(open_image(path))]) for path in paths])
+        native, pages = native_space(space), space.readable
+        laps = [time.perf_counter()]
+        together(lambda low, high: lib.ps_space_populate(native.pointer, low, high - low, ffi.NULL), pages, threads)
+        laps.append(time.perf_counter())
+        entries = _entries(paths)
+        laps.append(time.perf_counter())
+        together(lambda low, high: lib.ps_space_let_go(native.pointer, low, high - low), pages, threads)
+        laps.append(time.perf_counter())
+    return Mapping((laps[1] - laps[0]) * 1e9 / pages, (laps[3] - laps[2]) * 1e9 / pages, entries / pages)
+
+
+def _entries(paths: Sequence[Path]) -> int:
+    """Entries of this process's page table for these files: one for each 2 MiB where it can be (proc(5), smaps)."""
+    huge = small = 0
+    for area in re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE):
+        if any(area.partition("\n")[0].endswith(f" {path}") for path in paths):
+            kib = {name: int(number) for name, number in re.findall(r"^(\w+): +(\d+) kB$", area, re.MULTILINE)}
+            huge += kib.get("FilePmdMapped", 0) // 2048
+            small += (kib["Rss"] - kib.get("FilePmdMapped", 0)) // 4
+    return huge + small
+
+
+def faults(*command: object) -> int:
+    """Page faults of a command that were served from memory."""
+    with subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return usage.ru_minflt
 
 
 @dataclass(frozen=True)
@@ -108,9 +144,14 @@ def peak(*command: object) -> Peak:
     return Peak(own, with_files)
 
 
-def bytes_a_page(*command: object, less: Sequence[Path], more: Sequence[Path]) -> tuple[float, float]:
-    """Bytes of its own that a command has at its peak for each page of its files, and fixed ones: from two runs."""
+def bytes_a_page(
+    *command: object, less: Sequence[Path], more: Sequence[Path], most: Peak | None = None
+) -> tuple[float, float]:
+    """Bytes of its own that a command has at its peak for each page of its files, and fixed ones: from two runs.
+
+    ``most`` is the peak on ``more``, if that is known.
+    """
     pages = size_of(less) // 4096, size_of(more) // 4096
-    own = peak(*command, *less).own, peak(*command, *more).own
+    own = peak(*command, *less).own, (most or peak(*command, *more)).own
     each = (own[1] - own[0]) / (pages[1] - pages[0])
     return each, own[0] - each * pages[0]

@@ -1,8 +1,9 @@
 """The ratios of a run to what each benchmark ran beside; and what got slower since an earlier one, by ratio.
 
-    python benchmarks/compare.py [EARLIER.json] NOW.json
+    python benchmarks/compare.py [EARLIER.json | FOLDER] NOW.json
 
-Exit status 1 if a ratio fell by more than a tenth, and by more than both runs' own spread.
+Of a folder, the newest run of another commit on the same CPU. Exit status 1 if a ratio fell by more than a tenth, and
+below all that the earlier run had in the later one.
 """
 
 from __future__ import annotations
@@ -33,9 +34,34 @@ def show(run: str) -> int:
     return 0
 
 
+def machine(path: Path) -> tuple[Any, ...]:
+    """What must be the same for two runs to be compared."""
+    about = json.loads(path.read_text(encoding="utf-8"))["pageshare"]
+    return about["cpu"], about["cpus"], about["quick"]
+
+
+def commit(path: Path) -> str:
+    """Of the code that ran."""
+    return str(json.loads(path.read_text(encoding="utf-8"))["commit_info"]["id"])
+
+
+def earlier_in(folder: Path, later: Path) -> Path | None:
+    """The newest run of a folder that a later one can be compared with."""
+    others = [each for each in folder.glob("*.json") if machine(each) == machine(later)]
+    others = [each for each in others if commit(each) != commit(later)]
+    return max(others, key=lambda each: each.stat().st_mtime, default=None)
+
+
 def compare(earlier: str, later: str) -> int:
     """Print a line for each benchmark that both runs have; how many got slower decides the status."""
-    before, now = ratios(earlier), ratios(later)
+    found = earlier_in(Path(earlier), Path(later)) if Path(earlier).is_dir() else Path(earlier)
+    if found is None:
+        print(f"no run of another commit on this CPU in {earlier}: nothing to compare with")
+        return 0
+    if machine(found) != machine(Path(later)):
+        print(f"{found} ran on {machine(found)}, {later} on {machine(Path(later))}: ratios differ for that alone")
+    print(f"{commit(found)[:10]} -> {commit(Path(later))[:10]}")
+    before, now = ratios(str(found)), ratios(later)
     fell = 0
     for name in sorted(before.keys() & now.keys()):
         is_slower = slower(before[name], now[name])

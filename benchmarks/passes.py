@@ -28,10 +28,11 @@ def mapped(paths: Sequence[Path]) -> PageSpace:
     return space
 
 
-def guests_or_skip(suffix: str) -> inputs.Input:
-    """`inputs.guests`, or this benchmark is skipped with the reason."""
+def guests_or_skip(which: str) -> inputs.Input:
+    """`inputs.guests` or `inputs.software`, as in "guests-raw", or this benchmark is skipped with the reason."""
+    kind, _, suffix = which.partition("-")
     try:
-        return inputs.guests(suffix)
+        return {"guests": inputs.guests, "software": inputs.software}[kind](suffix)
     except RuntimeError as error:
         pytest.skip(str(error))
 

@@ -102,77 +102,135 @@ def pick(document: Row, group: str, **wanted: Any) -> list[Row]:
     ]
 
 
+def causes(document: Row) -> str:
+    """What the time of each scan goes to, as far as other benchmarks of the run tell."""
+    unique = {row["threads"]: ns(row) for row in pick(document, "worst cases", content="all unique")}
+    rows = []
+    for row in pick(document, "census", threads=tuple(unique)):
+        parts = {
+            "must": row["must_read"] * row["reading_ns"],
+            "vain": (row["read"] - row["must_read"]) * row["reading_ns"],
+            "lines": (1 - row["zero"] / row["pages"]) * unique[row["threads"]],
+        }
+        rows.append({**row, **parts, "rest": ns(row) - sum(parts.values())})
+    return table(
+        rows,
+        {
+            "input": lambda row: row["group_by"],
+            "threads": lambda row: str(row["threads"]),
+            "must be read": lambda row: f"{row['must']:.0f}",
+            "read in vain": lambda row: f"{row['vain']:.0f}",
+            "lines, keys, count": lambda row: f"{row['lines']:.0f}",
+            "rest": lambda row: f"{row['rest']:.0f}",
+            "ns/page": lambda row: f"{ns(row):.0f}",
+        },
+    )
+
+
+def page_tables(document: Row) -> str:
+    """Mapping and unmapping, by the size of folios and by threads, and the whole scan that contains them."""
+    scans = {row["folios"]: row for row in pick(document, "end to end", command="scan")}
+    mappings = rows_of(document, "page tables")
+
+    def by(threads: int, key: str, digits: int = 0) -> Callable[[Row], str]:
+        found = {row["folios"]: row[key] for row in mappings if row["threads"] == threads}
+        return lambda row: f"{found[row['folios']]:.{digits}f}"
+
+    def whole(row: Row) -> str:
+        scan = scans[row["folios"]]
+        return f"{scan['seconds'] * 4096e9 / scan['bytes']:.0f}"
+
+    return table(
+        [row for row in mappings if row["threads"] == 1],
+        {
+            "folios": lambda row: row["folios"],
+            "entries a page": lambda row: f"{row['entries']:.3f}",
+            "map, 1 thread": by(1, "map_ns"),
+            "2 threads": by(2, "map_ns"),
+            "unmap, 1 thread": by(1, "unmap_ns"),
+            "by 2": by(2, "unmap_ns"),
+            "faults of `scan`, of 64 KiB each": by(2, "faults", 2),
+            "whole `scan`": whole,
+        },
+    )
+
+
 def aims(document: Row) -> str:
     """What the project aims at, the worst that this run measured of it, and whether that will do."""
-    real, made = ("guests-raw", "guests-elf"), ("hard, 2 GiB", "hard, 8 GiB")
+    made = ("hard, 2 GiB", "hard, 8 GiB")
+    one, two, rows = {"threads": 1}, {"threads": 2}, []
 
-    def at_least(words: str, aim: float, rows: Sequence[Row]) -> list[Row]:
-        """The ratio to what ran beside."""
-        values = [row["ratio"] for row in rows]
-        return [{"words": words, "aim": f"at least {aim:.3g}", "is": f"{min(values):.2f}", "met": min(values) >= aim}
-                for _ in values[:1]]
+    def aim(words: str, values: Sequence[float], wanted: float, unit: str = "", *, least: bool = False,
+            goal: float | None = None) -> None:
+        """One row: values are to be at most what is wanted, or at least that, and at best the goal."""
+        worst = (min if least else max)(values) if values else None
+        rows.append({
+            "words": words,
+            "aim": f"at {'least' if least else 'most'} {wanted:.3g}{unit}",
+            "goal": f"{goal:g}" if goal else "",
+            "is": "not met with" if worst is None else f"**{worst:.2f}{unit}**",
+            "met": "-" if worst is None else "yes" if (worst >= wanted if least else worst <= wanted) else "**no**",
+        })
 
-    def at_most(words: str, aim: float, unit: str, values: Sequence[float]) -> list[Row]:
-        return [{"words": words, "aim": f"at most {aim:g}{unit}", "is": f"{max(values):.2f}{unit}",
-                 "met": max(values) <= aim} for _ in values[:1]]
+    def ratios(group: str, **wanted: Any) -> list[float]:
+        return [row["ratio"] for row in pick(document, group, **wanted)]
+
+    best = document["pageshare"]["kernels"][-1]
+    for words, source in (("guests with software, raw", "software-raw"), ("the same, ELF", "software-elf"),
+                          ("small guests, raw", "guests-raw"), ("the same, ELF", "guests-elf")):
+        # The same thing is timed among the kernels: it counts where it is worse there.
+        alone = ratios("census", group_by=source, **one) + ratios("census by kernel", group_by=source, kernel=best)
+        aim(f"scan loop, 1 thread, {words}", alone, 1.3, least=True, goal=1.6)
+    aim("scan loop, 1 thread, hard case", ratios("census", group_by=made, **one), 1.1, least=True, goal=1.4)
+    real = ("software-raw", "software-elf", "guests-raw", "guests-elf")
+    aim("scan loop, 2 threads, guests", ratios("census", group_by=real, **two), 1.1, least=True, goal=1.4)
+    aim("scan loop, 2 threads, hard case", ratios("census", group_by=made, **two), 1.0, least=True, goal=1.2)
+    aim("small inputs, all threads beside 1", ratios("small inputs"), 1.0, least=True)
+    for kernel in ("avx2", "sse2"):
+        of_kernel = ratios("census by kernel", group_by=real, kernel=kernel)
+        aim(f"scan loop, {kernel.upper()}, guests", of_kernel, 1.1, least=True)
+    aim("frame table, in order", ratios("table", order="in order"), 0.6, least=True)
+    aim("any content", ratios("worst cases"), 1 / 3, least=True)
+    worst = {(row["content"], row["threads"]): ns(row) for row in rows_of(document, "worst cases")}
+    aim("any content, 2 threads against 1", [worst[each, 2] / worst[each, 1] for each, count in worst if count == 2],
+        1, " times")
 
     ends = rows_of(document, "end to end")
     script = {row["folios"]: row["seconds"] for row in ends if row["command"].startswith("Python")}
     scans = [row for row in ends if row["command"] == "scan"]
-    folios = {"large, under 30 ns to map a page": (1.2, 0, 30), "between": (1.6, 30, 150),
-              "small, over 150 ns": (2.0, 150, 1e9)}
+    for folios, wanted, low, high in (("large, under 30 ns to map a page", 1.2, 0, 30), ("between", 1.6, 30, 150),
+                                      ("small, over 150 ns", 2.0, 150, 1e9)):
+        times = [1 / row["ratio"] for row in scans if low <= row["populate_ns"] < high]
+        aim(f"`scan` of 8 GiB beside `cat`, folios {folios}", times, wanted, " times")
+    aim("`scan` of 8 GiB beside the Python script", [row["seconds"] / script[row["folios"]] for row in scans],
+        0.4, " times")
+    cold = rows_of(document, "cold")
+    aim("not in the page cache, beside `cat`", [1 / row["ratio"] for row in cold if "nothing" in row["input"]],
+        1.1, " times")
+    aim("larger than memory, each reading beside `cat`",
+        [1 / row["ratio"] / row["readings"] for row in cold if row["readings"] > 1], 1.3, " times")
     start = {row["command"]: row for row in rows_of(document, "start-up")}
     version, small = start["pageshare --version"], start["scan of a 64 MiB file"]
-    memory = [row for row in rows_of(document, "memory") if row["command"].startswith("scan")]
+    aim("`--version`, beyond `python -c pass`", [version["seconds"] - version["reference_seconds"]], 0.06, " s")
+    aim("`scan` of 64 MiB", [small["seconds"]], 0.2, " s")
+    scanners = [row for row in rows_of(document, "memory") if row["command"].startswith("scan")]
+    aim("memory of a scan of 16 GiB, of 16 bytes a page and 40 MiB",
+        [row["own"] / (row["bytes"] / 256 + (40 << 20)) for row in scanners], 1, " times")
     growth = rows_of(document, "growth")
-    worst = {(row["content"], row["threads"]): ns(row) for row in rows_of(document, "worst cases")}
-    one, two = {"threads": 1}, {"threads": 2}
-    rows = [
-        *at_least("scan loop, 1 thread, real dumps, raw", 1.3, pick(document, "census", group_by=real[0], **one)),
-        *at_least("scan loop, 1 thread, real dumps, ELF", 1.3, pick(document, "census", group_by=real[1], **one)),
-        *at_least("scan loop, 1 thread, hard case", 1.1, pick(document, "census", group_by=made, **one)),
-        *at_least("scan loop, 2 threads, real dumps", 1.1, pick(document, "census", group_by=real, **two)),
-        *at_least("scan loop, 2 threads, hard case", 1.0, pick(document, "census", group_by=made, **two)),
-        *at_least("small inputs, all threads beside 1", 1.0, rows_of(document, "small inputs")),
-        *at_least("AVX2, real dumps", 1.1, pick(document, "census by kernel", group_by=real, kernel="avx2")),
-        *at_least("SSE2, real dumps", 1.1, pick(document, "census by kernel", group_by=real, kernel="sse2")),
-        *at_least("frame table, in order", 0.6, pick(document, "table", order="in order")),
-        *at_least("any content", 1 / 3, rows_of(document, "worst cases")),
-        *at_most("any content, 2 threads against 1", 1, " times", [
-            worst[content, 2] / worst[content, 1] for content, threads in worst if threads == 2
-        ]),
-        *(aim for words, (most, low, high) in folios.items() for aim in at_most(
-            f"`scan` of 8 GiB beside `cat`, folios {words}", most, " times",
-            [1 / row["ratio"] for row in scans if low <= row["populate_ns"] < high],
-        )),
-        *at_most("`scan` of 8 GiB beside the Python script", 0.4, " times", [
-            row["seconds"] / script[row["folios"]] for row in scans
-        ]),
-        *at_most("larger than memory, each reading beside `cat`", 1.3, " times", [
-            1 / row["ratio"] / row["readings"] for row in rows_of(document, "cold") if row["readings"] > 1
-        ]),
-        *at_most("`--version`, beyond `python -c pass`", 0.06, " s", [
-            version["seconds"] - version["reference_seconds"]
-        ]),
-        *at_most("`scan` of 64 MiB", 0.2, " s", [small["seconds"]]),
-        *at_most("memory of a scan, beyond 40 MiB", 16, " bytes a page", [
-            max(0.0, row["bytes_a_page"] + (row["fixed_bytes"] - (40 << 20)) * 4096 / row["bytes"]) for row in memory
-        ]),
-        *at_most("ns a page, 1 to 16 GiB: the most of the least", 1.25, " times", [
-            max(each) / min(each) for threads in (1, 2)
-            if (each := [ns(row) for row in growth if row["threads"] == threads])
-        ]),
-        *at_most("a terabyte of holes with 1 GiB of data, of the data alone", 1.25, " times", [
-            1 / row["ratio"] for row in rows_of(document, "holes")
-        ]),
-    ]
+    aim("ns a page, 1 to 16 GiB: the most of the least", [
+        max(each) / min(each) for threads in (1, 2)
+        if (each := [ns(row) for row in growth if row["threads"] == threads])
+    ], 1.25, " times")
+    aim("a terabyte of holes with 1 GiB of data, of the data alone",
+        [1 / row["ratio"] for row in rows_of(document, "holes")], 1.25, " times")
     return table(
         rows,
         {
             "aim": lambda row: row["words"],
             "is to be": lambda row: row["aim"],
-            "the worst measured": lambda row: f"**{row['is']}**",
-            "met": lambda row: "yes" if row["met"] else "**no**",
+            "at best": lambda row: row["goal"],
+            "the worst measured": lambda row: row["is"],
+            "met": lambda row: row["met"],
         },
     )
 
@@ -188,6 +246,8 @@ def tables(document: Row) -> dict[str, str]:
     holes = rows_of(document, "holes")
     return {
         "version": machine["version"],
+        "commit": document["commit_info"]["id"][:10] + (" and changes" if document["commit_info"]["dirty"] else ""),
+        "date": document["datetime"][:10],
         "cpu": machine["cpu"],
         "cpus": str(machine["cpus"]),
         "clock": f"{machine['nominal_hz'] / 1e9:.2f} GHz" if machine["nominal_hz"] else "unknown",
@@ -200,13 +260,13 @@ def tables(document: Row) -> dict[str, str]:
             threads=lambda row: str(row["threads"]),
             **{
                 "must be read": lambda row: f"{row['must_read']:.0%}",
-                "which takes": lambda row: f"{row['must_read'] * row['reading_ns']:.0f}",
                 "read": lambda row: f"{row['read']:.0%}",
                 "bytes/page": lambda row: f"{row['bytes_a_page']:.1f}",
             },
         )
         + "\n\n"
         + "\n".join(f"- {'; '.join(inputs)}: {words}" for words, inputs in names.items()),
+        "causes": causes(document),
         "stages": table(
             census,
             {
@@ -246,6 +306,7 @@ def tables(document: Row) -> dict[str, str]:
                 "times `cat`": lambda row: f"**{1 / row['ratio']:.2f}**",
             },
         ),
+        "page_tables": page_tables(document),
         "cold": table(
             rows_of(document, "cold"),
             {
@@ -339,7 +400,7 @@ def plot(document: Row, folder: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(6, 3.4))
     rows = rows_of(document, "census")
-    for source in ("guests-raw", "guests-elf", "hard, 2 GiB", "runs, 2 GiB"):
+    for source in ("software-raw", "guests-raw", "hard, 2 GiB", "runs, 2 GiB"):
         mine = [row for row in rows if row["group_by"] == source]
         threads = [row["threads"] for row in mine]
         (line,) = axes.plot(threads, [1e3 / ns(row) for row in mine], "o-", label=f"census, {source}")

@@ -14,9 +14,10 @@ from commands import (
     cat,
     copy_in_small_folios,
     drop,
+    faults,
+    mapping,
     needs_disk,
     output,
-    populate_ns,
     read_in_large_folios,
     size_of,
 )
@@ -43,7 +44,7 @@ def cached(request):
         drop(paths)
     cat(paths)
     # The first time it is not only the folios that count.
-    yield paths, request.param, min(populate_ns(paths) for _ in range(2))
+    yield paths, request.param, min(mapping(paths).map_ns for _ in range(2))
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -51,10 +52,12 @@ def cached(request):
 @pytest.mark.benchmark(group="end to end")
 def test_beside_cat(beside, cached, command):
     paths, folios, ns = cached
+    is_script = COMMANDS[command] == SCRIPT
     out = beside(
         lambda: output(*COMMANDS[command], *paths),
         lambda: cat(paths),
-        rounds=3,
+        rounds=2 if is_script else 3,
+        warm_up=not is_script,
         command=command,
         folios=folios,
         populate_ns=ns,
@@ -62,6 +65,18 @@ def test_beside_cat(beside, cached, command):
     )
     beside.benchmark.extra_info.update(reclaimed=reclaimed(command, out))
     assert reclaimed(command, out) == reclaimed("scan", output(*SCAN, "--seed", "2", *paths))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.benchmark(group="page tables")
+def test_page_tables(benchmark, cached, threads):
+    """To map and to unmap what `scan` reads; and how often `scan` itself faults for it."""
+    paths, folios, _ = cached
+    found = benchmark.pedantic(lambda: mapping(paths, threads), rounds=1, warmup_rounds=1)
+    scan = (*SCAN, "--threads", threads)
+    fault_count = faults(*scan, *paths) - faults(*scan, *paths[:1])
+    fewer = size_of(paths) - size_of(paths[:1])
+    benchmark.extra_info.update(folios=folios, threads=threads, **vars(found), faults=fault_count * 65536 / fewer)
 
 
 def reclaimed(command, out):

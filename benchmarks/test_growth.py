@@ -22,7 +22,7 @@ def test_growth(beside, gib, threads):
     beside(
         lambda: census(space, threads=threads),
         HashPass(space, threads),
-        rounds=3,
+        rounds=2 if gib > 8 else 3,
         words=found.words,
         gib=gib,
         threads=threads,

@@ -73,7 +73,8 @@ def test_larger_than_memory(beside, too_large):
 def test_repeated(beside):
     """The same files again under other names: more than memory, but not on disk. Beside `cat` of all of it."""
     paths = inputs.hard(16).paths
-    cat(paths)
+    if size_of(paths) > MEMORY * 3 // 4:
+        pytest.skip("not even one copy stays in this machine's page cache")
     again = [f"{part}{i}={path}" for part in "ab" for i, path in enumerate(paths)]
     document = json.loads(
         beside(

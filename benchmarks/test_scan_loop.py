@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import pytest
@@ -10,9 +11,9 @@ import inputs
 from pageshare import census, kernels
 from passes import HashPass, guests_or_skip, mapped, reading_ns
 
+GUESTS = ("software-raw", "software-elf", "guests-raw", "guests-elf")
 SOURCES = {
-    "guests-raw": lambda: guests_or_skip("raw"),
-    "guests-elf": lambda: guests_or_skip("elf"),
+    **{name: functools.partial(guests_or_skip, name) for name in GUESTS},
     "hard, 2 GiB": inputs.hard,
     "hard, 8 GiB": lambda: inputs.hard(8),
     "runs, 2 GiB": inputs.runs,
@@ -34,6 +35,7 @@ def test_census(beside, source, threads):
     result = beside(
         lambda: census(space, threads=threads),
         HashPass(space, threads),
+        rounds=5 if space.readable * space.page_size > 4 * inputs.GIB else 9,
         group_by=source,
         words=found.words,
         threads=threads,
@@ -54,7 +56,7 @@ def test_census(beside, source, threads):
 
 
 @pytest.mark.parametrize("kernel", kernels())
-@pytest.mark.parametrize("source", ["guests-raw", "guests-elf", "hard, 2 GiB"])
+@pytest.mark.parametrize("source", [*GUESTS, "hard, 2 GiB"])
 @pytest.mark.benchmark(group="census by kernel")
 def test_census_by_kernel(beside, source, kernel):
     found, space = space_of(source)

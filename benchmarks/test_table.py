@@ -11,7 +11,11 @@ from passes import HashPass, guests_or_skip, mapped
 
 PAGES = 1 << (10 if inputs.QUICK else 16)
 ORDERS = ["in order", "at random"]
-SOURCES = {"guests-raw": lambda: guests_or_skip("raw"), "hard": inputs.hard}
+SOURCES = {
+    "software-raw": lambda: guests_or_skip("software-raw"),
+    "guests-raw": lambda: guests_or_skip("guests-raw"),
+    "hard": inputs.hard,
+}
 
 
 def in_order(count, order):

@@ -19,9 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
+from pathlib import Path, PurePath
+from types import FrameType, MappingProxyType
 from typing import Any, NoReturn
 
 HERE = Path(__file__).resolve().parent
@@ -31,6 +33,8 @@ KERNEL_PACKAGE = "linux-image-cloud-amd64"
 MEMORY_MIB = 112
 MOST_MEMORY_MIB = 2048  # above it a PC's memory is not in one piece
 TIMEOUT = 300.0
+NO_KASLR = "nokaslr"
+"""With its kernel at a random address in each, a third fewer pages are the same in two guests."""
 
 
 class BootError(RuntimeError):
@@ -132,11 +136,14 @@ def _output(*command: str, cwd: str | None = None) -> str:
     return done.stdout
 
 
-def initramfs() -> bytes:
-    """Busybox and ``init.sh`` as a cpio archive in the "newc" form that Linux takes (its initramfs documentation)."""
+def initramfs(more: Mapping[str, bytes] = MappingProxyType({})) -> bytes:
+    """Busybox, ``init.sh`` and more programs as a cpio archive in the "newc" form that Linux takes (its initramfs
+    documentation)."""
     folder, program = 0o040755, 0o100755
-    entries = [(name, folder, b"") for name in ("bin", "dev", "proc", "tmp")]
-    entries += [("bin/busybox", program, BUSYBOX.read_bytes()), ("init", program, (HERE / "init.sh").read_bytes())]
+    files = {"bin/busybox": BUSYBOX.read_bytes(), "init": (HERE / "init.sh").read_bytes(), **more}
+    folders = {str(parent) for name in files for parent in PurePath(name).parents} | {"bin", "dev", "proc", "tmp"}
+    entries = [(name, folder, b"") for name in sorted(folders - {"."})]
+    entries += [(name, program, content) for name, content in files.items()]
     archive = bytearray()
     for inode, (name, mode, content) in enumerate([*entries, ("TRAILER!!!", 0, b"")], start=1):
         # Inode, mode, user, group, links, time, bytes, device and special device (2 each), length of name, checksum.
@@ -149,7 +156,7 @@ def initramfs() -> bytes:
     return bytes(archive)
 
 
-def start(number: int, *, vmlinuz: Path, initrd: Path, memory_mib: int) -> Guest:
+def start(number: int, *, vmlinuz: Path, initrd: Path, memory_mib: int, options: str = NO_KASLR) -> Guest:
     """Start QEMU on one guest; ``initrd`` is a file, and the serial log is written beside it."""
     log = initrd.with_name(f"serial{number}.log")
     ours, theirs = socket.socketpair()
@@ -161,8 +168,7 @@ def start(number: int, *, vmlinuz: Path, initrd: Path, memory_mib: int) -> Guest
                 # A plain PC. Its VGA adapter puts device memory into the dump, as most real guests' do.
                 *("-nodefaults", "-machine", "pc", "-accel", "tcg", "-vga", "std", "-display", "none", "-no-reboot"),
                 *("-m", str(memory_mib), "-kernel", str(vmlinuz), "-initrd", str(initrd)),
-                # With its kernel at a random address in each, a third fewer pages are the same in two guests.
-                *("-append", f"console=ttyS0 loglevel=5 panic=-1 nokaslr guest={number}"),
+                *("-append", f"console=ttyS0 loglevel=5 panic=-1 {options} guest={number}"),
                 *("-serial", "stdio"),
                 *("-chardev", f"socket,id=monitor,fd={theirs.fileno()}", "-mon", "chardev=monitor,mode=control"),
             ],
@@ -239,10 +245,19 @@ def _answer(monitor: Any) -> dict[str, Any]:
     raise BootError("QEMU ended in the middle of a dump")
 
 
-def boot(folder: Path, *, guests: int = 2, memory_mib: int = MEMORY_MIB, timeout: float = TIMEOUT) -> None:
+def boot(
+    folder: Path,
+    *,
+    guests: int = 2,
+    memory_mib: int = MEMORY_MIB,
+    timeout: float = TIMEOUT,
+    options: str = NO_KASLR,
+    more: Callable[[int], Mapping[str, bytes]] = lambda _number: {},
+) -> None:
     """Boot so many guests, as many at a time as there are processors, and put their dumps into ``folder``.
 
-    ``timeout`` is in seconds, for each guest. Raises BootError; no process and no half-written file stays.
+    ``timeout`` is in seconds, for each guest; ``options`` are the kernel's; ``more`` gives more files of a guest by
+    their names. Raises BootError; no process and no half-written file stays.
     """
     check_tools()
     vmlinuz = kernel()
@@ -253,13 +268,16 @@ def boot(folder: Path, *, guests: int = 2, memory_mib: int = MEMORY_MIB, timeout
     running: list[Guest] = []
     with tempfile.TemporaryDirectory(dir=folder, prefix=".boot-") as name:
         work = Path(name)
-        initrd = work / "initramfs"
-        initrd.write_bytes(initramfs())
         try:
             while waiting or running:
                 while waiting and len(running) < at_once:
-                    running.append(start(waiting.pop(0), vmlinuz=vmlinuz, initrd=initrd, memory_mib=memory_mib))
-                    say(f"guest {running[-1].number} of {guests}: booting")
+                    number = waiting.pop(0)
+                    initrd = work / f"initramfs{number}"
+                    initrd.write_bytes(zlib.compress(initramfs(more(number)), 1, wbits=31))
+                    running.append(
+                        start(number, vmlinuz=vmlinuz, initrd=initrd, memory_mib=memory_mib, options=options)
+                    )
+                    say(f"guest {number} of {guests}: booting")
                 for guest in list(running):
                     if is_ready(guest, timeout):
                         dump(guest, memory_mib=memory_mib, folder=folder, work=work)

@@ -1,0 +1,77 @@
+"""Guests with software: four of 256 MiB, each with programs of this machine, at other work.
+
+1 keeps a database, 2 serves web pages, 3 has compiled the core, 4 caches sessions. Kernels are at random addresses, as
+those of most guests. It takes about a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from guests.boot import boot
+
+HERE = Path(__file__).resolve().parent
+CSRC = HERE.parent / "csrc"
+ROLES = ("database", "web", "compiler", "cache")
+MEMORY_MIB = 256
+# Files of the modules that are loaded by the work, the ones that wait until they are needed too.
+LOADED = """
+import encodings.idna, json, sys
+sys.path[:0] = sys.argv[1:]
+import guest_work
+print(json.dumps([module.__file__ for module in sys.modules.values() if getattr(module, "__file__", None)]))
+"""
+
+
+def output(*command: object) -> str:
+    """What a command prints."""
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, check=True).stdout
+
+
+def with_libraries(programs: Iterable[Path]) -> set[Path]:
+    """Programs, and what they are linked with."""
+    found = set(programs)
+    for program in list(found):
+        done = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False)
+        found |= {Path(path) for path in re.findall(r"(/\S+) \(0x", done.stdout)}
+    return found
+
+
+def interpreter() -> tuple[Path, set[Path]]:
+    """Python, and the modules that ``guest_work.py`` loads."""
+    python = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
+    modules = {Path(path) for path in json.loads(output(python, "-I", "-c", LOADED, HERE))}
+    return python, with_libraries({python, *(path for path in modules if path.suffix == ".so")}) | modules
+
+
+def compiler() -> set[Path]:
+    """The C compiler without its linker, and the sources and headers of the core."""
+    parts = {Path(output("cc", f"-print-prog-name={name}").strip()) for name in ("cc1", "as")}
+    located = {path if path.is_absolute() else Path("/usr/bin") / path for path in parts}
+    sources = sorted(CSRC.glob("*.c"))
+    needed = output("cc", "-M", "-O1", "-I", CSRC, *sources).split()
+    headers = {Path(path).resolve() for path in needed if path.startswith("/")}
+    return with_libraries({Path("/usr/bin/cc"), *located}) | headers | set(sources)
+
+
+def files(number: int) -> dict[str, bytes]:
+    """What a guest has more than others, by the names that it has there: those of this machine."""
+    role = ROLES[number - 1]
+    if role == "compiler":
+        programs = compiler()
+        run = f'cd /tmp; for each in {CSRC}/*.c; do cc -O1 -c "$each" || exit; done; touch done'
+    else:
+        python, programs = interpreter()
+        run = f"ifconfig lo up; exec {python} {HERE}/guest_work.py {role}"
+    start = f"#!/bin/busybox sh\nexport PATH=/bin:/usr/bin\n{run}\n"
+    return {"software": start.encode(), **{str(path)[1:]: path.read_bytes() for path in sorted(programs)}}
+
+
+def make(folder: Path, guests: int = len(ROLES)) -> None:
+    """Boot them, or the first few, and leave dumps in ``folder``. Raises BootError, OSError, CalledProcessError."""
+    boot(folder, guests=guests, memory_mib=MEMORY_MIB, options="kaslr", more=files)
