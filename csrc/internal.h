@@ -63,13 +63,16 @@ typedef struct {
     void (*hash128)(const ps_hash_key *key, const uint8_t *page, size_t bytes, uint64_t hash[2]);
     size_t (*first_nonzero)(const uint8_t *page, size_t bytes);
     int (*equal)(const uint8_t *a, const uint8_t *b, size_t bytes);
-    /* Of PS_ABREAST pages: a bit for each that equals its partner, or is zero. */
+    /* Of PS_ABREAST pages: a bit for each that equals its partner, and PS_TO_THE_END if they had to be read so far; or a
+     * bit for each that is zero. */
     unsigned (*equals)(const uint8_t *const *pages, const uint8_t *const *partners, size_t bytes);
     unsigned (*zeros)(const uint8_t *const *pages, size_t bytes);
 } ps_kernel;
 
 /* How many pages are compared or hashed in lockstep: four streams from random places are about all that a core follows. */
 #define PS_ABREAST 4
+#define PS_ALL_ABREAST ((1u << PS_ABREAST) - 1)
+#define PS_TO_THE_END (1u << PS_ABREAST)
 
 static inline bool ps_is_zero_page(const ps_kernel *kernel, const uint8_t *page, size_t bytes)
 {

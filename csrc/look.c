@@ -15,7 +15,6 @@
 /* Zero pages lie in runs: after so many in a row whose samples are zero the next ones are not sampled but read. So many,
  * so that few are read in vain, whatever the pages hold. */
 #define STREAK 8
-#define ALL_ABREAST ((1u << PS_ABREAST) - 1)
 /* XXH3 is another function of 240 bytes and fewer. */
 #define LEAST_HASHED 256
 
@@ -119,7 +118,7 @@ static reading read_zeros(census *c, batch *b, uint32_t i)
     const uint8_t *const *pages = b->at + i;
     reading result = READ;
 
-    if (b->count - i < PS_ABREAST || c->kernel->zeros(pages, 64) != ALL_ABREAST)
+    if (b->count - i < PS_ABREAST || c->kernel->zeros(pages, 64) != PS_ALL_ABREAST)
         return NOT_READ;
     unsigned zero = c->kernel->zeros(pages, bytes);
     for (uint32_t j = 0; j < PS_ABREAST; j++) {

@@ -18,6 +18,9 @@
 #define PRIME64_5 0x27D4EB2F165667C5u
 #define AVALANCHE 0x165667919E3779F9u
 
+/* Pages in lockstep are asked after so many bytes whether one of them is still alike. */
+#define SOON_BYTES 1024
+
 #define SECRET_BYTES 192
 #define STRIPES_PER_BLOCK ((SECRET_BYTES - 64) / 8)
 #define BLOCK_BYTES (STRIPES_PER_BLOCK * 64)

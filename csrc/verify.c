@@ -7,7 +7,7 @@
 
 /* Members unlike their head that are compared with each other right away; more of them are hashed first. */
 #define SETTLE_MOST 8
-/* From so many on, if they outnumber the others, the rest of a chunk is not compared but hashed. */
+/* From so many on that were compared in vain, if they outnumber the others, the rest of a chunk is hashed instead. */
 #define BAIL_OUT 64
 
 typedef ps_census_state census;
@@ -51,7 +51,7 @@ static void pair_up(const census *c, uint32_t chunk, pairs *p)
  * first lines of the next few come in; to ask for those of six pairs instead of four took a fourteenth longer on Zen 4. */
 static uint32_t compare_pairs(const census *c, const pairs *p, uint32_t *unlike, uint32_t *unlike_count)
 {
-    uint32_t done = 0, found = 0;
+    uint32_t done = 0, found = 0, in_vain = 0;
 
     while (done < p->count) {
         for (uint32_t i = done + PS_ABREAST; i < done + 2 * PS_ABREAST; i++) {
@@ -60,15 +60,18 @@ static uint32_t compare_pairs(const census *c, const pairs *p, uint32_t *unlike,
         }
         unsigned equal = c->kernel->equals(p->at + done, p->head_at + done, c->space->page_bytes);
         for (uint32_t i = done; i < done + PS_ABREAST && i < p->count; i++) {
-            bool alike = equal >> (i - done) & 1;
+            bool alike = equal >> (i - done) & 1, to_the_end = equal & PS_TO_THE_END;
+            /* More of one group than are settled here. */
+            bool many = found >= SETTLE_MOST && p->heads[unlike[found - SETTLE_MOST]] == p->heads[i];
             if (c->domain_count > 1)
                 alike = alike && ps_domain_of(c, p->pages[i]) == ps_domain_of(c, p->heads[i]);
             unlike[found] = i;
             found += !alike;
+            in_vain += !alike && (to_the_end || many);
         }
         done = p->count - done < PS_ABREAST ? p->count : done + PS_ABREAST;
         /* The hash of a whole page tells apart what samples did not; what that does not must be settled here. */
-        if (c->round == 1 && found >= BAIL_OUT && found > done / 2)
+        if (c->round == 1 && in_vain >= BAIL_OUT && in_vain > done / 2)
             break;
     }
     *unlike_count = found;

@@ -1,6 +1,6 @@
 /*
  * test_page.c - every kernel that this processor runs: known hashes, the same ones as the scalar kernel's, and
- * zero and equality tests that see every bit.
+ * zero and equality tests that see every bit, of one page and of several in lockstep.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +122,58 @@ static void test_every_byte_counts(int kernel, size_t bytes, size_t shift)
     free(other);
 }
 
+/* Pages in lockstep: any of them alike or not, different early or late, and the hashes of one page at a time. */
+static void test_lockstep(int number, size_t bytes, size_t shift)
+{
+    const ps_kernel *kernel = ps_kernel_at(number);
+    uint8_t *memory[2][PS_ABREAST];
+    const uint8_t *pages[PS_ABREAST], *partners[PS_ABREAST], *zeros[PS_ABREAST];
+    uint64_t state = bytes + shift, hashes[PS_ABREAST];
+    ps_hash_key key;
+
+    ps_hash_key_init(&key, state);
+    for (int i = 0; i < PS_ABREAST; i++) {
+        memory[0][i] = random_bytes(bytes + shift, (uint64_t)i + 1);
+        memory[1][i] = calloc(bytes + shift, 1);
+        if (!memory[1][i])
+            abort();
+        pages[i] = memory[0][i] + shift;
+        zeros[i] = memory[1][i] + shift;
+    }
+    kernel->hashes64(&key, pages, bytes, hashes);
+    for (int i = 0; i < PS_ABREAST; i++)
+        CHECK_EQUAL(hashes[i], kernel->hash64(&key, pages[i], bytes));
+    for (unsigned alike = 0; alike <= PS_ALL_ABREAST; alike++)
+        for (int n = 0; n < 20; n++) {
+            uint8_t *copies[PS_ABREAST];
+            size_t at[PS_ABREAST];
+            for (int i = 0; i < PS_ABREAST; i++) {
+                /* Half of the differences lie early. */
+                at[i] = next_random(&state) % (n % 2 ? bytes : 256);
+                copies[i] = malloc(bytes);
+                if (!copies[i])
+                    abort();
+                memcpy(copies[i], pages[i], bytes);
+                copies[i][at[i]] ^= alike >> i & 1 ? 0 : 1;
+                memory[1][i][shift + at[i]] = alike >> i & 1 ? 0 : 1;
+                partners[i] = copies[i];
+            }
+            unsigned equal = kernel->equals(pages, partners, bytes);
+            CHECK_EQUAL(equal & PS_ALL_ABREAST, alike);
+            CHECK(equal & PS_TO_THE_END || !alike);
+            CHECK(!(equal & PS_TO_THE_END) || alike || n % 2 || bytes < 1024);
+            CHECK_EQUAL(kernel->zeros(zeros, bytes), alike);
+            for (int i = 0; i < PS_ABREAST; i++) {
+                memory[1][i][shift + at[i]] = 0;
+                free(copies[i]);
+            }
+        }
+    for (int i = 0; i < PS_ABREAST; i++) {
+        free(memory[0][i]);
+        free(memory[1][i]);
+    }
+}
+
 static void test_kernels_are_listed(void)
 {
     int count = ps_kernel_count();
@@ -153,6 +205,8 @@ int main(void)
             for (size_t n = 0; n < sizeof shifts / sizeof *shifts; n++) {
                 if (page_sizes[i] < 1 << 20 || n < 2)
                     test_like_scalar(kernel, page_sizes[i], shifts[n], seeds[n % 4]);
+                if (page_sizes[i] <= 8192)
+                    test_lockstep(kernel, page_sizes[i], shifts[n]);
                 if (page_sizes[i] <= 4160 || n == 1)
                     test_every_byte_counts(kernel, page_sizes[i], shifts[n]);
             }
