@@ -145,11 +145,11 @@ def page_tables(document: Row) -> str:
         {
             "folios": lambda row: row["folios"],
             "entries a page": lambda row: f"{row['entries']:.3f}",
-            "map, 1 thread": by(1, "map_ns"),
-            "2 threads": by(2, "map_ns"),
-            "unmap, 1 thread": by(1, "unmap_ns"),
-            "by 2": by(2, "unmap_ns"),
-            "faults of `scan`, of 64 KiB each": by(2, "faults", 2),
+            "map, by 1 thread": by(1, "map_ns"),
+            "map, by 2": by(2, "map_ns"),
+            "unmap, by 1": by(1, "unmap_ns"),
+            "unmap, by 2": by(2, "unmap_ns"),
+            "faults of `scan` for each 64 KiB": by(2, "faults", 2),
             "whole `scan`": whole,
         },
     )

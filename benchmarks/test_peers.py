@@ -31,7 +31,7 @@ class Peer:
     verified: str
     needs: tuple[str, ...] = ()
     counts: bool = True
-    rounds: int = 3
+    rounds: int = 2
 
 
 def script(name: str, *arguments: str) -> tuple[str, ...]:

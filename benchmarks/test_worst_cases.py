@@ -69,7 +69,9 @@ CONTENTS = {
 
 def in_whole_lines(pages):
     """A copy that begins where a line of memory does, as a mapped file: numpy's arrays begin 16 bytes behind."""
-    copy = np.frombuffer(mmap.mmap(-1, pages.nbytes), np.uint8).reshape(pages.shape)
+    memory = mmap.mmap(-1, pages.nbytes)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    copy = np.frombuffer(memory, np.uint8).reshape(pages.shape)
     copy[:] = pages
     return copy
 

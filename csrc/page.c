@@ -18,7 +18,7 @@
 #define PRIME64_5 0x27D4EB2F165667C5u
 #define AVALANCHE 0x165667919E3779F9u
 
-/* Pages in lockstep are asked after so many bytes whether one of them is still alike. */
+/* Pages in lockstep are asked after so many bytes, at most a quarter, whether one of them is still alike. */
 #define SOON_BYTES 1024
 
 #define SECRET_BYTES 192

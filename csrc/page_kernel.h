@@ -211,7 +211,7 @@ TARGET static inline __attribute__((always_inline)) unsigned NAME(compare)(
     const uint8_t *const *pages, const uint8_t *const *partners, bool zero, size_t bytes)
 {
     V sums[PS_ABREAST] = {SET1(0), SET1(0), SET1(0), SET1(0)};
-    size_t soon = bytes < SOON_BYTES ? 0 : SOON_BYTES;
+    size_t quarter = bytes / 4 / 256 * 256, soon = quarter < SOON_BYTES ? quarter : SOON_BYTES;
 
     size_t at = NAME(compare_by)(sums, pages, partners, zero, 0, soon, 256);
     if (at && !NAME(none_of)(sums))
