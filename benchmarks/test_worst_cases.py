@@ -69,7 +69,7 @@ CONTENTS = {
 
 def in_whole_lines(pages):
     """A copy that begins where a line of memory does, as a mapped file: numpy's arrays begin 16 bytes behind."""
-    memory = mmap.mmap(-1, pages.nbytes)
+    memory = mmap.mmap(-1, pages.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)
     copy = np.frombuffer(memory, np.uint8).reshape(pages.shape)
     copy[:] = pages
