@@ -79,8 +79,8 @@ def software(suffix: str) -> Input:
     if not all(path.exists() for path in paths):
         try:
             make(into, len(roles))
-        except subprocess.CalledProcessError as error:
-            raise RuntimeError(f"{error}: {error.stderr.strip()}") from error
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise RuntimeError(f"no guests with software: {error}") from error
     return Input(f"software-{suffix}", f"Linux guests of 256 MiB, {suffix}: {', '.join(roles)}", paths)
 
 
