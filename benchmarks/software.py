@@ -17,6 +17,7 @@ from guests.boot import boot
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parent / "csrc"
+WORK = HERE / "guest_work.py"
 ROLES = ("database", "web", "compiler", "cache")
 MEMORY_MIB = 256
 # Files of the modules that are loaded by the work, the ones that wait until they are needed too.
@@ -46,30 +47,32 @@ def interpreter() -> tuple[Path, set[Path]]:
     """Python, and the modules that ``guest_work.py`` loads."""
     python = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
     modules = {Path(path) for path in json.loads(output(python, "-I", "-c", LOADED, HERE))}
+    modules.remove(WORK)
     return python, with_libraries({python, *(path for path in modules if path.suffix == ".so")}) | modules
 
 
 def compiler() -> set[Path]:
-    """The C compiler without its linker, and the sources and headers of the core."""
+    """The C compiler without its linker, and the headers that the core needs."""
     parts = {Path(output("cc", f"-print-prog-name={name}").strip()) for name in ("cc1", "as")}
     located = {path if path.is_absolute() else Path("/usr/bin") / path for path in parts}
     sources = sorted(CSRC.glob("*.c"))
     needed = output("cc", "-M", "-O1", "-I", CSRC, *sources).split()
     headers = {Path(path).resolve() for path in needed if path.startswith("/")}
-    return with_libraries({Path("/usr/bin/cc"), *located}) | headers | set(sources)
+    return with_libraries({Path("/usr/bin/cc"), *located}) | {path for path in headers if CSRC not in path.parents}
 
 
 def files(number: int) -> dict[str, bytes]:
-    """What a guest has more than others, by the names that it has there: those of this machine."""
+    """What a guest has more than others, by its names there: those of this machine, but for our own files."""
     role = ROLES[number - 1]
     if role == "compiler":
-        programs = compiler()
-        run = f'cd /tmp; for each in {CSRC}/*.c; do cc -O1 -c "$each" || exit; done; touch done'
+        programs, ours = compiler(), {f"csrc/{path.name}": path for path in CSRC.iterdir()}
+        run = 'cd /tmp; for each in /csrc/*.c; do cc -O1 -c "$each" || exit; done; touch done'
     else:
-        python, programs = interpreter()
-        run = f"ifconfig lo up; exec {python} {HERE}/guest_work.py {role}"
+        (python, programs), ours = interpreter(), {WORK.name: WORK}
+        run = f"ifconfig lo up; exec {python} /{WORK.name} {role}"
     start = f"#!/bin/busybox sh\nexport PATH=/bin:/usr/bin\n{run}\n"
-    return {"software": start.encode(), **{str(path)[1:]: path.read_bytes() for path in sorted(programs)}}
+    paths = {**{str(path)[1:]: path for path in sorted(programs)}, **ours}
+    return {"software": start.encode(), **{name: path.read_bytes() for name, path in paths.items()}}
 
 
 def make(folder: Path, guests: int = len(ROLES)) -> None:

@@ -39,7 +39,7 @@ tables() {
 
 if [ -e /software ]; then
     # Somebody else's guest, which has its own.
-    /software &
+    (/software || reboot -f) &
 else
     text 30000 0 >common # every guest has this file
     text 60000 "$guest" >words
