@@ -268,8 +268,8 @@ static size_t first_line(const ps_space *space)
     return found;
 }
 
-/* The second line is one of the last quarter, an odd number of lines behind the first: memory has them in different
- * channels, so that both come together (on Granite Rapids in 31 ns a page; 34 to 43 where the number is even). */
+/* The second line is one of the last quarter, an odd number of lines behind the first: on a Xeon that seems to be a Granite
+ * Rapids both came in 31 ns a page, and in 34 to 43 where the number is even; probably since memory's channels differ. */
 static void place_samples(census *c, uint64_t random)
 {
     uint32_t lines = c->space->page_bytes / 64, odd = lines / 8 > 1 ? lines / 8 - 1 : 1;

@@ -205,8 +205,8 @@ TARGET static inline unsigned NAME(none_of)(const V sums[PS_ABREAST])
 }
 
 /* By 256 bytes, a length at which each page still is a stream to the hardware: line by line took a tenth longer. To be read
- * to its end is what most of these pages need; but where whole tables of records are alike in what was sampled, as Linux'
- * of its pages are, all four mostly differ soon: so they are asked once, and not read to their end then. */
+ * to its end is what most of these pages need; but some long runs of guests' pages (a kernel's tables of records, it seems)
+ * are alike in what was sampled, and mostly differ soon: so they are asked once, and not read to their end then. */
 TARGET static inline __attribute__((always_inline)) unsigned NAME(compare)(
     const uint8_t *const *pages, const uint8_t *const *partners, bool zero, size_t bytes)
 {

@@ -5,8 +5,9 @@
  * walk the chain (to the page to compare with), compare, and last the decision, page after page, with the outcomes of
  * sequential execution: hashing and comparing early change nothing, since only the last step changes the table.
  *
- * Nothing else is fetched while pages are hashed: single lines from here and there make the hardware stop streaming, on
- * Granite Rapids for more than ten microseconds. So chunks are large, too (64 pages: a quarter slower).
+ * Nothing else is fetched while pages are hashed: where single lines from here and there were (on a Xeon that seems to be
+ * a Granite Rapids), pages took half as long again for ten microseconds or more after it, as if the hardware had stopped
+ * streaming. So chunks are large, too (64 pages: a quarter slower).
  *
  * Random pages: the hardware walks the TLB and streams a page by itself once its first lines are asked for;
  * asking for all of them in software is slower.
