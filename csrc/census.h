@@ -132,11 +132,14 @@ static inline bool ps_leaving(ps_census_state *c)
     return ps_failed(c);
 }
 
-/* Leaves a page to the next round. */
+/* Leaves a page to the next round. A head is left once for each of its members: what is so already is not written again,
+ * which would take the line away from the other threads each time. */
 static inline void ps_leave_open(ps_census_state *c, uint32_t page)
 {
-    ps_set_bit(c->open, page);
-    __atomic_store_n(&c->any_open, true, __ATOMIC_RELAXED);
+    if (!(__atomic_load_n(&c->open[page / 64], __ATOMIC_RELAXED) >> page % 64 & 1))
+        ps_set_bit(c->open, page);
+    if (!__atomic_load_n(&c->any_open, __ATOMIC_RELAXED))
+        __atomic_store_n(&c->any_open, true, __ATOMIC_RELAXED);
 }
 
 static inline void ps_add(uint64_t *to, uint64_t number)
