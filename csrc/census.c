@@ -154,16 +154,22 @@ static void flatten(census *c, uint32_t block)
     }
 }
 
-/* Counts; meanwhile other threads take out of the mapping what was mapped, which is a fifth of all time where the page
- * cache holds small folios, and would else be one thread's work at the end of the process. */
+/* Counts, and then takes out of the mapping what was mapped, which is a fifth of all time where the page cache holds small
+ * folios, and would else be one thread's work at the end of the process. */
 static void finish(census *c, uint32_t part)
 {
-    if (part == 0) {
-        ps_tally_classes(c->space, c->canonical, c->zeros, (ps_class *)c->slots, c->owners, c->owner_count, c->total);
+    if (part < c->parts) {
+        ps_tally_part(c->space, c->canonical, c->zeros, part, c->parts, (ps_class *)c->slots, c->owners, c->total,
+                      c->control);
     } else {
-        uint32_t block = part - 1;
+        uint32_t block = part - c->parts;
         ps_space_let_go(c->space, block * c->block, ps_block_end(c, block) - block * c->block);
     }
+}
+
+static void add_up(census *c)
+{
+    ps_tally_total(c->owners, c->owner_count, c->total);
 }
 
 /* Ends a lap: the time since the last one goes to a stage. */
@@ -195,7 +201,7 @@ static void work(census *c, ps_census_stats *times)
         lap(&times->verify_ns, &since);
     } while (c->more);
     ps_each(c, c->round > 1 ? c->blocks : 0, flatten, NULL);
-    ps_each(c, c->options & PS_MAP ? c->blocks + 1 : 1, finish, NULL);
+    ps_each(c, c->parts + (c->options & PS_MAP ? c->blocks : 0), finish, add_up);
     lap(&times->tally_ns, &since);
 }
 
@@ -356,6 +362,8 @@ ps_status ps_census(ps_space *space, const ps_census_config *config, uint32_t *c
     ps_status status = ps_space_status(space);
     if (status != PS_OK)
         return status;
+    memset(owners, 0, owner_count * sizeof *owners);
+    memset(total, 0, sizeof *total);
 
     census c = {.space = space, .control = control, .canonical = canonical, .zeros = zeros, .pages = space->pages,
                 .owners = owners, .owner_count = owner_count, .total = total, .threads = 1,
@@ -372,8 +380,10 @@ ps_status ps_census(ps_space *space, const ps_census_config *config, uint32_t *c
             ps_stream(&c);
             for (uint32_t block = 0; c.status == PS_OK && block < c.blocks; block++)
                 flatten(&c, block);
-            if (c.status == PS_OK)
+            if (c.status == PS_OK) {
                 finish(&c, 0);
+                add_up(&c);
+            }
         } else {
             work_together(&c, config->threads);
             ps_advance(control, c.status == PS_OK ? c.pages - c.advanced : 0);

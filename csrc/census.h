@@ -32,7 +32,7 @@ typedef struct {
     uint32_t block;            /* pages to a block */
     uint32_t blocks;
     uint32_t chunk;            /* entries of the sorted list to a chunk */
-    uint32_t parts;            /* into which groups are sorted: a power of two, no fewer than threads */
+    uint32_t parts;            /* in which contents are sorted and counted: a power of two, no fewer than threads */
     uint64_t memory_bytes;     /* of `slots`, and of all that lies over it later */
 
     /* The round: which one, its hash, and where in a page the two lines of a sample lie: where lines of memory begin, for
@@ -140,11 +140,6 @@ static inline void ps_leave_open(ps_census_state *c, uint32_t page)
         ps_set_bit(c->open, page);
     if (!__atomic_load_n(&c->any_open, __ATOMIC_RELAXED))
         __atomic_store_n(&c->any_open, true, __ATOMIC_RELAXED);
-}
-
-static inline void ps_add(uint64_t *to, uint64_t number)
-{
-    __atomic_fetch_add(to, number, __ATOMIC_RELAXED);
 }
 
 /* ---- census.c ---- */

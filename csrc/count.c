@@ -155,24 +155,39 @@ ps_status ps_table_tally(const ps_table *table, ps_owner_tally *owners, uint32_t
 #define STRIP 512
 #define AHEAD 16
 
-/* Of the pages of a strip, those that are neither zero nor the first of their content: how many. Every page's own class
- * begins with itself, whether or not it will ever have another; no branch here, since none could be foretold. */
-static uint32_t begin_classes(const uint32_t *canonical, uint32_t first, uint32_t count, uint32_t zero, uint32_t once,
-                              ps_class *classes, uint32_t *others, ps_owner_tally *owner)
-{
-    uint32_t found = 0, zeros = 0, lost = 0;
+/* Pages of one owner, and of one part as far as they begin a content. */
+typedef struct {
+    uint32_t first;
+    uint32_t count;
+    uint32_t zero;             /* the first zero page of their domain */
+    uint32_t once;             /* see ps_class */
+    bool own;                  /* of the part that is being tallied */
+} strip;
 
-    for (uint32_t page = first; page < first + count; page++) {
-        classes[page] = (ps_class){.pages = 1, .mark = once};
+/* Of a strip, the pages whose content is of this part, but for zero ones and the first of each content: how many. In a strip
+ * of this part every page's own class begins with that page, whether or not it will ever have another. No branch here,
+ * since none could be foretold. */
+static uint32_t find_others(strip s, const uint32_t *canonical, uint32_t part, uint32_t parts, ps_class *classes,
+                            uint32_t *others, ps_owner_tally *owner)
+{
+    uint32_t found = 0, firsts = 0, zeros = 0, lost = 0;
+
+    for (uint32_t page = s.first; page < s.first + s.count; page++) {
+        uint32_t head = canonical[page];
+        bool is_lost = head == PS_NONE, is_zero = head == s.zero && !is_lost, is_first = head == page && !is_zero;
+        if (s.own)
+            classes[page] = (ps_class){.pages = 1, .mark = s.once};
         others[found] = page;
-        bool is_lost = canonical[page] == PS_NONE, is_zero = canonical[page] == zero && !is_lost;
-        found += (canonical[page] != page) & !is_zero & !is_lost;
+        found += !is_zero & !is_lost & !is_first & (ps_part_of(head, parts) == part);
+        firsts += is_first;
         zeros += is_zero;
         lost += is_lost;
     }
-    owner->zero += zeros;
-    owner->unreadable += lost;
-    owner->alone_unique += count - found - zeros - lost;
+    if (s.own) {
+        owner->zero += zeros;
+        owner->unreadable += lost;
+        owner->alone_unique += firsts;
+    }
     return found;
 }
 
@@ -193,55 +208,88 @@ static void join_class(ps_class *content, uint32_t once, ps_owner_tally *owner)
     }
 }
 
-/* The second time round, when it is known how many pages each content has. */
-static void tally_firsts(const uint32_t *canonical, uint32_t first, uint32_t count, uint32_t zero,
-                         const ps_class *classes, ps_owner_tally *owner, ps_tally *total)
+static void tally_others(strip s, const uint32_t *canonical, uint32_t part, uint32_t parts, ps_class *classes,
+                         ps_owner_tally *owner)
 {
-    uint32_t unique = 0, kept = 0;
-    uint64_t shared = 0;
+    uint32_t others[STRIP], found = find_others(s, canonical, part, parts, classes, others, owner);
 
-    for (uint32_t page = first; page < first + count; page++) {
-        uint32_t pages = classes[page].pages & -(uint32_t)((canonical[page] == page) & (page != zero));
-        unique += pages == 1;
-        kept += pages > 1;
-        shared += pages > 1 ? pages : 0;
+    for (uint32_t i = 0; i < found; i++) {
+        if (i + AHEAD < found)
+            __builtin_prefetch(&classes[canonical[others[i + AHEAD]]], 1);
+        join_class(&classes[canonical[others[i]]], s.once, owner);
     }
-    owner->unique += unique;
-    total->hints += unique;
-    total->kept += kept;
-    total->shared += shared;
 }
 
-void ps_tally_classes(const ps_space *space, const uint32_t *canonical, const uint32_t *zeros, ps_class *classes,
-                      ps_owner_tally *owners, uint32_t owner_count, ps_tally *total)
+/* The second time round, when it is known how many pages each content has: how many are kept. */
+static uint32_t tally_firsts(strip s, const uint32_t *canonical, const ps_class *classes, ps_owner_tally *owner)
 {
-    memset(owners, 0, owner_count * sizeof *owners);
-    memset(total, 0, sizeof *total);
-    for (uint32_t s = 0; s < space->segment_count; s++) {
-        const ps_segment *segment = &space->segments[s];
+    uint32_t unique = 0, kept = 0;
+
+    for (uint32_t page = s.first; page < s.first + s.count; page++) {
+        uint32_t pages = classes[page].pages & -(uint32_t)((canonical[page] == page) & (page != s.zero));
+        unique += pages == 1;
+        kept += pages > 1;
+    }
+    owner->unique += unique;
+    return kept;
+}
+
+/* What one thread has counted of an owner. */
+static void add_to_owner(ps_owner_tally *owner, ps_owner_tally *counted)
+{
+    ps_add(&owner->zero, counted->zero);
+    ps_add(&owner->unique, counted->unique);
+    ps_add(&owner->alone_unique, counted->alone_unique);
+    ps_add(&owner->alone_shared, counted->alone_shared);
+    ps_add(&owner->alone_kept, counted->alone_kept);
+    ps_add(&owner->unreadable, counted->unreadable);
+    *counted = (ps_owner_tally){0};
+}
+
+/* Once through the space: first all others join the classes of this part, then these are counted. */
+static uint32_t tally_once(const ps_space *space, const uint32_t *canonical, const uint32_t *zeros, uint32_t part,
+                           uint32_t parts, bool joined, ps_class *classes, ps_owner_tally *owners,
+                           const ps_control *control)
+{
+    ps_owner_tally counted = {0};
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < space->segment_count; i++) {
+        const ps_segment *segment = &space->segments[i];
         const ps_source *source = &space->sources[segment->source];
-        ps_owner_tally *owner = &owners[source->owner];
-        uint32_t end = ps_segment_end(space, segment), count, once = 2 * source->owner + 1;
-        for (uint32_t page = segment->first; page < end; page += count) {
-            uint32_t others[STRIP], found;
-            count = end - page < STRIP ? end - page : STRIP;
-            found = begin_classes(canonical, page, count, zeros[source->domain], once, classes, others, owner);
-            for (uint32_t i = 0; i < found; i++) {
-                if (i + AHEAD < found)
-                    __builtin_prefetch(&classes[canonical[others[i + AHEAD]]], 1);
-                join_class(&classes[canonical[others[i]]], once, owner);
-            }
+        uint32_t end = ps_segment_end(space, segment);
+        strip s = {.zero = zeros[source->domain], .once = 2 * source->owner + 1};
+
+        for (s.first = segment->first; s.first < end && !ps_stopped(control); s.first += s.count) {
+            uint32_t most = STRIP - s.first % STRIP;
+            s.count = end - s.first < most ? end - s.first : most;
+            s.own = ps_part_of(s.first, parts) == part;
+            if (!joined)
+                tally_others(s, canonical, part, parts, classes, &counted);
+            else if (s.own)
+                kept += tally_firsts(s, canonical, classes, &counted);
         }
+        if (i + 1 == space->segment_count || space->sources[segment[1].source].owner != source->owner)
+            add_to_owner(&owners[source->owner], &counted);
     }
-    for (uint32_t s = 0; s < space->segment_count; s++) {
-        const ps_segment *segment = &space->segments[s];
-        const ps_source *source = &space->sources[segment->source];
-        tally_firsts(canonical, segment->first, ps_segment_end(space, segment) - segment->first,
-                     zeros[source->domain], classes, &owners[source->owner], total);
-    }
+    return kept;
+}
+
+void ps_tally_part(const ps_space *space, const uint32_t *canonical, const uint32_t *zeros, uint32_t part,
+                   uint32_t parts, ps_class *classes, ps_owner_tally *owners, ps_tally *total,
+                   const ps_control *control)
+{
+    tally_once(space, canonical, zeros, part, parts, false, classes, owners, control);
+    ps_add(&total->kept, tally_once(space, canonical, zeros, part, parts, true, classes, owners, control));
+}
+
+void ps_tally_total(ps_owner_tally *owners, uint32_t owner_count, ps_tally *total)
+{
     for (uint32_t i = 0; i < owner_count; i++) {
         owners[i].shared = owners[i].alone_unique + owners[i].alone_shared - owners[i].unique;
         total->zero += owners[i].zero;
+        total->hints += owners[i].unique;
+        total->shared += owners[i].shared;
         total->unreadable += owners[i].unreadable;
     }
 }

@@ -8,9 +8,6 @@
 
 #include "census.h"
 
-/* Groups are sorted in parts, a thread each: by their heads, so many pages of these in turn. */
-#define PART_PAGES 1024
-
 typedef ps_census_state census;
 
 static void clear_counts(census *c, uint32_t block)
@@ -34,7 +31,7 @@ static uint32_t members_of(const census *c, uint32_t block, uint32_t part, uint3
         for (uint32_t i = 0; bits && i < pages; i++) {
             uint32_t head = c->canonical[page + i];
             members[count] = page + i;
-            count += (bits >> i & 1) & (head != page + i) & ((head / PART_PAGES & (c->parts - 1)) == part);
+            count += (bits >> i & 1) & (head != page + i) & (ps_part_of(head, c->parts) == part);
         }
     }
     return count;

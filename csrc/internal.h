@@ -25,6 +25,11 @@ static inline uint64_t ps_multiply_fold(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+static inline void ps_add(uint64_t *to, uint64_t number)
+{
+    __atomic_fetch_add(to, number, __ATOMIC_RELAXED);
+}
+
 /* For loops that wait for another thread. */
 static inline void ps_pause(void)
 {
@@ -278,8 +283,20 @@ typedef struct {
     uint32_t mark;             /* 2 * owner + 1: the owner that holds it last, once; + 2: more than once */
 } ps_class;
 
-/* Counts a space whose pages have their canonical pages (see ps_census); `classes` has room for one a page. */
-void ps_tally_classes(const ps_space *space, const uint32_t *canonical, const uint32_t *zeros, ps_class *classes,
-                      ps_owner_tally *owners, uint32_t owner_count, ps_tally *total);
+/* Contents are counted in parts, by their first pages, so many of these in turn: a power of two. */
+#define PS_PART_PAGES 1024
+
+static inline uint32_t ps_part_of(uint32_t page, uint32_t parts)
+{
+    return page / PS_PART_PAGES & (parts - 1);
+}
+
+/* Counts a part of a space whose pages have their canonical pages (see ps_census), beside other threads; `classes` has room
+ * for one a page, owners and total are zero before the first part. Leaves off early if it is told to stop. */
+void ps_tally_part(const ps_space *space, const uint32_t *canonical, const uint32_t *zeros, uint32_t part,
+                   uint32_t parts, ps_class *classes, ps_owner_tally *owners, ps_tally *total,
+                   const ps_control *control);
+/* When all parts are counted. */
+void ps_tally_total(ps_owner_tally *owners, uint32_t owner_count, ps_tally *total);
 
 #endif
