@@ -13,7 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from pageshare.commands import UsageError
+from pageshare.commands import Terminated, UsageError
 from pageshare.commands._inputs import add_input_arguments, open_inputs, tell
 from pageshare.commands._work import run_with_progress
 
@@ -185,6 +185,10 @@ def run(args: argparse.Namespace) -> int:
                 page_size=args.page_size,
                 quiet=args.quiet,
             )
+        except (KeyboardInterrupt, Terminated):
+            if not args.quiet:
+                tell(notes=["stopped: a full scan has no figures before its end (with --policy it has, at any time)"])
+            raise
         except Stopped:  # pragma: no cover - only by somebody else's stop
             raise KeyboardInterrupt from None
     return show(report, args, interrupt)
