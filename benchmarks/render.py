@@ -112,7 +112,8 @@ def causes(document: Row) -> str:
             "vain": (row["read"] - row["must_read"]) * row["reading_ns"],
             "lines": (1 - row["zero"] / row["pages"]) * unique[row["threads"]],
         }
-        rows.append({**row, **parts, "rest": ns(row) - sum(parts.values())})
+        limit = ns(row, "reference_seconds") / (parts["must"] + parts["lines"])
+        rows.append({**row, **parts, "rest": ns(row) - sum(parts.values()), "limit": limit})
     return table(
         rows,
         {
@@ -123,6 +124,8 @@ def causes(document: Row) -> str:
             "lines, keys, count": lambda row: f"{row['lines']:.0f}",
             "rest": lambda row: f"{row['rest']:.0f}",
             "ns/page": lambda row: f"{ns(row):.0f}",
+            "ratio": lambda row: f"{row['ratio']:.2f}",
+            "the limit": lambda row: f"{row['limit']:.2f}",
         },
     )
 
