@@ -378,12 +378,8 @@ ps_status ps_census(ps_space *space, const ps_census_config *config, uint32_t *c
     if (set_up(&c, space, config)) {
         if (config->options & PS_STREAM) {
             ps_stream(&c);
-            for (uint32_t block = 0; c.status == PS_OK && block < c.blocks; block++)
-                flatten(&c, block);
-            if (c.status == PS_OK) {
-                finish(&c, 0);
-                add_up(&c);
-            }
+            ps_each(&c, c.blocks, flatten, NULL);
+            ps_each(&c, c.parts, finish, add_up);
         } else {
             work_together(&c, config->threads);
             ps_advance(control, c.status == PS_OK ? c.pages - c.advanced : 0);

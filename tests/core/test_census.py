@@ -223,6 +223,33 @@ def test_it_can_be_stopped_while_it_finds_out_how_many_readings_it_takes():
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize("hold_bytes", [None, 1 << 20])
+def test_stopped_while_it_counts_it_gives_no_figures(hold_bytes):
+    """It is stopped when all that is counted for progress is done; which may be too late, but is never half."""
+    pages = np.full((500_000, 256), 7, np.uint8)
+    space = PageSpace.of(pages, page_size=256)
+    for _ in range(5):
+        control, over = core.Control(), threading.Event()
+
+        def stop(control=control, over=over):
+            times = 1 if hold_bytes is None else 2
+            while control.done < len(pages) * times and not over.is_set():
+                time.sleep(0)
+            control.stop()
+
+        watch = threading.Thread(target=stop)
+        watch.start()
+        try:
+            tally = pageshare.census(space, threads=2, hold_bytes=hold_bytes, control=control).tally
+        except core.Stopped:
+            pass
+        else:
+            assert (tally.shared, tally.kept, tally.owners[0].alone_shared) == (len(pages), 1, len(pages))
+        finally:
+            over.set()
+            watch.join()
+
+
 def test_progress_is_counted_to_the_end():
     control = core.Control()
     pages = hard_pages(np.random.default_rng(3), 512, 5001)
