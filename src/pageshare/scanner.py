@@ -49,10 +49,11 @@ class Options:
 @dataclass(frozen=True)
 class Reading:
     """How the pages of a space are come by: ``in_files`` bytes that must be read, once where many pages show
-    the same ones; ``streamed``, from end to end of the files since memory can't hold them (or they can't be mapped);
-    ``large``, the pages are more than half of memory; ``keep_mapped`` bytes of them stay mapped."""
+    the same ones; ``mapped``: all files can be; ``streamed``, from end to end of the files since memory can't hold them
+    (or they can't be mapped); ``large``, the pages are more than half of memory; ``keep_mapped`` bytes stay mapped."""
 
     in_files: int
+    mapped: bool
     streamed: bool
     large: bool
     keep_mapped: int
@@ -68,6 +69,7 @@ class Reading:
         mapped = all(source.memory is not None for source in space.sources)
         return cls(
             in_files,
+            mapped,
             streamed=not mapped or in_files + 16 * space.readable > memory.free,
             large=shown > memory.total // 2,
             # While pages are compared, a third more may be mapped.
@@ -78,7 +80,7 @@ class Reading:
     def most_readings(self, space: PageSpace) -> int:
         """How often files are read from end to end, if every page is held by two: more it can't be."""
         slots = max(1, self.hold_bytes // space.page_size)
-        return 1 + max(1, -(-space.readable // 2 // slots))
+        return 1 + max(1, -(-(space.readable // 2) // slots))
 
 
 def _parts_of_files(space: PageSpace) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

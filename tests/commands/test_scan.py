@@ -15,6 +15,7 @@ from oracle import agrees, census
 from pageshare.commands import main
 from pageshare.images.elf import core_header
 from pageshare.images.ranges import Kind
+from pageshare.limits import Memory
 
 PAGE = 4096
 
@@ -143,6 +144,7 @@ def test_page_size(guests, capsys):
         ["--seed", "x"],
         ["--threads", "0"],
         ["--page-size", "1000"],
+        ["--memory", "0"],
         ["--domain", "red"],
         ["--domain", "red=nobody"],
         ["--domain", "red=web.raw", "--domain-per-owner"],
@@ -155,6 +157,26 @@ def test_usage_errors(guests, capsys, arguments):
     status, out, err = scan(capsys, folder / "web.raw", *arguments)
     assert (status, out) == (2, "")
     assert arguments[0] in err
+
+
+@pytest.mark.parametrize(
+    ("free", "arguments", "said"),
+    [
+        (1 << 20, [], ""),
+        (37000, [], "36.0 KiB and 144 B for the scan itself are more than the 36.1 KiB of memory that are free"),
+        (20000, [], "36.0 KiB are more than the 19.5 KiB of memory that are free: the files are read 2 to 5 times"),
+        (20000, ["--memory", "1MiB"], "are read twice, holding 1.00 MiB at most (--memory)"),
+        (20000, ["--policy", "random"], "pages to compare with come from the disk one by one"),
+        (20000, ["--limit", "2"], ""),
+    ],
+)
+def test_more_than_memory_is_said_beforehand(guests, capsys, monkeypatch, free, arguments, said):
+    folder, held = guests
+    monkeypatch.setattr("pageshare.limits.memory", lambda: Memory(1 << 20, free))
+    status, _, err = scan(capsys, *(folder / name for name in held), *arguments)
+    assert status == 0
+    assert said in err
+    assert bool(err) == bool(said)
 
 
 def test_bad_inputs_are_all_named_and_nothing_is_counted(guests, capsys):

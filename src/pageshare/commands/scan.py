@@ -125,14 +125,16 @@ def _plan(space: PageSpace, options: Options, reading: Reading, memory: Memory) 
     """What to know beforehand of a scan of more than fits into memory."""
     from pageshare.render.units import size
 
-    if options.policy or options.limit or not reading.streamed or reading.in_files <= memory.free:
-        return
-    most = reading.most_readings(space)
-    times = "twice" if most == 2 else f"2 to {most} times (how often, is known after the first)"
-    yield (
-        f"{size(reading.in_files)} are more than the {size(memory.free)} of memory that are free: the files are read"
-        f" {times}, holding {size(reading.hold_bytes)} at most (--memory)"
-    )
+    own = f"and {size(16 * space.readable)} for the scan itself " if reading.in_files <= memory.free else ""
+    too_much = f"{size(reading.in_files)} {own}are more than the {size(memory.free)} of memory that are free"
+    if options.policy or options.limit:
+        if (options.limit or space.readable) * space.page_size > memory.free < reading.in_files:
+            yield f"{too_much}: pages to compare with come from the disk one by one; a full scan reads files in order"
+    elif reading.streamed:
+        most = reading.most_readings(space)
+        times = "twice" if most == 2 else f"2 to {most} times (how often, is known after the first)"
+        why = too_much if reading.mapped else "not all of the files can be mapped"
+        yield f"{why}: the files are read {times}, holding {size(reading.hold_bytes)} at most (--memory)"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -163,6 +165,8 @@ def run(args: argparse.Namespace) -> int:
             limit=visits_of(args.limit, space.readable, args.page_size),
         )
         memory = limits.memory()
+        if args.memory is not None and args.memory < args.page_size:
+            raise UsageError(f"--memory {args.memory}: must hold a page ({args.page_size} bytes) at least")
         reading = Reading.of(space, memory, args.memory)
         if not args.quiet:
             tell(notes=[*inputs.notes, *_plan(space, options, reading, memory)])
@@ -186,8 +190,8 @@ def run(args: argparse.Namespace) -> int:
                 quiet=args.quiet,
             )
         except (KeyboardInterrupt, Terminated):
-            if not args.quiet:
-                tell(notes=["stopped: a full scan has no figures before its end (with --policy it has, at any time)"])
+            if not args.quiet and not options.policy and not options.limit:
+                tell(notes=["stopped: a full scan has no figures before its end (with --policy, of its visits)"])
             raise
         except Stopped:  # pragma: no cover - only by somebody else's stop
             raise KeyboardInterrupt from None
