@@ -256,6 +256,8 @@ static void work_together(census *c, uint32_t threads)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_mutex_lock(&c->mutex);
     c->threads = made;
+    while (c->parts < made)
+        c->parts *= 2;
     go_on(c);
     pthread_mutex_unlock(&c->mutex);
     work(c, &c->stats);
@@ -307,8 +309,6 @@ static bool set_up(census *c, ps_space *space, const ps_census_config *config)
     c->block = c->block < BLOCK_MIN ? BLOCK_MIN : c->block > PS_BLOCK_MAX ? PS_BLOCK_MAX : c->block;
     c->blocks = (uint32_t)(((uint64_t)c->pages + c->block - 1) / c->block);
     c->chunk = c->block * PS_CHUNK_BLOCKS;
-    for (c->parts = 1; c->parts < config->threads && !(config->options & PS_STREAM);)
-        c->parts *= 2;
     for (uint32_t i = 0; i < space->source_count; i++)
         if (space->sources[i].domain >= c->domain_count)
             c->domain_count = space->sources[i].domain + 1;
@@ -366,7 +366,7 @@ ps_status ps_census(ps_space *space, const ps_census_config *config, uint32_t *c
     memset(total, 0, sizeof *total);
 
     census c = {.space = space, .control = control, .canonical = canonical, .zeros = zeros, .pages = space->pages,
-                .owners = owners, .owner_count = owner_count, .total = total, .threads = 1,
+                .owners = owners, .owner_count = owner_count, .total = total, .threads = 1, .parts = 1,
                 .hold_bytes = config->hold_bytes};
     c.kernel = ps_kernel_at(config->kernel < 0 ? ps_kernel_best() : config->kernel);
     c.hash_mask = config->hash_bits == 64 ? ~(uint64_t)0 : ((uint64_t)1 << config->hash_bits) - 1;

@@ -15,7 +15,7 @@
  * no macros but integer constants. Nothing here needs Python.
  *
  * Numbers: a page number is 32 bits, addresses, offsets and byte counts are 64. Every function that
- * can fail returns a ps_status; what it hands out is then left untouched.
+ * can fail returns a ps_status; what it hands out is of no use then.
  */
 #ifndef PAGESHARE_H
 #define PAGESHARE_H

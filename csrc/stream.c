@@ -10,8 +10,8 @@
  *
  * Readings go forth and back in turn: what was read last is most likely to lie in the page cache still.
  *
- * A page that differs from its group's content (equal hashes) is left to another round, with another hash. Going back,
- * the content need not be that of the group's lowest page, so then the whole group is left.
+ * A page that differs from its group's content (equal hashes), or is of another domain, is left to another round, with
+ * another hash. Going back, the content need not be that of the group's lowest page, so then the whole group is left.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -291,7 +291,10 @@ static void look_for_equals(stream *s, uint32_t block, const uint8_t *const *at)
             continue;
         if (s->held[head] == NOT_SEEN && hold(s, head) != LEFT) {
             memcpy(s->contents + s->held[head] * bytes, at[page - first], bytes);
-            came(s, head);
+            if (ps_domain_of(c, head) == ps_domain_of(c, page))
+                came(s, head);
+            else
+                differs(s, page, head);
         } else if (s->held[head] == LEFT) {
             continue;
         } else if (s->held[head] != BROKEN) {

@@ -91,7 +91,8 @@ static void settle(census *c, const uint32_t *pages, uint32_t count)
                 found = pages[j];
         c->canonical[pages[i]] = found;
     }
-    ps_add(&c->stats.compares, count * (count - 1) / 2);
+    if (count > 1)
+        ps_add(&c->stats.compares, count * (count - 1) / 2);
 }
 
 /* Members unlike[0 .. count-1] have one head, from which they differ: settles them, or leaves them to the next round if

@@ -200,6 +200,13 @@ def test_how_often_a_file_is_read(slots):
     assert control.done == found.stats.readings * 1000
 
 
+@pytest.mark.parametrize("hold_bytes", [None, 256, 1 << 20])
+def test_equal_pages_of_two_domains_whose_keys_collide(hold_bytes):
+    owners = [np.full((1, 256), 7, np.uint8) for _ in range(5)]
+    for domains in ([0, 1], [0, 1, 1, 0], [0, 0, 1], [0, 1, 2, 0, 1]):
+        check(owners[: len(domains)], 256, domains, hash_bits=0, hold_bytes=hold_bytes)
+
+
 def test_it_can_be_stopped():
     control = core.Control()
     control.stop()

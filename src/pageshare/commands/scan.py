@@ -7,6 +7,7 @@ whose memory lies in several files. A directory stands for the dumps in it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import sys
@@ -191,7 +192,8 @@ def run(args: argparse.Namespace) -> int:
             )
         except (KeyboardInterrupt, Terminated):
             if not args.quiet and not options.policy and not options.limit:
-                tell(notes=["stopped: a full scan has no figures before its end (with --policy, of its visits)"])
+                with contextlib.suppress(OSError):
+                    tell(notes=["stopped: a full scan has no figures before its end (with --policy, of its visits)"])
             raise
         except Stopped:  # pragma: no cover - only by somebody else's stop
             raise KeyboardInterrupt from None
