@@ -130,6 +130,20 @@ def causes(document: Row) -> str:
     )
 
 
+def profile(document: Row) -> str:
+    """Where whole commands spend their time, most first; or why that is not known."""
+    rows = rows_of(document, "profile")
+    if not rows:
+        return document["pageshare"]["skipped"].get("test_profile[scan --threads 1]", "Not recorded.")
+    return table(
+        rows,
+        {
+            "command": lambda row: f"`{row['command']}`",
+            "where": lambda row: ", ".join(f"{name} {part:.0%}" for name, part in row["parts"].items() if part >= 0.01),
+        },
+    )
+
+
 def page_tables(document: Row) -> str:
     """Mapping and unmapping, by the size of folios and by threads, and the whole scan that contains them."""
     scans = {row["folios"]: row for row in pick(document, "end to end", command="scan")}
@@ -159,7 +173,7 @@ def page_tables(document: Row) -> str:
 
 
 def aims(document: Row) -> str:
-    """What the project aims at, the worst that this run measured of it, and whether that will do."""
+    """What the project aims at, the worst median that this run measured of it, and whether that will do."""
     made = ("hard, 2 GiB", "hard, 8 GiB")
     one, two, rows = {"threads": 1}, {"threads": 2}, []
 
@@ -184,10 +198,13 @@ def aims(document: Row) -> str:
         # The same thing is timed among the kernels: it counts where it is worse there.
         alone = ratios("census", group_by=source, **one) + ratios("census by kernel", group_by=source, kernel=best)
         aim(f"scan loop, 1 thread, {words}", alone, 1.3, least=True, goal=1.6)
-    aim("scan loop, 1 thread, hard case", ratios("census", group_by=made, **one), 1.1, least=True, goal=1.4)
+    # So it is with sizes of the hard case, whose files lie in large folios by then.
+    hard = {threads: ratios("census", group_by=made, threads=threads) + ratios("growth", threads=threads)
+            for threads in (1, 2)}
+    aim("scan loop, 1 thread, hard case", hard[1], 1.1, least=True, goal=1.4)
     real = ("software-raw", "software-elf", "guests-raw", "guests-elf")
     aim("scan loop, 2 threads, guests", ratios("census", group_by=real, **two), 1.1, least=True, goal=1.4)
-    aim("scan loop, 2 threads, hard case", ratios("census", group_by=made, **two), 1.0, least=True, goal=1.2)
+    aim("scan loop, 2 threads, hard case", hard[2], 1.0, least=True, goal=1.2)
     aim("small inputs, all threads beside 1", ratios("small inputs"), 1.0, least=True)
     for kernel in ("avx2", "sse2"):
         of_kernel = ratios("census by kernel", group_by=real, kernel=kernel)
@@ -232,7 +249,7 @@ def aims(document: Row) -> str:
             "aim": lambda row: row["words"],
             "is to be": lambda row: row["aim"],
             "at best": lambda row: row["goal"],
-            "the worst measured": lambda row: row["is"],
+            "the worst median": lambda row: row["is"],
             "met": lambda row: row["met"],
         },
     )
@@ -281,6 +298,7 @@ def tables(document: Row) -> dict[str, str]:
                 "tally": lambda row: f"{row['stages']['tally']:.1f}",
             },
         ),
+        "profile": profile(document),
         "kernels_census": beside_hash(
             rows_of(document, "census by kernel"),
             input=lambda row: row["group_by"],
