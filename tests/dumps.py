@@ -116,7 +116,7 @@ def lime(text):
 
     ``kept`` bytes of the payload were written before a write failed.
     """
-    dump = b""
+    dump = bytearray()
     for line in lines(text):
         span, *pairs = line.split()
         start, end = (int(each, 0) for each in span.split("-"))
@@ -124,7 +124,7 @@ def lime(text):
         options.update(fields(" ".join(["x", *pairs]))[1])
         dump += struct.pack("<IIQQQ", options["magic"], options["version"], start, end, 0)
         dump += memory(start, options["kept"], options["salt"])
-    return dump
+    return bytes(dump)
 
 
 def raw(path, text):

@@ -1,11 +1,13 @@
 """Numbering of pages: what must be read first, owner by owner, then what is known to be zero."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import pageshare
+from dumps import elf, lime, raw
 from pageshare.core import FrameTable
 from pageshare.images.lime import range_header
 from pageshare.space import Coverage, PageSpace
@@ -80,6 +82,42 @@ def test_too_many_pages_are_an_error_and_not_a_wrong_count(tmp_path):
     too_many = pytest.raises(ValueError, match="more than can be numbered")
     with pageshare.open_image(path, page_size=512) as image, too_many:
         PageSpace([("huge", [image])], page_size=512)
+
+
+RUNS = 20_000
+FRAGMENTED = {
+    "raw": lambda path: raw(path, "data 1p\n hole 1p\n" * RUNS),
+    "elf": lambda path: path.write_bytes(
+        elf("note QEMU 0\n" + "\n".join(f"load address={i * 1024} bytes=512" for i in range(RUNS)))
+    ),
+    "lime": lambda path: path.write_bytes(
+        lime("\n".join(f"{i * 1024:#x}-{i * 1024 + 511:#x}" for i in range(RUNS)))
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FRAGMENTED)
+def test_a_dump_of_as_many_runs_as_pages_takes_little_memory(tmp_path, form):
+    path, page_size = tmp_path / "dump", PAGE if form == "raw" else 512
+    FRAGMENTED[form](path)
+    PageSpace([("imports what is needed", [pageshare.open_image(path, page_size=page_size)])], page_size=page_size)
+    tracemalloc.start()
+    try:
+        image = pageshare.open_image(path, page_size=page_size)
+        space = PageSpace([("guest", [image])], page_size=page_size)
+        opened = tracemalloc.get_traced_memory()[1]
+        image.close()
+        del image
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert space.readable == RUNS
+    owners, frames = space.locate(np.arange(RUNS))
+    assert not owners.any()
+    assert np.array_equal(frames, np.arange(0, 2 * RUNS, 2))
+    # Of each run and the hole behind it; what is fixed is in it.
+    assert opened < 160 * RUNS
+    assert kept < 50 * RUNS
 
 
 def test_a_terabyte_of_hole_costs_nothing(tmp_path):

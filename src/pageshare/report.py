@@ -279,7 +279,7 @@ def count(space: PageSpace, tally: Tally, *, complete: bool) -> Counts:
             OwnerReport(
                 name=owner.name,
                 domain=space.domains[owner.domain],
-                files=tuple(FileReport(image.source.path, image.format) for image in owner.images),
+                files=tuple(FileReport(file.source.path, file.format) for file in owner.files),
                 pages=_page_counts(coverage, zero, unique(mine.alone_unique, [zero]), nonzero, [zero]),
                 nonzero=nonzero,
                 with_others=WithOthers(

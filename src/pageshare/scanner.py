@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +18,6 @@ from pageshare.images import Image, check_page_size, image_of_buffer, open_image
 from pageshare.limits import Memory
 from pageshare.report import Partial, Report, Seconds, count
 from pageshare.space import DEFAULT_DOMAIN, PageSpace
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 BATCH = 64 << 20
 """Bytes of pages to a call of the core in a scan by policy: some ten milliseconds."""
@@ -48,8 +44,8 @@ class Options:
 
 @dataclass(frozen=True)
 class Reading:
-    """How the pages of a space are come by: ``in_files`` bytes that must be read, once where many pages show
-    the same ones; ``mapped``: all files can be; ``streamed``, from end to end of the files since memory can't hold them
+    """How the pages of a space are come by: ``in_files`` bytes that must be read, once where many files are
+    one; ``mapped``: all files can be; ``streamed``, from end to end of the files since memory can't hold them
     (or they can't be mapped); ``large``, the pages are more than half of memory; ``keep_mapped`` bytes stay mapped."""
 
     in_files: int
@@ -63,9 +59,10 @@ class Reading:
     def of(cls, space: PageSpace, memory: Memory, hold_bytes: int | None = None) -> Reading:
         """What suits a space and this machine."""
         in_files = shown = 0
-        for starts, ends in _parts_of_files(space):
-            in_files += _union(starts, ends)
-            shown += int((ends - starts).sum())
+        for sources in _by_file(space):
+            in_sources = space.page_size * sum(space.sources[each].pages for each in sources)
+            shown += in_sources
+            in_files += in_sources if len(sources) == 1 else _union(space, sources)
         mapped = all(source.memory is not None for source in space.sources)
         return cls(
             in_files,
@@ -83,27 +80,24 @@ class Reading:
         return 1 + max(1, -(-(space.readable // 2) // slots))
 
 
-def _parts_of_files(space: PageSpace) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """For each file, where the segments that show its bytes start and end in it. One file may have many sources."""
-    files: dict[tuple[int, int], int] = {}
-    file_of = np.full(max(1, len(space.sources)), -1, np.int64)
+def _by_file(space: PageSpace) -> Iterable[list[int]]:
+    """The numbers of the sources that show each file's bytes."""
+    files: dict[tuple[int, int], list[int]] = {}
     for number, source in enumerate(space.sources):
         if source.fd >= 0:
             stat = os.fstat(source.fd)
-            file_of[number] = files.setdefault((stat.st_dev, stat.st_ino), len(files))
-    segments = space.segments
-    pages: NDArray[np.int64] = np.diff(segments["first"].astype(np.int64), append=space.readable).astype(np.int64)
-    starts = segments["offset"].astype(np.int64)
-    segment_file = file_of[segments["source"]]
-    order = np.lexsort((starts, segment_file))
-    cuts = np.searchsorted(segment_file[order], np.arange(len(files) + 1))
-    for first, end in itertools.pairwise(cuts):
-        part = order[first:end]
-        yield starts[part], starts[part] + pages[part] * space.page_size
+            files.setdefault((stat.st_dev, stat.st_ino), []).append(number)
+    return files.values()
 
 
-def _union(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> int:
-    """How much some intervals, sorted by their starts, cover together."""
+def _union(space: PageSpace, sources: Sequence[int]) -> int:
+    """How many bytes of a file some sources show together."""
+    showing = np.flatnonzero(np.isin(space.segments["source"], sources))
+    starts = space.segments["offset"][showing].astype(np.int64)
+    pages = np.diff(space.segments["first"], append=np.uint32(space.readable))[showing]
+    order = np.argsort(starts)
+    starts = starts[order]
+    ends = starts + pages[order].astype(np.int64) * space.page_size
     before = np.maximum.accumulate(np.append(0, ends))[:-1]
     return int(np.maximum(0, ends - np.maximum(starts, before)).sum())
 
@@ -135,7 +129,7 @@ def scan_space(
     scan = _by_policy if options.policy is not None or options.limit is not None else _census
     found = scan(space, replace(options, seed=seed), reading, control)
     counts = count(space, found.tally, complete=found.complete)
-    changes = [sentence for owner in space.owners for image in owner.images if (sentence := image.source.changed())]
+    changes = [sentence for owner in space.owners for file in owner.files if (sentence := file.source.changed())]
     ended = time.perf_counter()
     return Report(
         page_size=space.page_size,
@@ -273,8 +267,8 @@ def _visit(
 
 def _incomplete(space: PageSpace, tally: Tally) -> Iterable[str]:
     for owner, mine in zip(space.owners, tally.owners, strict=True):
-        for image in owner.images:
-            yield from (f"{image.source.path}: {sentence}" for sentence in image.incomplete)
+        for file in owner.files:
+            yield from (f"{file.source.path}: {sentence}" for sentence in file.incomplete)
         if mine.unreadable:
             yield f"{owner.name}: {mine.unreadable} pages could not be read (I/O error); they count as lost"
 

@@ -7,15 +7,27 @@ A page is identified by its number, 32 bits; what it is to its owner is a frame 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageshare.images import Image, ImageError, image_of_buffer
+from pageshare.images import Image, ImageError, Source, image_of_buffer
 from pageshare.images.image import Descriptor
-from pageshare.images.ranges import Kind, Paged, State, Stitch, first_wins, merge, paginate, total_bytes
+from pageshare.images.ranges import (
+    EXTENT,
+    Kind,
+    Paged,
+    State,
+    Stitch,
+    blocks,
+    first_wins,
+    merge,
+    paginate,
+    total_bytes,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,7 +108,10 @@ def coverage_of(paged: Paged) -> Coverage:
 
 @dataclass
 class SpaceSource:
-    """One thing that holds pages: a mapped file, a file to be read (``memory`` None), or a buffer (``file`` None)."""
+    """One thing that holds pages: a mapped file, a file to be read (``memory`` None), or a buffer (``file`` None).
+
+    ``bytes`` is its size; ``pages``, how many pages of the space lie in it.
+    """
 
     path: str
     bytes: int
@@ -104,6 +119,7 @@ class SpaceSource:
     memory: Any
     owner: int
     domain: int
+    pages: int = 0
 
     @property
     def fd(self) -> int:
@@ -112,12 +128,21 @@ class SpaceSource:
 
 
 @dataclass(frozen=True)
+class OwnerFile:
+    """What is kept of an image whose pages are numbered: not its ranges, which may take more memory than the pages."""
+
+    source: Source
+    format: str
+    incomplete: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Owner:
-    """A guest, process or snapshot: one address space, from one or more images."""
+    """A guest, process or snapshot: one address space, from one or more files (or buffers)."""
 
     name: str
     domain: int
-    images: tuple[Image, ...]
+    files: tuple[OwnerFile, ...]
     coverage: Coverage
 
 
@@ -155,16 +180,23 @@ class PageSpace:
         self.sources: list[SpaceSource] = []
         self.owners: list[Owner] = []
         self.warnings: list[str] = []
-        data: list[NDArray[Any]] = []
-        zeros: list[NDArray[Any]] = []
+        data, zeros = _Runs(), _Runs()
         for (name, images), domain in zip(named, names, strict=True):
-            readable, known_zero = self._add_owner(name, tuple(images), self.domains.index(domain))
-            data.append(readable)
-            zeros.append(known_zero)
-        self._number(np.concatenate([_no_runs(), *data, *zeros]), sum(len(runs) for runs in data))
+            self._add_owner(name, tuple(images), self.domains.index(domain), data, zeros)
+        self.readable, self.pages = data.pages, data.pages + zeros.pages
+        if self.pages > MOST_PAGES:
+            raise ValueError(
+                f"{self.pages} pages of {page_size} bytes are more than can be numbered ({MOST_PAGES});"
+                " scan fewer dumps at a time, or with a larger --page-size"
+            )
+        self.segments = np.frombuffer(data.segments, SEGMENT)
+        data.follow_with(zeros)
+        self._run_first, self._run_pfn = np.frombuffer(data.first, np.uint32), np.frombuffer(data.pfn, np.uint64)
+        # Every owner is here twice, with its data and with its zeros.
+        self._owner_first = np.array(data.owner_first, np.uint64)
 
     @classmethod
-    def of(cls, pages: Any, *, page_size: int = 4096) -> PageSpace:
+    def of(cls, pages: Any, *, page_size: int = 4096, domains: Sequence[str] | None = None) -> PageSpace:
         """A space over a buffer or array, a sequence of them, or a mapping of owner to buffer (or Image)."""
         if isinstance(pages, Mapping):
             named = dict(pages)
@@ -178,9 +210,12 @@ class PageSpace:
                 for name, each in named.items()
             ),
             page_size=page_size,
+            domains=domains,
         )
 
-    def _add_owner(self, name: str, images: tuple[Image, ...], domain: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _add_owner(
+        self, name: str, images: tuple[Image, ...], domain: int, runs: _Runs, zero_runs: _Runs
+    ) -> None:
         ranges, overlapped = first_wins(merge([image.ranges for image in images]))
         if overlapped:
             self.warnings.append(
@@ -188,56 +223,48 @@ class PageSpace:
                 " from the first (files that are not parts of one memory need a NAME= each)"
             )
         _check_payload(ranges, images)
-        paged = paginate(ranges, self.page_size)
         owner, base = len(self.owners), len(self.sources)
         for image in images:
             source = image.source
             self.sources.append(
                 SpaceSource(source.path, source.size, source.file, source.map(), owner, domain)
             )
-        extents = paged.extents
-        counted = extents["kind"] != Kind.DEVICE
-        is_data = counted & (extents["state"] == State.DATA)
-        is_zero = counted & ((extents["state"] == State.ZERO) | (extents["state"] == State.ZERO_INFERRED))
-        data, zeros = _runs(extents[is_data], base), _runs(extents[is_zero], base)
-        stitches = [stitch for stitch in paged.stitches if stitch.kind != Kind.DEVICE]
+        runs.begin_owner()
+        zero_runs.begin_owner()
+        coverage = Coverage()
+        stitches: list[Stitch] = []
+        pages = np.zeros(len(images) + 1, np.uint64)
+        for block in blocks(ranges, self.page_size):
+            paged = paginate(block, self.page_size)
+            coverage += coverage_of(paged)
+            extents = paged.extents[paged.extents["kind"] != Kind.DEVICE]
+            zero_runs.add(extents[(extents["state"] == State.ZERO) | (extents["state"] == State.ZERO_INFERRED)])
+            data = extents[extents["state"] == State.DATA]
+            stitched = [stitch for stitch in paged.stitches if stitch.kind != Kind.DEVICE]
+            if stitched:
+                whole = np.zeros(len(stitched), EXTENT)
+                whole["pfn"] = [stitch.pfn for stitch in stitched]
+                whole["pages"] = 1
+                whole["offset"] = (len(stitches) + np.arange(len(stitched))) * self.page_size
+                whole["file"] = len(images)
+                data = np.sort(np.concatenate([data, whole]), order="pfn")
+                stitches += stitched
+            runs.add_stored(data, base)
+            np.add.at(pages, data["file"], data["pages"])
+        for each, count in zip(self.sources[base:], pages[:-1].tolist(), strict=True):
+            each.pages = count
         if stitches:
-            stitched = np.zeros(len(stitches), _RUN)
-            stitched["pfn"] = [stitch.pfn for stitch in stitches]
-            stitched["pages"] = 1
-            stitched["offset"] = np.arange(len(stitches), dtype=np.uint64) * self.page_size
-            stitched["source"] = len(self.sources)
             memory = _stitch(stitches, images, self.page_size)
-            self.sources.append(SpaceSource(name, memory.nbytes, None, memory, owner, domain))
-            data = np.sort(np.concatenate([data, stitched]), order="pfn")
-
-        self.owners.append(Owner(name, domain, images, coverage_of(paged)))
-        return data, zeros
-
-    def _number(self, runs: NDArray[Any], data_runs: int) -> None:
-        ends = np.cumsum(runs["pages"], dtype=np.uint64)
-        self.pages = int(ends[-1]) if len(runs) else 0
-        self.readable = int(ends[data_runs - 1]) if data_runs else 0
-        if self.pages > MOST_PAGES:
-            raise ValueError(
-                f"{self.pages} pages of {self.page_size} bytes are more than can be numbered ({MOST_PAGES});"
-                " scan fewer dumps at a time, or with a larger --page-size"
-            )
-        self.segments = np.zeros(data_runs, SEGMENT)
-        self.segments["offset"] = runs["offset"][:data_runs]
-        self.segments["source"] = runs["source"][:data_runs]
-        firsts = ends - runs["pages"]
-        self.segments["first"] = firsts[:data_runs]
-        self._run_first = firsts.astype(np.uint32)
-        self._run_pfn = runs["pfn"].copy()
-        self._run_source = runs["source"].astype(np.uint32)
+            self.sources.append(SpaceSource(name, memory.nbytes, None, memory, owner, domain, len(stitches)))
+        files = tuple(OwnerFile(image.source, image.format, image.incomplete) for image in images)
+        self.owners.append(Owner(name, domain, files, coverage))
 
     def locate(self, pages: NDArray[Any]) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
         """For an array of page numbers, each one's owner (index into ``owners``) and frame number there."""
         numbers = np.asarray(pages, np.uint64)
         runs = np.searchsorted(self._run_first, numbers, side="right") - 1
-        owner_of_source = np.array([source.owner for source in self.sources] or [0], np.uint32)
-        return owner_of_source[self._run_source[runs]], self._run_pfn[runs] + (numbers - self._run_first[runs])
+        owners = (np.searchsorted(self._owner_first, numbers, side="right") - 1) % max(1, len(self.owners))
+        return owners.astype(np.uint32), self._run_pfn[runs] + (numbers - self._run_first[runs])
 
     @property
     def coverage(self) -> Coverage:
@@ -245,36 +272,61 @@ class PageSpace:
         return sum((owner.coverage for owner in self.owners), Coverage())
 
 
-_RUN = np.dtype([("pfn", "=u8"), ("pages", "=u8"), ("offset", "=u8"), ("source", "=u4")])
+class _Runs:
+    """Runs of pages, numbered as they come, in arrays that grow in place: there may be as many runs as pages."""
+
+    def __init__(self) -> None:
+        self.pfn = array("Q")
+        self.first = array("I")
+        self.segments = bytearray()
+        self.owner_first: list[int] = []
+        self.pages = 0
+
+    def begin_owner(self) -> None:
+        """What comes now belongs to the next owner."""
+        self.owner_first.append(self.pages)
+
+    def add(self, extents: NDArray[Any]) -> NDArray[np.uint32]:
+        """Append extents; returns the number of each one's first page."""
+        ends = np.uint64(self.pages) + np.cumsum(extents["pages"], dtype=np.uint64)
+        first: NDArray[np.uint32] = (ends - extents["pages"]).astype(np.uint32)
+        self.pfn.frombytes(extents["pfn"].tobytes())
+        self.first.frombytes(first.tobytes())
+        self.pages += int(extents["pages"].sum())
+        return first
+
+    def add_stored(self, extents: NDArray[Any], first_source: int) -> None:
+        """Append extents that lie in sources, those of file 0 in ``first_source``."""
+        segments = np.empty(len(extents), SEGMENT)
+        segments["first"] = self.add(extents)
+        segments["offset"] = extents["offset"]
+        segments["source"] = extents["file"] + first_source
+        self.segments += segments.tobytes()
+
+    def follow_with(self, other: _Runs) -> None:
+        """Append those of ``other``, numbered on."""
+        self.pfn.extend(other.pfn)
+        self.first.frombytes((np.frombuffer(other.first, np.uint32) + np.uint32(self.pages)).tobytes())
+        self.owner_first += [self.pages + first for first in other.owner_first]
+        self.pages += other.pages
 
 
 def _check_payload(ranges: NDArray[Any], images: Sequence[Image]) -> None:
     """Refuse a file whose bytes are claimed to be memory at several places: a few damaged or hostile headers would
     make hours and gigabytes of it."""
-    data = ranges[ranges["state"] == State.DATA]
-    for number, image in enumerate(images):
-        claimed = total_bytes(data[data["file"] == number])
-        if claimed > image.source.size:
+    claimed = [0] * len(images)
+    for block in blocks(ranges):
+        data = block[block["state"] == State.DATA]
+        for number in np.unique(data["file"]):
+            claimed[number] += total_bytes(data[data["file"] == number])
+    for each, image in zip(claimed, images, strict=True):
+        if each > image.source.size:
             raise ImageError(
                 image.source.path,
                 "",
-                f"its headers claim {claimed} bytes of memory, the file has {image.source.size}",
+                f"its headers claim {each} bytes of memory, the file has {image.source.size}",
                 "it is damaged: take the dump again",
             )
-
-
-def _no_runs() -> NDArray[Any]:
-    return np.empty(0, _RUN)
-
-
-def _runs(extents: NDArray[Any], first_source: int) -> NDArray[Any]:
-    """Extents of one owner as runs; a known zero extent lies nowhere, but still names a source for its owner."""
-    runs = np.empty(len(extents), _RUN)
-    runs["pfn"] = extents["pfn"]
-    runs["pages"] = extents["pages"]
-    runs["offset"] = np.maximum(extents["offset"], 0)
-    runs["source"] = extents["file"] + first_source
-    return runs
 
 
 def _stitch(stitches: Sequence[Stitch], images: Sequence[Image], page_size: int) -> NDArray[np.uint8]:

@@ -123,8 +123,8 @@ def test_false_match_is_counted_and_entered():
 
 
 def test_nothing_is_shared_across_domains_even_if_every_hash_is_equal():
-    images = PageSpace.of({"a": page(1), "b": page(1), "c": page(0), "d": page(0)})
-    space = PageSpace([(o.name, o.images) for o in images.owners], domains=["x", "y", "x", "y"])
+    owners = {"a": page(1), "b": page(1), "c": page(0), "d": page(0)}
+    space = PageSpace.of(owners, domains=["x", "y", "x", "y"])
     table = FrameTable(space, hash_bits=0)
     table.scan()
     table.check()

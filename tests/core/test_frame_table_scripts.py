@@ -39,10 +39,7 @@ class Scripts(RuleBasedStateMachine):
         ends = np.cumsum(OWNER_PAGES)
         self.parts = [self.memory[end - n : end] for n, end in zip(OWNER_PAGES, ends, strict=True)]
         self.names = domains
-        space = PageSpace.of({f"owner{i}": part for i, part in enumerate(self.parts)}, page_size=PAGE_SIZE)
-        space = PageSpace(
-            [(owner.name, owner.images) for owner in space.owners], page_size=PAGE_SIZE, domains=domains
-        )
+        space = PageSpace.of(self.parts, page_size=PAGE_SIZE, domains=domains)
         numbers = [space.domains.index(name) for name in domains]
         per_page = [numbers[i] for i, n in enumerate(OWNER_PAGES) for _ in range(n)]
         options = {"seed": seed, "hash_bits": hash_bits, "max_refs": max_refs, "checksum": checksum}

@@ -5,7 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pageshare.images.ranges import RANGE, Kind, State, first_wins, merge, paginate, split_device, total_bytes
+from pageshare.images import ranges
+from pageshare.images.ranges import (
+    RANGE,
+    Kind,
+    State,
+    blocks,
+    first_wins,
+    merge,
+    paginate,
+    split_device,
+    total_bytes,
+)
 
 SIZE = 16
 """Bytes to a page, so that a byte for byte model is quick."""
@@ -57,19 +68,21 @@ def test_each_byte_counts_once(drawn):
 
 
 @settings(max_examples=1500, deadline=None)
-@given(rows)
-def test_pages_are_what_their_bytes_are(drawn):
+@given(rows, st.sampled_from([1, 2, 1000]))
+def test_pages_are_what_their_bytes_are(drawn, block):
     table = ranges_of(drawn)
     held = model(table)
-    paged = paginate(first_wins(table)[0], SIZE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranges, "BLOCK", block)
+        parts = [paginate(part, SIZE) for part in blocks(first_wins(table)[0], SIZE)]
     pages = {}
-    for pfn, count, offset, file, state, _ in paged.extents.tolist():
+    for pfn, count, offset, file, state, _ in (row for part in parts for row in part.extents.tolist()):
         for i in range(count):
             assert pfn + i not in pages
             pages[pfn + i] = [
                 (file, offset + i * SIZE + k if state == State.DATA else None, state) for k in range(SIZE)
             ]
-    for stitch in paged.stitches:
+    for stitch in (stitch for part in parts for stitch in part.stitches):
         assert stitch.pfn not in pages
         pages[stitch.pfn] = [
             (file, offset + k if offset >= 0 else None, state)
@@ -93,7 +106,7 @@ def test_pages_are_what_their_bytes_are(drawn):
             ]
         else:
             assert {state for _, _, state in pages[pfn]} <= {State.ZERO, State.ZERO_INFERRED}
-    assert partial == paged.partial_pages
+    assert partial == sum(part.partial_pages for part in parts)
     assert len(pages) + partial == len({address // SIZE for address in held})
 
 

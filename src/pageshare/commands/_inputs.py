@@ -112,44 +112,50 @@ def open_inputs(args: argparse.Namespace) -> Iterator[Inputs]:
 
     Raises BadInputs, with a line for each of them, unless ``--skip-bad`` and something is left.
     """
+    _raise_file_limit()
+    with ExitStack() as stack:
+        yield _open_all(args, stack)
+
+
+def _open_all(args: argparse.Namespace, stack: ExitStack) -> Inputs:
+    """The inputs, to be closed by ``stack``, which keeps no image: a command may drop what takes memory."""
     from pageshare.images import printable
 
-    _raise_file_limit()
     inputs = Inputs()
     bad: list[tuple[str, str]] = []
     passed_over: list[str] = []
     opened: list[tuple[_Named, Image]] = []
-    with ExitStack() as stack:
-        for argument in args.dumps:
+    for argument in args.dumps:
+        try:
+            files = list(_files(argument))
+        except OSError as error:
+            bad.append((argument, error.strerror or str(error)))
+            continue
+        dumps = 0
+        for named in files:
             try:
-                files = list(_files(argument))
-            except OSError as error:
-                bad.append((argument, error.strerror or str(error)))
+                image = _open(named, args)
+            except (OSError, ValueError) as error:
+                reason = _explain(named, argument, error)
+                if named.found:
+                    passed_over.append(f"{named.path}: {reason}; passed over")
+                else:
+                    bad.append((named.path or repr(argument), reason))
                 continue
-            dumps = 0
-            for named in files:
-                try:
-                    image = _open(named, args)
-                except (OSError, ValueError) as error:
-                    reason = _explain(named, argument, error)
-                    if named.found:
-                        passed_over.append(f"{named.path}: {reason}; passed over")
-                    else:
-                        bad.append((named.path or repr(argument), reason))
-                    continue
-                if image is None:
-                    inputs.notes.append(f"{named.path}: not known as a dump; passed over (name it to scan it)")
-                    continue
-                dumps += 1
-                opened.append((named, stack.enter_context(image)))
-            if not dumps and all(named.found for named in files):
-                bad.append((argument, "there is no dump in this folder"))
-        if bad and not (args.skip_bad and opened):
-            raise BadInputs("\n".join(printable(f"{path}: {reason}") for path, reason in bad))
-        inputs.skipped = [{"path": path, "reason": reason} for path, reason in bad]
-        inputs.owners = _owners(opened)
-        inputs.warnings = [*passed_over, *_repeated(opened), *_odd(image for _, image in opened)]
-        yield inputs
+            if image is None:
+                inputs.notes.append(f"{named.path}: not known as a dump; passed over (name it to scan it)")
+                continue
+            dumps += 1
+            stack.enter_context(image.source)
+            opened.append((named, image))
+        if not dumps and all(named.found for named in files):
+            bad.append((argument, "there is no dump in this folder"))
+    if bad and not (args.skip_bad and opened):
+        raise BadInputs("\n".join(printable(f"{path}: {reason}") for path, reason in bad))
+    inputs.skipped = [{"path": path, "reason": reason} for path, reason in bad]
+    inputs.owners = _owners(opened)
+    inputs.warnings = [*passed_over, *_repeated(opened), *_odd(image for _, image in opened)]
+    return inputs
 
 
 def tell(

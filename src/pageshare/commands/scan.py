@@ -158,6 +158,7 @@ def run(args: argparse.Namespace) -> int:
             page_size=args.page_size,
             domains=owner_domains,
         )
+        inputs.owners.clear()  # the space has all of them; their ranges may take more memory
         options = Options(
             page_size=args.page_size,
             seed=args.seed,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageshare.images.image import Image, ImageError, Source, printable
-from pageshare.images.ranges import RANGE, Kind, State, split_device, total_bytes, wrapping
+from pageshare.images.ranges import BLOCK, RANGE, Kind, State, split_device, total_bytes, wrapping
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -178,7 +178,9 @@ def read(source: Source, *, holes: str = "zero", page_size: int = 4096) -> Image
         )
     notes = _Notes(source, note_segments)
     kind, warnings = _whose(loads, notes)
-    ranges, skipped, missing = _ranges(source, loads, kind)
+    parts = [_ranges(source, loads[first : first + BLOCK], kind) for first in range(0, len(loads), BLOCK)]
+    ranges = np.concatenate([part[0] for part in parts])
+    skipped, missing = (sum(part[i] for part in parts) for i in (1, 2))
     if not ranges.size:
         raise ImageError(source.path, "program headers", "no LOAD has both an address and a place in the file")
     if kind == Kind.RAM and machine in _PC:
@@ -250,7 +252,8 @@ def _read_table(
     entry = np.dtype(
         {"names": names, "formats": formats, "offsets": offsets, "itemsize": entry_bytes}
     )
-    loads: list[NDArray[Any]] = []
+    loads = np.empty(count, [("number", "<u4"), *_SEGMENT])
+    found = 0
     notes: list[tuple[int, int]] = []
     at_once = max(1, _TABLE_BLOCK // entry_bytes)
     for first in range(0, count, at_once):
@@ -260,15 +263,15 @@ def _read_table(
             raise ImageError(source.path, where, "the file became shorter while they were read")
         table = np.frombuffer(block, entry)
         is_load = (table["type"] == _PT_LOAD) & ((table["memsz"] > 0) | (table["filesz"] > 0))
-        load = np.empty(int(is_load.sum()), [("number", "<u4"), *_SEGMENT])
+        load = loads[found : found + int(is_load.sum())]
         load["number"] = first + np.flatnonzero(is_load)
         for name in names:
             load[name] = table[name][is_load]
-        loads.append(load)
+        found += len(load)
         if len(notes) < _MOST_NOTES:
             note = table[table["type"] == _PT_NOTE]
             notes += zip(note["offset"].tolist(), note["filesz"].tolist(), strict=True)
-    return np.concatenate(loads), notes[:_MOST_NOTES]
+    return loads[:found], notes[:_MOST_NOTES]
 
 
 class _Notes:

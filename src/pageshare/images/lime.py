@@ -11,7 +11,7 @@ import struct
 import numpy as np
 
 from pageshare.images.image import Image, ImageError, Source
-from pageshare.images.ranges import RANGE, Kind, State, split_device
+from pageshare.images.ranges import RANGE, RANGE_ROW, Kind, State, split_device
 
 NAME = "lime"
 
@@ -46,7 +46,7 @@ def read(source: Source, *, holes: str = "zero", page_size: int = 4096) -> Image
     Raises ImageError if the first header is not sound. A later one that is not ends the dump, unless the next
     range is found to begin earlier than it should.
     """
-    rows: list[tuple[int, int, int, int, int, int]] = []
+    rows = bytearray()  # packed as RANGE is: a list of tuples takes ten times as much
     incomplete: list[str] = []
     at = 0
     while at < source.size:
@@ -60,7 +60,7 @@ def read(source: Source, *, holes: str = "zero", page_size: int = 4096) -> Image
                 f" {source.size - at} bytes from there on are left out"
             )
             break
-        if len(rows) >= _MOST_RANGES:
+        if len(rows) >= _MOST_RANGES * RANGE_ROW.size:
             raise ImageError(source.path, f"header at {at:#x}", "more ranges than a machine can have")
         _, _, start, end, _ = _HEADER.unpack(header)
         payload_at, length = at + _HEADER.size, end - start + 1
@@ -80,13 +80,12 @@ def read(source: Source, *, holes: str = "zero", page_size: int = 4096) -> Image
                     f" {length - present} bytes of memory are lost"
                 )
         if present:
-            rows.append((start, present, payload_at, 0, State.DATA, Kind.RAM))
+            rows += RANGE_ROW.pack(start, present, payload_at, 0, State.DATA, Kind.RAM)
         if present < length:
-            rows.append((start + present, length - present, -1, 0, State.LOST, Kind.RAM))
-    details = {"version": str(_VERSION), "ranges": str(sum(row[4] == State.DATA for row in rows))}
-    return Image(
-        source, NAME, split_device(np.array(rows, RANGE)), Kind.RAM, incomplete=tuple(incomplete), details=details
-    )
+            rows += RANGE_ROW.pack(start + present, length - present, -1, 0, State.LOST, Kind.RAM)
+    ranges = np.frombuffer(rows, RANGE)
+    details = {"version": str(_VERSION), "ranges": str(int((ranges["state"] == State.DATA).sum()))}
+    return Image(source, NAME, split_device(ranges), Kind.RAM, incomplete=tuple(incomplete), details=details)
 
 
 def _problem(header: bytes) -> str:

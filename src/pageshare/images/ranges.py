@@ -3,6 +3,7 @@
     RANGE arrays, one a file, in file order
       -> merge       of one owner's files, each numbered
       -> first_wins  sorted by address, each address once
+      -> blocks      that have no page in common, so that what follows needs little memory
       -> paginate    extents of whole pages, stitches, what is left over
 
 Nothing here looks at content, and nothing loops over pages: a claimed size is only a number.
@@ -11,7 +12,8 @@ Nothing here looks at content, and nothing loops over pages: a claimed size is o
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
@@ -54,6 +56,9 @@ RANGE = np.dtype(
 """Bytes at one address. ``offset`` is where they lie in their file, -1 where they lie in none; ``file`` is 0 in
 a single image, and the index among the owner's images after :func:`merge`."""
 
+RANGE_ROW = struct.Struct("<QQqIBB")
+"""One of ``RANGE``, for readers that meet them one by one."""
+
 EXTENT = np.dtype(
     [
         ("pfn", "<u8"),
@@ -65,6 +70,9 @@ EXTENT = np.dtype(
     ]
 )
 """Whole pages, ``pfn`` = address / page size; ``offset`` and ``file`` as in ``RANGE``."""
+
+BLOCK = 1 << 11
+"""How many ranges are worked on at a time; numpy's calls cost little beside so many."""
 
 DEVICE_WINDOW = (0xE000_0000, 1 << 32)
 """Physical addresses at which PCs, real and virtual, keep devices and firmware, never RAM."""
@@ -143,7 +151,9 @@ def split_device(ranges: NDArray[Any]) -> NDArray[Any]:
 
 
 def merge(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """The ranges of an owner's files one after the other, ``file`` set to each one's index."""
+    """The ranges of an owner's files one after the other, ``file`` set to each one's index; of one, as they are."""
+    if len(arrays) == 1:
+        return arrays[0]
     merged = np.concatenate([np.empty(0, RANGE), *arrays])
     merged["file"] = np.repeat(np.arange(len(arrays), dtype=np.uint32), [len(each) for each in arrays])
     return merged
@@ -154,9 +164,11 @@ def first_wins(ranges: NDArray[Any]) -> tuple[NDArray[Any], int]:
 
     Where ranges overlap, known content wins over unknown; else the range that comes first in the array. The
     count is of known bytes only, and not of those that both ranges take from the same place of the same file
-    (QEMU writes such segments with ``-p``), or that are zero in both. Raises ValueError for a range that passes
-    2^64.
+    (QEMU writes such segments with ``-p``), or that are zero in both. Ranges that are so already are not copied.
+    Raises ValueError for a range that passes 2^64.
     """
+    if _is_settled(ranges):
+        return ranges, 0
     ranges = ranges[ranges["bytes"] > 0]
     wrong = wrapping(ranges)
     if wrong is not None:
@@ -175,6 +187,32 @@ def first_wins(ranges: NDArray[Any]) -> tuple[NDArray[Any], int]:
     overlapped = _distinct_bytes(contested) - total_bytes(settled[known(settled)])
     both = np.concatenate([ranges[~crowded], settled])
     return both[np.argsort(both["address"], kind="stable")], overlapped
+
+
+def _is_settled(ranges: NDArray[Any]) -> bool:
+    """Whether no range is empty, begins before the end of the one before it, or passes 2^64."""
+    reach = -1
+    for part in blocks(ranges):
+        start, last = part["address"], _last(part)
+        if not part["bytes"].all() or (last < start).any() or (start[1:] <= last[:-1]).any() or start[0] <= reach:
+            return False
+        reach = int(last[-1])
+    return True
+
+
+def blocks(ranges: NDArray[Any], page_size: int = 1) -> Iterator[NDArray[Any]]:
+    """About ``BLOCK`` of the ranges from :func:`first_wins` at a time, such that no page lies in two blocks.
+
+    A dump may have nearly as many ranges as pages, and what is computed of all of them at once takes many times the
+    memory of what is kept.
+    """
+    first = 0
+    while first < len(ranges):
+        end = first + BLOCK
+        while end < len(ranges) and ranges["address"][end] % page_size:
+            end += 1
+        yield ranges[first:end]
+        first = end
 
 
 def _settle(ranges: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:

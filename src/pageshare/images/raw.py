@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+from array import array
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pageshare.images.image import Image, ImageError, Source
-from pageshare.images.ranges import RANGE, Kind, State
+from pageshare.images.ranges import RANGE, Kind, State, total_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,21 +35,22 @@ def read(source: Source, *, holes: str = "zero", page_size: int = 4096) -> Image
     if holes == "zero":
         data = _whole_pages(data, page_size, source.size)
     # Between the data lie the holes; an empty one before the first and after the last is dropped again.
-    edges = np.concatenate([[0], data.reshape(-1), [source.size]]).astype(np.uint64)
-    ranges = np.zeros(len(edges) - 1, RANGE)
-    ranges["address"] = edges[:-1]
-    ranges["bytes"] = edges[1:] - edges[:-1]
-    ranges["state"][0::2] = HOLES[holes]
-    ranges["offset"][0::2] = -1
-    ranges["state"][1::2] = State.DATA
-    ranges["offset"][1::2] = edges[1:-1:2].astype(np.int64)
+    ranges = np.zeros(2 * len(data) + 1, RANGE)
+    holding, address = ranges[1::2], ranges["address"]
+    address[1:] = data.reshape(-1)
+    np.subtract(address[1:], address[:-1], out=ranges["bytes"][:-1])
+    ranges["bytes"][-1] = np.uint64(source.size) - address[-1]
+    ranges["state"] = HOLES[holes]
+    ranges["offset"] = -1
     ranges["kind"] = Kind.RAM
-    in_data = int((data[:, 1] - data[:, 0]).sum())
+    holding["state"] = State.DATA
+    holding["offset"] = data[:, 0]
+    in_data = total_bytes(holding)
     warnings = () if source.size >= page_size else (f"the file holds less than one page of {page_size} bytes",)
     return Image(
         source,
         NAME,
-        ranges[ranges["bytes"] > 0],
+        ranges[int(ranges["bytes"][0] == 0) : len(ranges) - int(ranges["bytes"][-1] == 0)],
         Kind.RAM,
         warnings=warnings,
         details={"holes": f"{source.size - in_data} bytes" if in_data < source.size else "none"},
@@ -60,26 +62,26 @@ def _data(source: Source) -> NDArray[Any]:
     size, fd, seek = source.size, source.fd, os.lseek
     if fd < 0:
         return np.array([[0, size]], np.int64)
-    edges: list[int] = []
+    edges = array("q")  # a list of integers takes five times as much
     at = 0
     try:
         while at < size:
             start = seek(fd, at, os.SEEK_DATA)
             at = seek(fd, start, os.SEEK_HOLE)
-            edges += (start, at)
+            edges.append(start)
+            edges.append(at)
     except OSError as error:
         if error.errno == errno.ENXIO:
-            # Nothing but a hole from here on; after a start alone: the file has been cut there meanwhile.
-            del edges[len(edges) & ~1 :]
+            pass  # nothing but a hole from here on, or the file has been cut there meanwhile
         elif error.errno in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
-            edges = [0, size]  # devices, and file systems that don't tell
+            edges = array("q", (0, size))  # devices, and file systems that don't tell
         else:
             raise OSError(error.errno, error.strerror, source.path) from error
     if edges and edges[-1] > size:
         edges[-1] = size
     if edges and edges[-2] >= size:
         raise ImageError(source.path, "", "the file grew while it was opened")
-    return np.array(edges, np.int64).reshape(-1, 2)
+    return np.frombuffer(edges, np.int64).reshape(-1, 2)
 
 
 def _whole_pages(data: NDArray[Any], page_size: int, size: int) -> NDArray[Any]:
