@@ -1,4 +1,4 @@
-"""Formats: what it takes to open a dump, beside the census of its pages, and the census beside that of a raw dump."""
+"""Formats: what it takes to open a dump, in time and memory; its census, beside that of its pages as a raw dump."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import time
 import pytest
 
 import inputs
+from commands import SCAN, peak
 from pageshare import PageSpace, census, open_image
 from passes import mapped
 
-SIZE = (16 << 20) if inputs.QUICK else (1 << 30)
+SIZE = (4 << 20) if inputs.QUICK else (1 << 30)
 
 
 def elf(file, ranges, size, gap=0):
@@ -79,6 +80,7 @@ def test_reader(beside, dump, raw, tmp_path):
         dump=dump,
         ranges=ranges,
         open_seconds=min(opening),
+        own=peak(*SCAN, path).own,
         pages=plain.readable,
     )
     assert result.tally.shared == census(plain).tally.shared
