@@ -7,7 +7,7 @@ A page is identified by its number, 32 bits; what it is to its owner is a frame 
 
 from __future__ import annotations
 
-from array import array
+import mmap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from pageshare.images.ranges import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
 MOST_PAGES = 2**32 - 2
 DEFAULT_DOMAIN = "default"
@@ -189,9 +189,9 @@ class PageSpace:
                 f"{self.pages} pages of {page_size} bytes are more than can be numbered ({MOST_PAGES});"
                 " scan fewer dumps at a time, or with a larger --page-size"
             )
-        self.segments = np.frombuffer(data.segments, SEGMENT)
+        self.segments = data.segments.as_array(SEGMENT)
         data.follow_with(zeros)
-        self._run_first, self._run_pfn = np.frombuffer(data.first, np.uint32), np.frombuffer(data.pfn, np.uint64)
+        self._run_first, self._run_pfn = data.first.as_array(np.uint32), data.pfn.as_array(np.uint64)
         # Every owner is here twice, with its data and with its zeros.
         self._owner_first = np.array(data.owner_first, np.uint64)
 
@@ -272,13 +272,32 @@ class PageSpace:
         return sum((owner.coverage for owner in self.owners), Coverage())
 
 
-class _Runs:
-    """Runs of pages, numbered as they come, in arrays that grow in place: there may be as many runs as pages."""
+class _Growing:
+    """Bytes in memory of their own that grows in place. There may be as many runs as pages: on the heap, which such
+    arrays share with what is freed meanwhile, they would take half as much again."""
 
     def __init__(self) -> None:
-        self.pfn = array("Q")
-        self.first = array("I")
-        self.segments = bytearray()
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._used = 0
+
+    def append(self, numbers: NDArray[Any]) -> None:
+        """Add the bytes of an array."""
+        end = self._used + numbers.nbytes
+        if end > len(self._memory):
+            self._memory.resize(max(end, 2 * len(self._memory)))
+        self._memory[self._used : end] = numbers.tobytes()
+        self._used = end
+
+    def as_array(self, dtype: DTypeLike) -> NDArray[Any]:
+        """All of it. Nothing can be appended as long as this is kept."""
+        return np.frombuffer(self._memory, dtype, self._used // np.dtype(dtype).itemsize)
+
+
+class _Runs:
+    """Runs of pages, numbered as they come."""
+
+    def __init__(self) -> None:
+        self.pfn, self.first, self.segments = _Growing(), _Growing(), _Growing()
         self.owner_first: list[int] = []
         self.pages = 0
 
@@ -290,8 +309,8 @@ class _Runs:
         """Append extents; returns the number of each one's first page."""
         ends = np.uint64(self.pages) + np.cumsum(extents["pages"], dtype=np.uint64)
         first: NDArray[np.uint32] = (ends - extents["pages"]).astype(np.uint32)
-        self.pfn.frombytes(extents["pfn"].tobytes())
-        self.first.frombytes(first.tobytes())
+        self.pfn.append(extents["pfn"])
+        self.first.append(first)
         self.pages += int(extents["pages"].sum())
         return first
 
@@ -301,12 +320,12 @@ class _Runs:
         segments["first"] = self.add(extents)
         segments["offset"] = extents["offset"]
         segments["source"] = extents["file"] + first_source
-        self.segments += segments.tobytes()
+        self.segments.append(segments)
 
     def follow_with(self, other: _Runs) -> None:
         """Append those of ``other``, numbered on."""
-        self.pfn.extend(other.pfn)
-        self.first.frombytes((np.frombuffer(other.first, np.uint32) + np.uint32(self.pages)).tobytes())
+        self.pfn.append(other.pfn.as_array(np.uint64))
+        self.first.append(other.first.as_array(np.uint32) + np.uint32(self.pages))
         self.owner_first += [self.pages + first for first in other.owner_first]
         self.pages += other.pages
 
