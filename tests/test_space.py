@@ -9,7 +9,9 @@ import pytest
 import pageshare
 from dumps import elf, lime, raw
 from pageshare.core import FrameTable
+from pageshare.images import Source
 from pageshare.images.lime import range_header
+from pageshare.images.ranges import RANGE, Kind, State
 from pageshare.space import Coverage, PageSpace
 
 PAGE = 4096
@@ -93,6 +95,10 @@ FRAGMENTED = {
     "lime": lambda path: path.write_bytes(
         lime("\n".join(f"{i * 1024:#x}-{i * 1024 + 511:#x}" for i in range(RUNS)))
     ),
+    # From the last byte of a page to the first of the next but one: no range begins where a page does.
+    "not aligned": lambda path: path.write_bytes(
+        lime("\n".join(f"{i * 2048 + 511:#x}-{i * 2048 + 1024:#x}" for i in range(RUNS)))
+    ),
 }
 
 
@@ -114,13 +120,32 @@ def test_a_dump_of_as_many_runs_as_pages_takes_little_memory(tmp_path, form):
     assert space.readable == RUNS
     owners, frames = space.locate(np.arange(RUNS))
     assert not owners.any()
-    assert np.array_equal(frames, np.arange(0, 2 * RUNS, 2))
+    first, step = (1, 4) if form == "not aligned" else (0, 2)
+    assert np.array_equal(frames, np.arange(RUNS) * step + first)
     # What is kept lies in mappings, which are not traced.
     kept = sum(each.nbytes for each in vars(space).values() if isinstance(each, np.ndarray))
     # Of each run and the hole behind it; a block of ranges is in it.
     assert kept < 41 * RUNS
     assert still < 5 * RUNS
     assert most < 160 * RUNS
+
+
+@pytest.mark.parametrize("base", [0, 1 << 53, 1 << 63, 0xFFFF_8880_0000_0000])
+def test_pages_of_two_ranges_are_whole_wherever_blocks_end(tmp_path, base):
+    path, pages = tmp_path / "dump", 3000
+    halves = [f"{base + at:#x}-{base + at + 255:#x}" for at in range(0, pages * 512, 256)]
+    path.write_bytes(lime("\n".join([f"{base + pages * 512:#x}-{base + pages * 512 + 511:#x}", *halves])))
+    with pageshare.open_image(path) as image:
+        coverage = PageSpace([("guest", [image])], page_size=512).owners[0].coverage
+    assert (coverage.data, coverage.partial) == (pages + 1, 0)
+
+
+def test_so_many_owners_that_their_pages_pass_64_bits():
+    ranges = np.zeros(1, RANGE)
+    ranges[0] = (0, 1 << 63, -1, 0, State.ZERO, Kind.RAM)
+    image = pageshare.Image(Source.of_buffer(page(1), "large"), "raw", ranges, Kind.RAM)
+    with pytest.raises(ValueError, match="more than can be numbered"):
+        PageSpace([(f"guest{i}", [image]) for i in range(1100)], page_size=512)
 
 
 def test_a_terabyte_of_hole_costs_nothing(tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 
 from pageshare import limits, policies
 from pageshare.core import Control, FrameTable, MediaError, Stopped, Tally, census, populate, shed
-from pageshare.images import Image, check_page_size, image_of_buffer, open_image
+from pageshare.images import Image, Source, check_page_size, image_of_buffer, open_image
 from pageshare.limits import Memory
 from pageshare.report import Partial, Report, Seconds, count
 from pageshare.space import DEFAULT_DOMAIN, PageSpace
@@ -44,9 +44,12 @@ class Options:
 
 @dataclass(frozen=True)
 class Reading:
-    """How the pages of a space are come by: ``in_files`` bytes that must be read, once where many files are
-    one; ``mapped``: all files can be; ``streamed``, from end to end of the files since memory can't hold them
-    (or they can't be mapped); ``large``, the pages are more than half of memory; ``keep_mapped`` bytes stay mapped."""
+    """How the pages of a space are come by.
+
+    ``in_files`` bytes at most must be read, those of a file that is given twice once; ``mapped``: all files can be;
+    ``streamed``, from end to end of the files since memory can't hold them (or they can't be mapped); ``large``: the
+    pages are more than half of memory; ``keep_mapped`` bytes stay mapped; ``hold_bytes`` of contents are held.
+    """
 
     in_files: int
     mapped: bool
@@ -327,14 +330,15 @@ def scan(
     """
     started = time.perf_counter()
     check_page_size(page_size)
-    opened: list[Image] = []
+    opened: list[Source] = []
 
     def image(each: Any, name: str) -> Image:
         if isinstance(each, Image):
             return each
         if isinstance(each, (str, Path)):
-            opened.append(open_image(each, format=format, holes=holes, page_size=page_size))
-            return opened[-1]
+            found = open_image(each, format=format, holes=holes, page_size=page_size)
+            opened.append(found.source)
+            return found
         return image_of_buffer(each, name)
 
     try:
@@ -348,6 +352,7 @@ def scan(
         )
         options = Options(page_size, seed, threads, policy, limit, memory=memory)
         warnings = [sentence for _, images in named for each in images for sentence in each.warnings]
+        del named  # the space has all of it; their ranges may take more memory
         return scan_space(space, options, control=control, started=started, warnings=warnings)
     finally:
         for each in opened:

@@ -150,7 +150,7 @@ class PageSpace:
     """The pages of some owners; see the module's docstring for how they are numbered.
 
     ``owners`` are (name, images) in order; ``domains`` gives each one's sharing domain (default: one for all).
-    Raises ValueError for more than 2^32 - 1 pages, and a page size that is no multiple of 64 from 256 on. Keeps the
+    Raises ValueError for more than 2^32 - 2 pages, and a page size that is no multiple of 64 from 256 on. Keeps the
     images' files open and mapped as long as it lives.
 
     Attributes: ``page_size`` in bytes; ``owners``; ``domains``, their names; ``sources``; ``segments``
@@ -183,12 +183,12 @@ class PageSpace:
         data, zeros = _Runs(), _Runs()
         for (name, images), domain in zip(named, names, strict=True):
             self._add_owner(name, tuple(images), self.domains.index(domain), data, zeros)
+            if data.pages + zeros.pages > MOST_PAGES:
+                raise ValueError(
+                    f"{data.pages + zeros.pages} pages of {page_size} bytes are more than can be numbered"
+                    f" ({MOST_PAGES}); scan fewer dumps at a time, or with a larger --page-size"
+                )
         self.readable, self.pages = data.pages, data.pages + zeros.pages
-        if self.pages > MOST_PAGES:
-            raise ValueError(
-                f"{self.pages} pages of {page_size} bytes are more than can be numbered ({MOST_PAGES});"
-                " scan fewer dumps at a time, or with a larger --page-size"
-            )
         self.segments = data.segments.as_array(SEGMENT)
         data.follow_with(zeros)
         self._run_first, self._run_pfn = data.first.as_array(np.uint32), data.pfn.as_array(np.uint64)
@@ -284,7 +284,10 @@ class _Growing:
         """Add the bytes of an array."""
         end = self._used + numbers.nbytes
         if end > len(self._memory):
-            self._memory.resize(max(end, 2 * len(self._memory)))
+            try:
+                self._memory.resize(max(end, 2 * len(self._memory)))
+            except OSError as error:
+                raise MemoryError("not enough memory to number the pages of so many ranges") from error
         self._memory[self._used : end] = numbers.tobytes()
         self._used = end
 

@@ -8,7 +8,7 @@ import pageshare
 from dumps import PAGE, coverage, elf, true_to
 from pageshare.images import ImageError, open_image
 from pageshare.images.elf import core_header
-from pageshare.images.ranges import Kind, State, first_wins, paginate
+from pageshare.images.ranges import BLOCK, Kind, State, first_wins, paginate
 from pageshare.space import Coverage, coverage_of
 
 GUEST = """
@@ -56,6 +56,19 @@ def test_more_segments_than_16_bits_count(opened):
     assert len(image.ranges) == 70_000
     assert true_to(image)
     assert coverage_of(paginate(image.ranges, 512)).data == 70_000
+
+
+def test_what_is_cut_off_is_counted_over_all_segments(opened):
+    count = 3 * BLOCK
+    segments = "\n".join(
+        f"load address={n * 1024} bytes=512" + (" offset=nowhere" if n % 10 == 5 else "") for n in range(count)
+    )
+    dump = elf(f"note QEMU 0\n{segments}")
+    lost = 512 * (BLOCK + BLOCK // 2)
+    image = opened(dump[: len(dump) - lost])
+    assert f"{lost} bytes of memory are lost" in image.incomplete[0]
+    skipped = len(range(5, count, 10))
+    assert image.details["segments"] == f"{count}, {skipped} of them without memory or place"
 
 
 def test_the_count_in_section_0_must_be_there(opened):

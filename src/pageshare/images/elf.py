@@ -178,9 +178,9 @@ def read(source: Source, *, holes: str = "zero", page_size: int = 4096) -> Image
         )
     notes = _Notes(source, note_segments)
     kind, warnings = _whose(loads, notes)
-    parts = [_ranges(source, loads[first : first + BLOCK], kind) for first in range(0, len(loads), BLOCK)]
-    ranges = np.concatenate([part[0] for part in parts])
-    skipped, missing = (sum(part[i] for part in parts) for i in (1, 2))
+    ranges, skipped, missing = _ranges(source, loads, kind)
+    segments = f"{len(loads)}" + (f", {skipped} of them without memory or place" if skipped else "")
+    del loads
     if not ranges.size:
         raise ImageError(source.path, "program headers", "no LOAD has both an address and a place in the file")
     if kind == Kind.RAM and machine in _PC:
@@ -194,7 +194,7 @@ def read(source: Source, *, holes: str = "zero", page_size: int = 4096) -> Image
         incomplete.append("makedumpfile marked this dump as incomplete (e_flags bit 0): pages are missing from it")
     details = {
         "machine": _MACHINES.get(machine, f"ELF machine {machine}"),
-        "segments": str(len(loads)) + (f", {skipped} of them without memory or place" if skipped else ""),
+        "segments": segments,
         "notes": ", ".join(printable(name) for name in notes.names) or "none",
     }
     return Image(source, NAME, ranges, kind, tuple(warnings), tuple(incomplete), details)
@@ -318,6 +318,13 @@ def _whose(loads: NDArray[Any], notes: _Notes) -> tuple[Kind, list[str]]:
 
 def _ranges(source: Source, loads: NDArray[Any], kind: Kind) -> tuple[NDArray[Any], int, int]:
     """The ranges of the segments, how many segments were skipped, and the bytes cut off at the end of the file."""
+    # Some at a time: what is computed of them takes many times the memory of what is kept.
+    parts = [_ranges_of_some(source, loads[first : first + BLOCK], kind) for first in range(0, len(loads), BLOCK)]
+    ranges, skipped, missing = zip(*parts, strict=True)
+    return np.concatenate(ranges), sum(skipped), sum(missing)
+
+
+def _ranges_of_some(source: Source, loads: NDArray[Any], kind: Kind) -> tuple[NDArray[Any], int, int]:
     addresses = loads["vaddr" if kind == Kind.PROCESS else "paddr"]
     # /proc/kcore has no physical address for some memory, QEMU no payload for what is not RAM.
     placed = loads["offset"] != _NOWHERE

@@ -194,14 +194,16 @@ def _is_settled(ranges: NDArray[Any]) -> bool:
     reach = -1
     for part in blocks(ranges):
         start, last = part["address"], _last(part)
-        if not part["bytes"].all() or (last < start).any() or (start[1:] <= last[:-1]).any() or start[0] <= reach:
+        if not part["bytes"].all() or (last < start).any() or (start[1:] <= last[:-1]).any():
+            return False
+        if int(start[0]) <= reach:
             return False
         reach = int(last[-1])
     return True
 
 
 def blocks(ranges: NDArray[Any], page_size: int = 1) -> Iterator[NDArray[Any]]:
-    """About ``BLOCK`` of the ranges from :func:`first_wins` at a time, such that no page lies in two blocks.
+    """About ``BLOCK`` ranges at a time; of those from :func:`first_wins`, such that no page lies in two blocks.
 
     A dump may have nearly as many ranges as pages, and what is computed of all of them at once takes many times the
     memory of what is kept.
@@ -209,10 +211,17 @@ def blocks(ranges: NDArray[Any], page_size: int = 1) -> Iterator[NDArray[Any]]:
     first = 0
     while first < len(ranges):
         end = first + BLOCK
-        while end < len(ranges) and ranges["address"][end] % page_size:
+        while end < len(ranges) and _in_one_page(ranges[end - 1], ranges[end], page_size):
             end += 1
         yield ranges[first:end]
         first = end
+
+
+def _in_one_page(before: Any, after: Any, page_size: int) -> bool:
+    """Whether a range ends in the page in which the next one begins."""
+    # Not as numpy's scalars: before numpy 2, together with Python's numbers they are rounded to 53 bits.
+    last = int(before["address"]) + int(before["bytes"]) - 1
+    return last // page_size == int(after["address"]) // page_size
 
 
 def _settle(ranges: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
