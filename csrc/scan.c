@@ -128,6 +128,9 @@ static void find_candidates(const ps_table *table, item *items, size_t count)
     }
     for (size_t i = 0; i < count; i++) {
         uint32_t entry = PS_NONE;
+        /* A hint of its own that is not right any more will be taken from the chain of its old hash. */
+        if (items[i].bytes && ps_table_state(table, items[i].page) == PS_STATE_HINT)
+            __builtin_prefetch(&table->buckets[ps_table_bucket(table, table->entries[items[i].page].tag)], 1);
         if (items[i].bytes && !items[i].zero)
             entry = table->buckets[ps_table_bucket(table, (uint32_t)items[i].key)];
         if (entry != PS_NONE) {
