@@ -36,7 +36,8 @@ def test_two_gigabytes_in_half_a_one(tmp_path, enter):
     assert agrees(document, truth)
 
     # What is held is bounded, and so is the process.
-    status, out, _ = run_within(enter, ["scan", "--json", "--quiet", "--memory", "4MiB", tmp_path])
+    status, out, err = run_within(enter, ["scan", "--json", "--memory", "4MiB", tmp_path])
     document = json.loads(out)
     assert document["readings"] > 2
+    assert err.endswith(f"pageshare: note: the files are read {document['readings']} times in all\n")
     assert agrees(document, truth)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
+from pageshare.commands._inputs import tell
 from pageshare.commands._progress import progress_bar
 
 if TYPE_CHECKING:
@@ -75,10 +78,15 @@ def run_with_progress(
         finally:
             done.set()
 
+    told = quiet or sys.stderr.isatty()  # by the bar
     with _signals_stop(control) as raised, progress_bar(label, pages * page_size, quiet=quiet) as show:
         threading.Thread(target=target, name=label).start()
         while not done.wait(REDRAW):
             show(*_progress(control, pages, page_size))
+            if not told and control.reading[1]:
+                told = True
+                with contextlib.suppress(OSError):
+                    tell(notes=[f"the files are read {control.reading[1]} times in all"])
     interrupt = raised[0] if raised else None
     if failure:
         raise interrupt or failure[0]
