@@ -53,6 +53,10 @@ bench)
     need busybox-static is_static busybox
     need duperemove command -v duperemove
     need xxhash command -v xxhsum
+    # Debian's name; where there is none the profile is left out.
+    if apt-cache show linux-perf >/dev/null 2>&1; then
+        need linux-perf command -v perf
+    fi
     ;;
 esac
 case $1 in

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs the tests on the wheel in dist/ with every other Python 3.10 or later on PATH or of pyenv, one of each version.
+# Runs the tests on the wheel in dist/ with every other Python 3.10 or later on PATH or of pyenv, one of each version;
+# with 3.10 on the oldest packages that pyproject.toml allows.
 #   sh tools/pythons.sh PYTHON
 set -eu
 # 3.N, nothing for one that is too old or can't make virtual environments.
@@ -19,7 +20,10 @@ for python in $(candidates); do
     version=$(version_of "$python")
     case "$seen" in *" $version "*) continue ;; esac
     if [ -n "$version" ]; then
-        sh tools/test_dist.sh "$python" dist/*.whl
+        oldest=
+        [ "$version" != 3.10 ] || oldest="cffi==1.15.* numpy==1.24.* rich==13.0.*"
+        # shellcheck disable=SC2086 # many requirements, or none
+        sh tools/test_dist.sh "$python" dist/*.whl $oldest
         seen="$seen$version "
     fi
 done

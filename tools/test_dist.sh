@@ -1,14 +1,16 @@
 #!/bin/sh
 # Installs a wheel or sdist into a new virtual environment, and there runs the tests that are in the sdist, outside
 # of this tree and without src/.
-#   sh tools/test_dist.sh PYTHON FILE
+#   sh tools/test_dist.sh PYTHON FILE [REQUIREMENT..]
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
 
-echo "== the tests with $("$1" --version), on $2"
-"$1" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install --quiet "$2[test]"
+python=$1 file=$2
+shift 2
+echo "== the tests with $("$python" --version), on $file $*"
+"$python" -m venv "$work/venv"
+"$work/venv/bin/python" -m pip install --quiet "$file[test]" "$@"
 mkdir "$work/tree"
 tar -xzf dist/*.tar.gz --strip-components=1 -C "$work/tree"
 rm -r "$work/tree/src"
