@@ -56,7 +56,7 @@ bench: $(VENV)/.bench	## the benchmarks (ten minutes; some more the first time);
 	$(BIN)/python benchmarks/render.py $(RUNS)/now.json docs
 	$(BIN)/python benchmarks/compare.py $(RUNS)/now.json
 	-$(BIN)/python benchmarks/compare.py $(or $(AGAINST),$(RUNS)) $(RUNS)/now.json
-	mv $(RUNS)/now.json $(RUNS)/$$(git rev-parse --short=10 HEAD).json
+	mv $(RUNS)/now.json $(RUNS)/$$(sed -n 's/.*"id": "\([0-9a-f]\{10\}\)[0-9a-f]*".*/\1/p' $(RUNS)/now.json | head -1).json
 
 benchquick: $(VENV)/.bench	## the same on small inputs: shows that it works, not how fast anything is
 	mkdir -p $(RUNS)/quick

@@ -9,6 +9,7 @@ below all that the earlier run had in the later one.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ def compare(earlier: str, later: str) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     sys.exit(show(sys.argv[1]) if len(sys.argv) == 2 else compare(*sys.argv[1:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import statistics
@@ -14,6 +15,7 @@ import pytest
 from inputs import QUICK
 
 SKIPPED: dict[str, str] = {}
+STARTED = time.time()
 
 
 def of_cpu(field: str) -> str | None:
@@ -46,6 +48,7 @@ def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
         "kernel": platform.release(),
         "kernels": kernels(),
         "quick": QUICK,
+        "seconds": time.time() - STARTED,
         "skipped": SKIPPED,
     }
 
@@ -58,7 +61,8 @@ def pytest_runtest_logreport(report: Any) -> None:
 
 
 class Beside:
-    """Times `run`, and before each round `reference`: a neighbour's load falls on both.
+    """Times `run`, and before each round `reference`: a neighbour's load falls on both. ``in_turn``: behind it in every
+    other round, where what goes first may help or hinder.
 
     Notes in the benchmark's `extra_info`: `ratio` = reference / run (how many times as fast as the reference), its
     least and most, medians in seconds, and what else is given. ``prepare`` goes before each of the two, untimed; it
@@ -75,20 +79,35 @@ class Beside:
         *,
         rounds: int = 9,
         warm_up: bool = True,
+        in_turn: bool = False,
         prepare: Callable[[], tuple[Any, ...]] = tuple,
         **notes: Any,
     ) -> Any:
         before: list[float] = []
+        order = itertools.cycle([True, False]) if in_turn else itertools.repeat(True)
+        leads = True
 
-        def setup() -> tuple[tuple[Any, ...], dict[str, Any]]:
+        def refer() -> None:
             prepare()
             started = time.perf_counter()
             reference()
             before.append(time.perf_counter() - started)
+
+        def setup() -> tuple[tuple[Any, ...], dict[str, Any]]:
+            nonlocal leads
+            leads = next(order)
+            if leads:
+                refer()
             return prepare(), {}
 
+        def teardown(*_: Any) -> None:
+            if not leads:
+                refer()
+
         rounds = min(2, rounds) if QUICK else rounds
-        result = self.benchmark.pedantic(run, setup=setup, rounds=rounds, warmup_rounds=int(warm_up))
+        result = self.benchmark.pedantic(
+            run, setup=setup, teardown=teardown, rounds=rounds, warmup_rounds=int(warm_up)
+        )
         after = self.benchmark.stats.stats.data if self.benchmark.stats else [1.0] * len(before)
         before = before[-len(after) :]
         ratios = sorted(one / other for one, other in zip(before, after, strict=True))

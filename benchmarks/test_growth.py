@@ -7,6 +7,7 @@ import os
 import pytest
 
 import inputs
+from commands import SCAN, output
 from pageshare import census, scan
 from passes import HashPass, mapped
 
@@ -40,6 +41,16 @@ def test_small_inputs(beside, tmp_path, mib):
     space = mapped([part])
     found = beside(lambda: census(space), lambda: census(space, threads=1), rounds=21, mib=mib, pages=space.readable)
     beside.benchmark.extra_info.update(threads=found.stats.threads)
+
+
+@pytest.mark.parametrize("mib", [16, 64, 256])
+@pytest.mark.benchmark(group="small commands")
+def test_small_commands(beside, tmp_path, mib):
+    """`scan` beside `scan --threads 1`."""
+    part = tmp_path / "part.raw"
+    with inputs.hard().paths[0].open("rb") as file:
+        part.write_bytes(file.read(mib << 20))
+    beside(lambda: output(*SCAN, part), lambda: output(*SCAN, "--threads", "1", part), rounds=11, mib=mib)
 
 
 @pytest.mark.benchmark(group="holes")

@@ -50,6 +50,28 @@ def test_scan(beside, source, order):
     beside.benchmark.extra_info.update(bytes_a_page=table_bytes / space.readable)
 
 
+@pytest.mark.parametrize("written", [0.01, 0.1, 1])
+@pytest.mark.benchmark(group="table after writes")
+def test_scan_after_writes(beside, written):
+    """A pass in order over pages that are in the table, after so many of them were written to."""
+    count = 1 << (10 if inputs.QUICK else 17)
+    memory = np.fromfile(inputs.hard().paths[0], np.uint8, count * 4096).reshape(count, 4096)
+    space = PageSpace.of(memory)
+    pages = np.sort(np.random.default_rng(1).permutation(count)[: int(written * count)]).astype(np.uint32)
+
+    bare = HashPass(space)
+
+    def prepare():
+        table = FrameTable(space)
+        table.scan()
+        table.write(pages)
+        memory[pages, 2000] ^= 1
+        bare()  # what was written just now would lie in the caches, a line of each page
+        return (table,)
+
+    beside(lambda table: table.scan(), bare, prepare=prepare, rounds=5, written=written, pages=count)
+
+
 class Pages:
     """Three owners with the same 65,536 pages of random bytes each: `a`, `b` and `c`; and as many of zeros."""
 
@@ -62,8 +84,10 @@ class Pages:
         self.space = PageSpace.of(copies)
 
     def owner(self, name, order):
-        """Numbers of the pages of an owner."""
-        return in_order(PAGES, order) + np.uint32(["a", "b", "c", "zero"].index(name) * PAGES)
+        """Numbers of the pages of an owner; `in the cache` some 128 of them again and again, at random."""
+        few = np.random.default_rng(1).integers(0, 128, PAGES, dtype=np.uint32)
+        numbers = few if order == "in the cache" else in_order(PAGES, order)
+        return numbers + np.uint32(["a", "b", "c", "zero"].index(name) * PAGES)
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +106,19 @@ VISITS = {
     "like a hint that changed": ("a", "b", Outcome.STALE_HINT),
     "changed since the last visit (as KSM)": ("", "a", Outcome.VOLATILE),
 }
+# What can be met with again and again.
+REPEATED = (Outcome.ALREADY_HINTED, Outcome.ALREADY_SHARED)
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("visit", VISITS)
+@pytest.mark.parametrize(
+    ("visit", "order"),
+    [
+        (visit, order)
+        for order in [*ORDERS, "in the cache"]
+        for visit, (_, _, outcome) in VISITS.items()
+        if order in ORDERS or outcome in REPEATED
+    ],
+)
 @pytest.mark.benchmark(group="outcomes")
 def test_outcome(beside, pages, visit, order):
     before, owner, outcome = VISITS[visit]
@@ -95,7 +128,7 @@ def test_outcome(beside, pages, visit, order):
         table = FrameTable(pages.space, checksum=outcome == Outcome.VOLATILE)
         pages.a[:, 4000] = pages.contents[:, 4000]
         for each in before:
-            table.scan(pages.owner(each, order))
+            table.scan(pages.owner(each, "in order" if order == "in the cache" else order))
         if outcome == Outcome.STALE_HINT:
             pages.a[:, 4000] ^= 1
         return (table,)
