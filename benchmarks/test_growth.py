@@ -31,13 +31,19 @@ def test_growth(beside, gib, threads):
     )
 
 
+@pytest.fixture
+def part(tmp_path, mib):
+    """The first so many MiB of the hard case."""
+    path = tmp_path / "part.raw"
+    with inputs.hard().paths[0].open("rb") as file:
+        path.write_bytes(file.read(mib << 20))
+    return path
+
+
 @pytest.mark.parametrize("mib", [64, 128, 256])
 @pytest.mark.benchmark(group="small inputs")
-def test_small_inputs(beside, tmp_path, mib):
+def test_small_inputs(beside, part, mib):
     """By as many threads as a census takes of itself, beside one: smaller ones get one thread anyway."""
-    part = tmp_path / "part.raw"
-    with inputs.hard().paths[0].open("rb") as file:
-        part.write_bytes(file.read(mib << 20))
     space = mapped([part])
     found = beside(lambda: census(space), lambda: census(space, threads=1), rounds=21, mib=mib, pages=space.readable)
     beside.benchmark.extra_info.update(threads=found.stats.threads)
@@ -45,11 +51,8 @@ def test_small_inputs(beside, tmp_path, mib):
 
 @pytest.mark.parametrize("mib", [16, 64, 256])
 @pytest.mark.benchmark(group="small commands")
-def test_small_commands(beside, tmp_path, mib):
+def test_small_commands(beside, part, mib):
     """`scan` beside `scan --threads 1`."""
-    part = tmp_path / "part.raw"
-    with inputs.hard().paths[0].open("rb") as file:
-        part.write_bytes(file.read(mib << 20))
     beside(lambda: output(*SCAN, part), lambda: output(*SCAN, "--threads", "1", part), rounds=11, mib=mib)
 
 
