@@ -65,8 +65,8 @@ class Beside:
     other round, where what goes first may help or hinder.
 
     Notes in the benchmark's `extra_info`: `ratio` = reference / run (how many times as fast as the reference), its
-    least and most, medians in seconds, and what else is given. ``prepare`` goes before each of the two, untimed; it
-    returns the arguments of `run`.
+    least and most, medians in seconds, and what else is given. ``prepare`` goes before `run`, untimed, and returns its
+    arguments; ``in_turn`` before each of the two.
     """
 
     def __init__(self, benchmark: Any) -> None:
@@ -88,7 +88,8 @@ class Beside:
         leads = True
 
         def refer() -> None:
-            prepare()
+            if in_turn:
+                prepare()
             started = time.perf_counter()
             reference()
             before.append(time.perf_counter() - started)

@@ -19,7 +19,7 @@ MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 @pytest.mark.benchmark(group="cold")
 def test_cold_cache(beside):
     """Files that are not in the page cache; that of the host may keep them."""
-    paths = inputs.hard(4).paths
+    paths = inputs.hard(2).paths
     beside(
         lambda: output(*SCAN, *paths),
         lambda: cat(paths),
@@ -27,7 +27,7 @@ def test_cold_cache(beside):
         rounds=4,
         warm_up=False,
         in_turn=True,
-        input="4 GiB, nothing of it in the page cache",
+        input="2 GiB, nothing of it in the page cache",
         readings=1,
         bytes=size_of(paths),
     )

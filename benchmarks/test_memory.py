@@ -9,7 +9,6 @@ from commands import SCAN, SCRIPT, bytes_a_page, peak, size_of
 
 COMMANDS = {
     "scan": SCAN,
-    "scan --threads 1": (*SCAN, "--threads", "1"),
     "scan --policy sequential": (*SCAN, "--policy", "sequential"),
     "Python, xxhash into a dict": SCRIPT,
 }

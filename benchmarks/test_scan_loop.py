@@ -35,7 +35,7 @@ def test_census(beside, source, threads):
     result = beside(
         lambda: census(space, threads=threads),
         HashPass(space, threads),
-        rounds=3 if space.readable * space.page_size > 4 * inputs.GIB else 9,
+        rounds=3 if space.readable * space.page_size > 4 * inputs.GIB else 7,
         group_by=source,
         words=found.words,
         threads=threads,
