@@ -33,6 +33,29 @@ def test_cold_cache(beside):
     )
 
 
+@pytest.mark.benchmark(group="cold")
+def test_repeated(beside):
+    """The same files again under other names: more than memory, but not on disk. Beside `cat` of all of it."""
+    paths = inputs.hard(16).paths
+    if size_of(paths) > MEMORY * 3 // 4:
+        pytest.skip("not even one copy stays in this machine's page cache")
+    again = [f"{part}{i}={path}" for part in "ab" for i, path in enumerate(paths)]
+    document = json.loads(
+        beside(
+            lambda: output(*SCAN, *again),
+            lambda: cat(paths * 2),
+            rounds=1,
+            warm_up=False,
+            input=f"{2 * size_of(paths) >> 30} GiB that are the same {size_of(paths) >> 30} GiB twice",
+            readings=1,
+            bytes=2 * size_of(paths),
+        )
+    )
+    assert document["method"] == "census"
+    pages = document["pages"]
+    assert pages["reclaimed"] >= pages["known"] // 2
+
+
 @pytest.fixture(scope="module")
 def too_large():
     """A dense input larger than memory, and what makes a process see so little: made, and removed."""
@@ -68,26 +91,3 @@ def test_larger_than_memory(beside, too_large):
     truth = json.loads((paths[0].parent / "truth.json").read_text())
     assert document["method"] == "streamed-census"
     assert document["pages"]["reclaimed"] == truth["pages"]["reclaimed"]
-
-
-@pytest.mark.benchmark(group="cold")
-def test_repeated(beside):
-    """The same files again under other names: more than memory, but not on disk. Beside `cat` of all of it."""
-    paths = inputs.hard(16).paths
-    if size_of(paths) > MEMORY * 3 // 4:
-        pytest.skip("not even one copy stays in this machine's page cache")
-    again = [f"{part}{i}={path}" for part in "ab" for i, path in enumerate(paths)]
-    document = json.loads(
-        beside(
-            lambda: output(*SCAN, *again),
-            lambda: cat(paths * 2),
-            rounds=1,
-            warm_up=False,
-            input=f"{2 * size_of(paths) >> 30} GiB that are the same {size_of(paths) >> 30} GiB twice",
-            readings=1,
-            bytes=2 * size_of(paths),
-        )
-    )
-    assert document["method"] == "census"
-    pages = document["pages"]
-    assert pages["reclaimed"] >= pages["known"] // 2
