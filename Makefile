@@ -50,7 +50,7 @@ guests: setup	## boots six guests under QEMU and leaves their dumps in guests/
 	sh tools/need.sh test
 	$(BIN)/python tests/guests/boot.py -o guests --guests 6
 
-bench: $(VENV)/.bench	## the benchmarks (ten minutes; some more the first time); saves a run, compares, writes docs/benchmarks.md
+bench: $(VENV)/.bench	## the benchmarks (about ten minutes; some more the first time); saves a run, compares, writes docs/benchmarks.md
 	mkdir -p $(RUNS)
 	$(BENCH) --benchmark-json=$(RUNS)/now.json
 	$(BIN)/python benchmarks/render.py $(RUNS)/now.json docs
