@@ -4,10 +4,12 @@ import contextlib
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -332,3 +334,27 @@ def test_there_is_a_progress_bar_on_a_terminal(guests):
     os.close(leader)
     assert b"\x1b" in seen
     assert b"24.0/24.0 KiB" in seen
+
+
+def most_of_its_own(*arguments):
+    """The most memory of its own that a scan has resident, looked at every millisecond."""
+    most = 0
+    command = [sys.executable, "-m", "pageshare", "scan", "--json", "--quiet", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            most = max([most, *(int(kib) * 1024 for kib in re.findall(r"RssAnon:\s+(\d+)", status))])
+            time.sleep(0.001)
+    assert process.returncode == 0
+    return most
+
+
+def test_pages_and_holes_that_take_turns_take_little_memory(tmp_path):
+    """As docs/design.md has it: a page with a hole behind it, up to 125 bytes."""
+    runs, dump, small = 100_000, tmp_path / "turns.raw", tmp_path / "small.raw"
+    small.write_bytes(bytes(PAGE))
+    with dump.open("wb") as file:
+        for number in range(runs):
+            os.pwrite(file.fileno(), bytes([number % 255 + 1]) * PAGE, 2 * number * PAGE)
+    per_run = (most_of_its_own(dump) - most_of_its_own(small)) / runs
+    assert per_run < 150
