@@ -347,7 +347,8 @@ ps_status ps_census(ps_space *space, const ps_census_config *config, uint32_t *c
                     ps_owner_tally *owners, uint32_t owner_count, ps_tally *total, ps_census_stats *stats,
                     ps_control *control)
 {
-    if (config->hash_bits > 64 || config->threads == 0 || (config->options & ~(uint32_t)(PS_MAP | PS_LET_GO | PS_STREAM)) ||
+    if (space->page_bytes == PS_FINGERPRINT_BYTES || config->hash_bits > 64 || config->threads == 0 ||
+        (config->options & ~(uint32_t)(PS_MAP | PS_LET_GO | PS_STREAM)) ||
         (config->kernel != -1 && !ps_kernel_usable(config->kernel)))
         return PS_INVALID;
     for (uint32_t i = 0; i < space->source_count; i++)

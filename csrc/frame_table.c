@@ -243,7 +243,7 @@ static uint32_t find_equal(ps_table *table, uint32_t page, const uint8_t *bytes,
     return hint;
 }
 
-/* The page's checksum is that of its last visit; remembers it for the next. */
+/* Without checksums always; else if the page's is that of its last visit. Remembers it for the next. */
 static bool is_calm(ps_table *table, uint32_t page, uint32_t checksum)
 {
     if (!table->checksums)
@@ -259,6 +259,7 @@ ps_outcome ps_table_visit(ps_table *table, uint32_t page, const uint8_t *bytes, 
     uint32_t tag = (uint32_t)key, domain = ps_table_source(table, page)->domain;
     uint32_t match = PS_NONE, stale = PS_NONE, unlike = PS_NONE;
 
+    zero = zero && !(table->options & PS_ZERO_ORDINARY);
     *partner = PS_NONE;
     switch (ps_table_state(table, page)) {
     case PS_STATE_HEAD:
@@ -278,7 +279,13 @@ ps_outcome ps_table_visit(ps_table *table, uint32_t page, const uint8_t *bytes, 
     }
     table->stats.visits++;
 
-    if (zero && table->zero_frames[domain] != PS_NONE && !ps_frame_is_full(table, table->zero_frames[domain]))
+    bool accepted = zero || (tag >= table->accept_first && tag <= table->accept_last);
+    if (!accepted || !is_calm(table, page, tag)) {
+        if (ps_table_state(table, page) == PS_STATE_HINT)
+            forget_hint(table, page, place_of(table, page));
+        return accepted ? PS_VOLATILE : PS_PASSED_OVER;
+    }
+    if (zero && table->zero_frames[domain] != PS_NONE)
         match = table->zero_frames[domain];
     else
         match = find_equal(table, page, bytes, key, domain, equal, &stale, &unlike);
@@ -292,16 +299,14 @@ ps_outcome ps_table_visit(ps_table *table, uint32_t page, const uint8_t *bytes, 
             table->stats.hints--;
             open_frame(table, match);
         }
-        join(table, page, match);
         if (zero)
             table->zero_frames[domain] = match;
+        join(table, page, match);
         *partner = match;
         return zero ? PS_ZERO : hint_hit ? PS_SHARED_NEW : PS_SHARED;
     }
     if (was_hinted)
         return PS_ALREADY_HINTED;
-    if (!is_calm(table, page, tag))
-        return PS_VOLATILE;
     if (zero) {
         push(table, page, tag);
         open_frame(table, page);
@@ -353,6 +358,12 @@ void ps_table_drop_hints(ps_table *table)
     }
 }
 
+void ps_table_accept(ps_table *table, uint32_t first, uint32_t last)
+{
+    table->accept_first = first;
+    table->accept_last = last;
+}
+
 /* ---- life ---- */
 
 static uint64_t entries_bytes(const ps_table *table)
@@ -391,7 +402,8 @@ void ps_table_free(ps_table *table)
 
 ps_status ps_table_new(ps_table **out, ps_space *space, const ps_table_config *config)
 {
-    if (config->hash_bits > 64 || config->max_refs == 1 || (config->options & ~(uint32_t)PS_CHECKSUM) ||
+    if (config->hash_bits > 64 || config->max_refs == 1 ||
+        (config->options & ~(uint32_t)(PS_CHECKSUM | PS_ZERO_ORDINARY)) ||
         (config->kernel != -1 && !ps_kernel_usable(config->kernel)))
         return PS_INVALID;
     for (uint32_t i = 0; i < space->source_count; i++)
@@ -402,11 +414,15 @@ ps_status ps_table_new(ps_table **out, ps_space *space, const ps_table_config *c
         return PS_NO_MEMORY;
     table->space = space;
     table->pages = space->pages;
-    table->kernel = ps_kernel_at(config->kernel < 0 ? ps_kernel_best() : config->kernel);
+    table->kernel = space->page_bytes == PS_FINGERPRINT_BYTES
+                        ? ps_fingerprint_kernel()
+                        : ps_kernel_at(config->kernel < 0 ? ps_kernel_best() : config->kernel);
     ps_hash_key_init(&table->key, config->seed);
     table->hash_mask = config->hash_bits == 64 ? ~(uint64_t)0 : ((uint64_t)1 << config->hash_bits) - 1;
     table->random = ps_mix(config->seed);
     table->max_refs = config->max_refs;
+    table->options = config->options;
+    table->accept_last = UINT32_MAX;
     table->bucket_count = (uint32_t)((uint64_t)table->pages * 7 / 8 + 1);
     table->chunk = (uint32_t)(ps_l2_bytes() / 2 / space->page_bytes);
     table->chunk = table->chunk < PS_CHUNK_MIN ? PS_CHUNK_MIN : table->chunk;
@@ -429,7 +445,9 @@ ps_status ps_table_new(ps_table **out, ps_space *space, const ps_table_config *c
     }
     memset(table->buckets, 0xff, buckets_bytes(table));
     memset(table->zero_frames, 0xff, ((size_t)table->domain_count + 1) * sizeof *table->zero_frames);
-    table->zero_hash = table->kernel->hash64(&table->key, table->scratch, space->page_bytes);
+    table->zero_hash = space->page_bytes == PS_FINGERPRINT_BYTES
+                           ? config->zero_hash
+                           : table->kernel->hash64(&table->key, table->scratch, space->page_bytes);
     *out = table;
     return PS_OK;
 }

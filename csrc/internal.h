@@ -86,6 +86,9 @@ static inline bool ps_is_zero_page(const ps_kernel *kernel, const uint8_t *page,
 
 const ps_kernel *ps_kernel_at(int kernel);
 
+/* What a table needs of pages of PS_FINGERPRINT_BYTES. */
+const ps_kernel *ps_fingerprint_kernel(void);
+
 /* ---- space.c ---- */
 
 struct ps_space {
@@ -201,6 +204,9 @@ struct ps_table {
     uint64_t zero_hash;        /* of a page of zeros */
     uint64_t random;           /* state of the generator that draws heads */
     uint32_t max_refs;
+    uint32_t options;
+    uint32_t accept_first;     /* tags that are looked up */
+    uint32_t accept_last;
     uint32_t bucket_count;
     uint32_t domain_count;
     uint32_t chunk;            /* pages that the scan takes at a time: half the L2 cache, where they stay */
@@ -240,10 +246,12 @@ static inline uint32_t ps_frame_size(const ps_table *table, uint32_t head)
     return first == PS_NONE ? 1 : table->entries[first].tag;
 }
 
-/* With max_refs: no page may join. Such a frame is in no chain, so that those with room are found at once. */
+/* With max_refs: no page may join. Such a frame is in no chain, so that those with room are found at once. A zero frame
+ * always has room. */
 static inline bool ps_frame_is_full(const ps_table *table, uint32_t head)
 {
-    return table->max_refs && ps_frame_size(table, head) >= table->max_refs;
+    return table->max_refs && ps_frame_size(table, head) >= table->max_refs &&
+           table->zero_frames[ps_table_source(table, head)->domain] != head;
 }
 
 static inline uint32_t ps_frame_head(const ps_table *table, uint32_t member)

@@ -262,6 +262,66 @@ const ps_kernel *ps_kernel_at(int kernel)
     return &kernels[kernel];
 }
 
+/* ---- fingerprints: pages that are numbers ---- */
+
+static uint64_t fingerprint(const uint8_t *page)
+{
+    uint64_t value;
+    memcpy(&value, page, sizeof value);
+    return value;
+}
+
+static uint64_t fingerprint_hash64(const ps_hash_key *key, const uint8_t *page, size_t bytes)
+{
+    (void)key;
+    (void)bytes;
+    return fingerprint(page);
+}
+
+static void fingerprint_hashes64(const ps_hash_key *key, const uint8_t *const *pages, size_t bytes, uint64_t *hashes)
+{
+    (void)key;
+    (void)bytes;
+    for (int i = 0; i < PS_ABREAST; i++)
+        hashes[i] = fingerprint(pages[i]);
+}
+
+/* It may be zero: its hash tells. */
+static size_t fingerprint_first_nonzero(const uint8_t *page, size_t bytes)
+{
+    (void)page;
+    return bytes;
+}
+
+static int fingerprint_equal(const uint8_t *a, const uint8_t *b, size_t bytes)
+{
+    (void)bytes;
+    return fingerprint(a) == fingerprint(b);
+}
+
+static unsigned fingerprint_equals(const uint8_t *const *pages, const uint8_t *const *partners, size_t bytes)
+{
+    unsigned equal = 0;
+    (void)bytes;
+    for (int i = 0; i < PS_ABREAST; i++)
+        equal |= (unsigned)(fingerprint(pages[i]) == fingerprint(partners[i])) << i;
+    return equal;
+}
+
+const ps_kernel *ps_fingerprint_kernel(void)
+{
+    static const ps_kernel kernel = {
+        .name = "fingerprint",
+        .usable = always,
+        .hash64 = fingerprint_hash64,
+        .hashes64 = fingerprint_hashes64,
+        .first_nonzero = fingerprint_first_nonzero,
+        .equal = fingerprint_equal,
+        .equals = fingerprint_equals,
+    };
+    return &kernel;
+}
+
 void ps_hash64(int kernel, const ps_hash_key *key, const void *pages, size_t page_bytes, size_t count,
                uint64_t *hashes)
 {

@@ -9,6 +9,7 @@
  *   scan.c         the batch loop over that table: read, hash, prefetch, look up
  *   census.c       all pages at once: sample, group, verify; on several threads
  *   stream.c       the same of files that memory cannot hold
+ *   peek.c         what can be learnt of pages without the table: the key of one line, the hash of a whole page
  *   memory.c       large arrays
  *
  * The part between the two cdef markers is what the Python builder reads: plain declarations,
@@ -89,8 +90,13 @@ typedef struct {
 
 typedef struct ps_space ps_space;
 
+/* Pages of so many bytes are fingerprints: each is the hash of the content that it stands for (ps_space_hash). A table of
+ * the hash's seed does over them what it does over the pages themselves, with nothing to be read. */
+#define PS_FINGERPRINT_BYTES 8
+
 /* A space of pages 0 .. pages-1. Segments are in ascending order of `first`, the first one's is 0, none is
- * empty, each lies within its source. The arrays are copied; files and memory must outlive the space.
+ * empty, each lies within its source. The arrays are copied; files and memory must outlive the space. `page_bytes` is a
+ * multiple of 64 and at least 256, or PS_FINGERPRINT_BYTES.
  * Watches mapped files (fd >= 0 and base): a page that cannot be had ends the loop that reads it with
  * PS_SHRANK or PS_IO_ERROR, not the process. */
 ps_status ps_space_new(ps_space **space, const ps_segment *segments, uint32_t segment_count,
@@ -119,21 +125,24 @@ typedef enum {
     PS_ALREADY_SHARED = 5, /* a member of a frame since before, not read; another member */
     PS_STALE_HINT = 6,     /* a hint fitted, but its page had changed: replaced; the hint's page */
     PS_FALSE_MATCH = 7,    /* same hash, other bytes: now a hint of its own; the other page */
-    PS_VOLATILE = 8,       /* with PS_CHECKSUM: new or changed since its last visit, not entered */
-    PS_UNREADABLE = 9      /* its bytes could not be read (an I/O error): not entered */
+    PS_VOLATILE = 8,       /* with PS_CHECKSUM: new or changed since its last visit, not looked up */
+    PS_UNREADABLE = 9,     /* its bytes could not be read (an I/O error): not entered */
+    PS_PASSED_OVER = 10    /* its hash is outside of the range of ps_table_accept: not looked up */
 } ps_outcome;
 
 /* Options of a table. */
 enum {
-    PS_CHECKSUM = 1        /* a page becomes a hint only if its checksum is that of its last visit (KSM) */
+    PS_CHECKSUM = 1,       /* a page is looked up only if its checksum is that of its last visit (KSM) */
+    PS_ZERO_ORDINARY = 2   /* zero pages are treated as any other content: hints first, and no outcome PS_ZERO */
 };
 
 typedef struct {
     uint64_t seed;         /* of the hash and of random choices */
     uint32_t hash_bits;    /* how many bits of the hash are used: 64, or fewer to test collisions */
-    uint32_t max_refs;     /* most pages to a frame (KSM's max_page_sharing); 0: no limit */
-    uint32_t options;      /* PS_CHECKSUM */
+    uint32_t max_refs;     /* most pages to a frame (KSM's max_page_sharing), but for the zero frame; 0: no limit */
+    uint32_t options;      /* PS_CHECKSUM, PS_ZERO_ORDINARY */
     int32_t kernel;        /* a kernel's number; -1: the best one */
+    uint64_t zero_hash;    /* over fingerprints: that of a page of zeros */
 } ps_table_config;
 
 /* Counts since the table was made (events) and as they stand now (states). */
@@ -198,6 +207,9 @@ ps_status ps_table_scan(ps_table *table, const uint32_t *pages, uint32_t first, 
 ps_status ps_table_write(ps_table *table, const uint32_t *pages, size_t count, uint8_t *broken);
 /* Forgets every hint; frames stay (KSM drops its unstable tree after each pass). */
 void ps_table_drop_hints(ps_table *table);
+/* From now on only pages whose tag, the lower 32 bits of their hash, is from `first` to `last` are looked up; zero pages
+ * always are. Difference Engine's passes over a part of all hashes each (Gupta et al., OSDI 2008). */
+void ps_table_accept(ps_table *table, uint32_t first, uint32_t last);
 void ps_table_get_stats(const ps_table *table, ps_table_stats *stats);
 void ps_table_get_chains(const ps_table *table, ps_chain_stats *chains);
 /* For each of `count` pages from `first` on, the page that stands for its content: the hint itself, or the
@@ -254,6 +266,18 @@ typedef struct {
 ps_status ps_census(ps_space *space, const ps_census_config *config, uint32_t *canonical, uint32_t *zeros,
                     ps_owner_tally *owners, uint32_t owner_count, ps_tally *total, ps_census_stats *stats,
                     ps_control *control);
+
+/* ---- peek.c ---- */
+
+/* keys[i] becomes a key of the 64 bytes from 64 * line on of pages[i]: 0 if they are all zero, else the same number for the
+ * same bytes and seed. A line beyond the page is PS_INVALID. */
+ps_status ps_space_peek(ps_space *space, const uint32_t *pages, size_t count, uint32_t line, uint64_t seed, uint32_t *keys);
+/* to_pages[i] gets the bytes of from_pages[i], one after the other: of spaces with pages of one size, the first of which
+ * can be written to. */
+ps_status ps_space_copy(ps_space *to, const uint32_t *to_pages, ps_space *from, const uint32_t *from_pages, size_t count);
+/* hashes[i] becomes XXH3-64 of pages[i]. Of control only `stop` and `done` are used. */
+ps_status ps_space_hash(ps_space *space, const uint32_t *pages, size_t count, uint64_t seed, uint64_t *hashes,
+                        ps_control *control);
 /* cdef: end */
 
 #endif

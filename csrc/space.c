@@ -77,8 +77,8 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context)
         end = high > end ? high : end;
     }
     address &= ~(host_page - 1);
-    if (!end || mmap((void *)address, end - address, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
-                    MAP_FAILED)
+    if (!end || mmap((void *)address, end - address, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
         hand_over(info);
     errno = saved_errno;
 }
@@ -175,7 +175,8 @@ void ps_space_free(ps_space *space)
 static bool segments_fit(const ps_segment *segments, uint32_t segment_count, const ps_source *sources,
                          uint32_t source_count, uint32_t pages, uint32_t page_bytes)
 {
-    if (page_bytes < 256 || page_bytes % 64 || (segment_count == 0) != (pages == 0) || pages == PS_NONE)
+    if (((page_bytes < 256 || page_bytes % 64) && page_bytes != PS_FINGERPRINT_BYTES) ||
+        (segment_count == 0) != (pages == 0) || pages == PS_NONE)
         return false;
     for (uint32_t i = 0; i < segment_count; i++) {
         uint32_t end = i + 1 < segment_count ? segments[i + 1].first : pages;

@@ -28,10 +28,12 @@ class Entry:
 class Model:
     """``memory`` is a list-like of pages that may change; ``domains`` has one number a page."""
 
-    def __init__(self, memory, domains, *, seed, hash_bits, max_refs=0, checksum=False):
+    def __init__(self, memory, domains, *, seed, hash_bits, max_refs=0, checksum=False, zero_ordinary=False):
         self.memory, self.domains, self.seed = memory, domains, seed
         self.mask, self.max_refs = (1 << hash_bits) - 1, max_refs
         self.checksums = dict.fromkeys(range(len(memory)), 0) if checksum else None
+        self.zero_ordinary = zero_ordinary
+        self.accepted = range(1 << 32)
         self.chains = {}  # tag -> entries, newest first
         self.entry_of = {}  # page -> entry
         self.zero_frame = {}  # domain -> entry
@@ -57,7 +59,8 @@ class Model:
         return entry
 
     def full(self, entry):
-        return entry.is_frame and self.max_refs and len(entry.members) >= self.max_refs
+        full = entry.is_frame and self.max_refs and len(entry.members) >= self.max_refs
+        return full and self.zero_frame.get(entry.domain) is not entry
 
     def find(self, page, data, key):
         hint = stale = unlike = None
@@ -92,14 +95,23 @@ class Model:
         if own and own.is_frame:
             return Outcome.ALREADY_SHARED, own.members - {page} or {NO_PAGE}
         data, domain = self.bytes_of(page), self.domains[page]
-        zero, key = not any(data), self.key(data, domain)
+        zero, key = not any(data) and not self.zero_ordinary, self.key(data, domain)
         self.stale.discard(page)
         if own and (own.tag != key & 0xFFFFFFFF or zero):
             self.remove(own)
             own = None
         self.visits += 1
+        tag = key & 0xFFFFFFFF
+        accepted, calm = zero or tag in self.accepted, True
+        if accepted and self.checksums is not None:
+            calm = self.checksums[page] == tag
+            self.checksums[page] = tag
+        if not accepted or not calm:
+            if own:
+                self.remove(own)
+            return Outcome.VOLATILE if accepted else Outcome.PASSED_OVER, {NO_PAGE}
         match, stale, unlike = self.zero_frame.get(domain) if zero else None, None, None
-        if not match or self.full(match):
+        if not match:
             match, stale, unlike = self.find(page, data, key)
         if match:
             if own:
@@ -114,12 +126,7 @@ class Model:
             return outcome, partners
         if own:
             return Outcome.ALREADY_HINTED, {NO_PAGE}
-        if self.checksums is not None:
-            calm = self.checksums[page] == key & 0xFFFFFFFF
-            self.checksums[page] = key & 0xFFFFFFFF
-            if not calm:
-                return Outcome.VOLATILE, {NO_PAGE}
-        entry = self.enter(page, key & 0xFFFFFFFF, zero)
+        entry = self.enter(page, tag, zero)
         if zero:
             self.zero_frame[domain] = entry
             return Outcome.ZERO, {NO_PAGE}

@@ -7,9 +7,10 @@ A page is identified by its number, 32 bits; what it is to its owner is a frame 
 
 from __future__ import annotations
 
+import copy
 import mmap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
 MOST_PAGES = 2**32 - 2
+FINGERPRINT = 8
+"""Bytes of a page that stands for another by a hash of it."""
 DEFAULT_DOMAIN = "default"
 
 SEGMENT = np.dtype([("offset", "=u8"), ("first", "=u4"), ("source", "=u4")])
@@ -110,7 +113,8 @@ def coverage_of(paged: Paged) -> Coverage:
 class SpaceSource:
     """One thing that holds pages: a mapped file, a file to be read (``memory`` None), or a buffer (``file`` None).
 
-    ``bytes`` is its size; ``pages``, how many pages of the space lie in it.
+    ``bytes`` is its size; ``pages``, how many pages of the space lie in it; ``private``: the memory is nobody else's,
+    and can be written to.
     """
 
     path: str
@@ -120,6 +124,7 @@ class SpaceSource:
     owner: int
     domain: int
     pages: int = 0
+    private: bool = False
 
     @property
     def fd(self) -> int:
@@ -176,6 +181,7 @@ class PageSpace:
         named = list(owners)
         names = [DEFAULT_DOMAIN] * len(named) if domains is None else list(domains)
         self.page_size = page_size
+        self.zero_fingerprint = 0
         self.domains = list(dict.fromkeys(names))
         self.sources: list[SpaceSource] = []
         self.owners: list[Owner] = []
@@ -267,9 +273,64 @@ class PageSpace:
         return owners.astype(np.uint32), self._run_pfn[runs] + (numbers - self._run_first[runs])
 
     @property
+    def owner_first(self) -> NDArray[np.uint32]:
+        """The first page number of each owner, and ``readable``: owner i has pages owner_first[i] .. [i + 1] - 1."""
+        first = self._owner_first[: len(self.owners)]
+        return np.append(first, np.uint64(self.readable)).astype(np.uint32)
+
+    @property
+    def writable(self) -> bool:
+        """Whether pages may be written to: only those of ``private`` copies."""
+        return all(source.private for source in self.sources)
+
+    def private(self) -> PageSpace:
+        """The same pages in memory that can be written to, unknown to files and buffers: what is not written to takes no
+        memory. Raises OSError where a file can't be mapped."""
+        other = copy.copy(self)
+        other.sources = [_private(source) for source in self.sources]
+        return other
+
+    def as_fingerprints(self, fingerprints: NDArray[np.uint64], zero: int) -> PageSpace:
+        """The same pages, owners and domains, but each page is a number of 8 bytes that stands for its content: its hash,
+        ``zero`` for zeros. A frame table over it, with the hash's seed, gives the outcomes of one over the bytes.
+
+        ``fingerprints`` has ``readable`` numbers; it may change as memory may.
+        """
+        other, first = copy.copy(self), self.owner_first.tolist()
+        other.page_size, other.zero_fingerprint = FINGERPRINT, zero
+        holding = [number for number in range(len(self.owners)) if first[number] < first[number + 1]]
+        other.sources = [
+            SpaceSource(
+                self.owners[number].name,
+                FINGERPRINT * (first[number + 1] - first[number]),
+                None,
+                fingerprints[first[number] : first[number + 1]],
+                number,
+                self.owners[number].domain,
+                first[number + 1] - first[number],
+                private=True,
+            )
+            for number in holding
+        ]
+        other.segments = np.zeros(len(holding), SEGMENT)
+        other.segments["first"] = [first[number] for number in holding]
+        other.segments["source"] = np.arange(len(holding))
+        return other
+
+    @property
     def coverage(self) -> Coverage:
         """Of all owners together."""
         return sum((owner.coverage for owner in self.owners), Coverage())
+
+
+def _private(source: SpaceSource) -> SpaceSource:
+    if source.file:
+        memory: Any = mmap.mmap(
+            source.fd, source.bytes, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE
+        )
+    else:
+        memory = np.frombuffer(source.memory, np.uint8).copy()
+    return replace(source, memory=memory, private=True)
 
 
 class _Growing:

@@ -150,12 +150,20 @@ def test_more_than_65535_references_to_a_frame():
 
 def test_cap_opens_another_frame():
     memory = np.stack([page(1)] * 10 + [page(0)] * 5)
-    table = FrameTable(memory, max_refs=4)
-    table.scan()
-    table.check()
-    stats = table.stats()
-    assert stats.members + stats.hints == 15
-    assert [int(n) for n in np.unique(table.classes(), return_counts=True)[1]] == [4, 4, 2, 4, 1]
+    for zero_ordinary, sizes in ((False, [4, 4, 2, 5]), (True, [4, 4, 2, 4, 1])):
+        table = FrameTable(memory, max_refs=4, zero_ordinary=zero_ordinary)
+        table.scan()
+        table.check()
+        stats = table.stats()
+        assert stats.members + stats.hints == 15
+        assert [int(n) for n in np.unique(table.classes(), return_counts=True)[1]] == sizes
+
+
+def test_zero_pages_may_be_ordinary():
+    memory = np.stack([page(0), page(0), page(1)])
+    table = FrameTable(memory, zero_ordinary=True)
+    assert outcomes(table, 0, 1, 2, 0) == [O.HINTED, O.SHARED_NEW, O.HINTED, O.ALREADY_SHARED]
+    assert table.tally().zero == 2
 
 
 def test_drop_hints_forgets_hints_only(memory):
@@ -173,7 +181,25 @@ def test_checksum_lets_a_page_in_at_its_second_unchanged_visit(memory):
     memory[0] = 5
     assert outcomes(table, 0, 1, 2) == [O.VOLATILE, O.HINTED, O.VOLATILE]
     memory[0] = 1
-    assert outcomes(table, 0) == [O.SHARED_NEW]
+    assert outcomes(table, 0, 0) == [O.VOLATILE, O.SHARED_NEW]
+
+
+def test_only_tags_in_a_range_are_looked_up(memory):
+    table = FrameTable(memory, seed=1)
+    table.accept(0, (1 << 31) - 1)
+    low = table.scan().outcomes
+    table.drop_hints()
+    table.accept(1 << 31)
+    high = table.scan().outcomes
+    table.accept()
+    assert [min(pair) for pair in zip(low, high, strict=True)] == [
+        O.HINTED, O.SHARED_NEW, O.HINTED, O.ZERO, O.ZERO, O.SHARED_NEW,
+    ]  # fmt: skip
+    for number in (0, 2):  # in one pass only; then it is shared
+        assert (low[number], high[number]) in [(O.HINTED, O.ALREADY_SHARED), (O.PASSED_OVER, O.HINTED)]
+    assert (table.scan().outcomes == O.ALREADY_SHARED).all()
+    with pytest.raises(ValueError, match="ascending"):
+        table.accept(2, 1)
 
 
 def test_memory_is_within_16_bytes_a_page():

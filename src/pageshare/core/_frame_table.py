@@ -14,6 +14,7 @@ import numpy as np
 from pageshare._core import ffi, lib
 from pageshare.core._kernels import kernel_number
 from pageshare.core._native import Control, Stopped, check, native_space
+from pageshare.core._pages import page_numbers
 from pageshare.core._tally import Tally, fields_of, tally_of
 from pageshare.space import PageSpace
 
@@ -41,6 +42,7 @@ class Outcome(IntEnum):
     FALSE_MATCH = lib.PS_FALSE_MATCH
     VOLATILE = lib.PS_VOLATILE
     UNREADABLE = lib.PS_UNREADABLE
+    PASSED_OVER = lib.PS_PASSED_OVER
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,10 @@ class FrameTable:
     may share a table: their calls take turns.
 
     ``seed`` fixes the hash (random by default; no count depends on it). ``hash_bits`` cuts the hash down, for
-    tests of collisions. ``max_refs`` limits the pages of a frame, as KSM's max_page_sharing does. ``checksum``
-    makes a page a hint only if it is unchanged since its last visit, as KSM does. ``kernel`` names one of
-    ``kernels()``. Memory: at most 16 bytes per page (20 with ``checksum``).
+    tests of collisions. ``max_refs`` limits the pages of a frame, as KSM's max_page_sharing does; the zero frame has no
+    limit. ``checksum`` looks a page up only if it is unchanged since its last visit, as KSM does. With
+    ``zero_ordinary`` zero pages are contents like others: hints first, limited, never ``ZERO`` (KSM without
+    use_zero_pages). ``kernel`` names one of ``kernels()``. Memory: at most 16 bytes per page (20 with ``checksum``).
 
     >>> import pageshare
     >>> table = pageshare.FrameTable(bytes(4096) + b"x" * 8192)
@@ -106,6 +109,7 @@ class FrameTable:
         hash_bits: int = 64,
         max_refs: int = 0,
         checksum: bool = False,
+        zero_ordinary: bool = False,
         kernel: str | None = None,
     ) -> None:
         self.space = pages if isinstance(pages, PageSpace) else PageSpace.of(pages)
@@ -125,26 +129,15 @@ class FrameTable:
                 "seed": self.seed,
                 "hash_bits": hash_bits,
                 "max_refs": max_refs,
-                "options": lib.PS_CHECKSUM if checksum else 0,
+                "options": (lib.PS_CHECKSUM if checksum else 0) | (lib.PS_ZERO_ORDINARY if zero_ordinary else 0),
                 "kernel": number,
+                "zero_hash": self.space.zero_fingerprint,
             },
         )
         out = ffi.new("ps_table **")
         check(lib.ps_table_new(out, self._native.pointer, config), self._native)
         self._table = ffi.gc(out[0], lib.ps_table_free)
         self._lock = threading.Lock()
-
-    def _numbers(self, pages: Pages | Sequence[int] | int) -> Pages:
-        """Page numbers as C takes them; TypeError or IndexError for what is none of this space's."""
-        numbers = np.asarray(pages).reshape(-1)
-        if numbers.size == 0:
-            return np.empty(0, np.uint32)
-        if numbers.dtype.kind not in "iu":
-            raise TypeError(f"page numbers must be integers, not {numbers.dtype}")
-        for number in (int(numbers.min()), int(numbers.max())):
-            if not 0 <= number < self.space.readable:
-                raise IndexError(f"page {number}: the space has {self.space.readable} to be read")
-        return np.ascontiguousarray(numbers, np.uint32)
 
     def scan(
         self,
@@ -161,7 +154,7 @@ class FrameTable:
         in the space, MediaError where a file can't be read any more, ``Stopped``.
         """
         if pages is not None:
-            pages = self._numbers(pages)
+            pages = page_numbers(self.space, pages)
             count = pages.size
         elif count is None:
             count = self.space.readable - first
@@ -193,7 +186,7 @@ class FrameTable:
         A member of a frame leaves it: a copy-on-write break, True in the result. A hint is not noticed until
         it is used.
         """
-        numbers = self._numbers(pages)
+        numbers = page_numbers(self.space, pages)
         broken = np.zeros(numbers.size, np.uint8)
         with self._lock:
             status = lib.ps_table_write(
@@ -209,6 +202,17 @@ class FrameTable:
         """Forget every hint; frames stay. KSM drops its unstable tree so after each pass."""
         with self._lock:
             lib.ps_table_drop_hints(self._table)
+
+    def accept(self, first: int = 0, last: int = NO_PAGE) -> None:
+        """From now on look up only pages whose tag, 32 bits of their hash, is from ``first`` to ``last``; others have
+        the outcome ``PASSED_OVER``. Zero pages are always looked up. By default all are again.
+
+        So a pass needs room for a part of the contents only (Gupta et al., "Difference Engine", OSDI 2008).
+        """
+        if not 0 <= first <= last <= NO_PAGE:
+            raise ValueError(f"tags {first} to {last}: must be from 0 to 2^32 - 1, in ascending order")
+        with self._lock:
+            lib.ps_table_accept(self._table, first, last)
 
     def stats(self) -> TableStats:
         """Event and state counts, and the bytes of memory that the table takes."""

@@ -1,0 +1,119 @@
+/*
+ * peek.c - pages without the table: the key of one line, the hash of the whole, and how pages that change get their bytes.
+ *
+ * A peek reads one cache line. In address order that costs a twentieth of a visit (docs/policies.md): memory is asked for
+ * far ahead, and nothing is written but the key.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+#define LINE 64
+/* Pages whose lines are on their way while one is looked at. */
+#define PEEK_AHEAD 24
+/* Pages between two looks at the stop flag. */
+#define STOP_EVERY 1024
+
+static bool all_there(const ps_space *space, const uint32_t *pages, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (pages[i] >= space->pages)
+            return false;
+    return true;
+}
+
+/* The bytes of a page: in place, or read to `scratch`. NULL if they can't be had. */
+static const uint8_t *bytes_of(ps_space *space, uint32_t page, uint8_t *scratch)
+{
+    const uint8_t *at = ps_space_address(space, page);
+    if (at)
+        return at;
+    const ps_segment *segment = ps_space_find(space, page);
+    return ps_space_read(space, segment->source, ps_segment_offset(space, segment, page), 1, scratch) == PS_OK ? scratch
+                                                                                                              : NULL;
+}
+
+/* As XXH3 hashes few bytes: products of words, keyed. 0 is kept for a line of zeros. */
+static uint32_t line_key(const uint8_t *line, const uint64_t *secret)
+{
+    uint64_t words[LINE / 8], sum = 0, any = 0;
+
+    memcpy(words, line, LINE);
+    for (int i = 0; i < LINE / 8; i += 2) {
+        any |= words[i] | words[i + 1];
+        sum += ps_multiply_fold(words[i] ^ secret[i], words[i + 1] ^ secret[i + 1]);
+    }
+    uint32_t key = (uint32_t)(ps_mix(sum) >> 32);
+    return !any ? 0 : key ? key : 1;
+}
+
+ps_status ps_space_peek(ps_space *space, const uint32_t *pages, size_t count, uint32_t line, uint64_t seed, uint32_t *keys)
+{
+    uint64_t secret[LINE / 8];
+    size_t offset = (size_t)line * LINE;
+
+    if (offset + LINE > space->page_bytes)
+        return PS_INVALID;
+    if (!all_there(space, pages, count))
+        return PS_INVALID;
+    for (int i = 0; i < LINE / 8; i++)
+        secret[i] = ps_mix(seed + (uint64_t)i);
+    uint8_t *scratch = malloc(space->page_bytes);
+    if (!scratch)
+        return PS_NO_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *ahead = i + PEEK_AHEAD < count ? ps_space_address(space, pages[i + PEEK_AHEAD]) : NULL;
+        if (ahead)
+            __builtin_prefetch(ahead + offset);
+        const uint8_t *page = bytes_of(space, pages[i], scratch);
+        keys[i] = page ? line_key(page + offset, secret) : 0;
+    }
+    free(scratch);
+    return ps_space_status(space);
+}
+
+ps_status ps_space_hash(ps_space *space, const uint32_t *pages, size_t count, uint64_t seed, uint64_t *hashes,
+                        ps_control *control)
+{
+    const ps_kernel *kernel = ps_kernel_at(ps_kernel_best());
+    ps_hash_key key;
+
+    if (space->page_bytes == PS_FINGERPRINT_BYTES || !all_there(space, pages, count))
+        return PS_INVALID;
+    ps_hash_key_init(&key, seed);
+    uint8_t *scratch = malloc(space->page_bytes);
+    ps_status status = scratch ? PS_OK : PS_NO_MEMORY;
+    for (size_t i = 0; i < count && status == PS_OK; i++) {
+        const uint8_t *page = bytes_of(space, pages[i], scratch);
+        hashes[i] = page ? kernel->hash64(&key, page, space->page_bytes) : 0;
+        if (i % STOP_EVERY == 0) {
+            status = ps_stopped(control) ? PS_STOPPED : PS_OK;
+            ps_advance(control, count - i < STOP_EVERY ? count - i : STOP_EVERY);
+        }
+    }
+    free(scratch);
+    return status == PS_OK ? ps_space_status(space) : status;
+}
+
+ps_status ps_space_copy(ps_space *to, const uint32_t *to_pages, ps_space *from, const uint32_t *from_pages, size_t count)
+{
+    if (to->page_bytes != from->page_bytes || !all_there(to, to_pages, count) || !all_there(from, from_pages, count))
+        return PS_INVALID;
+    uint8_t *scratch = malloc(from->page_bytes);
+    if (!scratch)
+        return PS_NO_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *bytes = bytes_of(from, from_pages[i], scratch);
+        uint8_t *at = (uint8_t *)(uintptr_t)ps_space_address(to, to_pages[i]);
+        if (!at) {
+            free(scratch);
+            return PS_INVALID;
+        }
+        if (bytes)
+            memmove(at, bytes, to->page_bytes);
+    }
+    free(scratch);
+    ps_status status = ps_space_status(from);
+    return status == PS_OK ? ps_space_status(to) : status;
+}

@@ -1,0 +1,103 @@
+"""Pages without a table: the key of a line, the hash of the whole, and how pages that change get their bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageshare._core import ffi, lib
+from pageshare.core._native import Control, Native, check, native_space
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from numpy.typing import NDArray
+
+    from pageshare.space import PageSpace
+
+    Pages: TypeAlias = NDArray[np.uint32]
+
+LINE = 64
+"""Bytes of a line."""
+
+
+def page_numbers(space: PageSpace, pages: Any) -> Pages:
+    """Page numbers as C takes them; TypeError or IndexError for what is none of the space's."""
+    numbers = np.asarray(pages).reshape(-1)
+    if numbers.size == 0:
+        return np.empty(0, np.uint32)
+    if numbers.dtype.kind not in "iu":
+        raise TypeError(f"page numbers must be integers, not {numbers.dtype}")
+    for number in (int(numbers.min()), int(numbers.max())):
+        if not 0 <= number < space.readable:
+            raise IndexError(f"page {number}: the space has {space.readable} to be read")
+    return np.ascontiguousarray(numbers, np.uint32)
+
+
+class PageReader:
+    """Looks at pages of a space, a batch at a time, without the GIL.
+
+    >>> import numpy as np, pageshare
+    >>> reader = pageshare.core.PageReader(pageshare.PageSpace.of(bytes(4096) + b"x" * 8192))
+    >>> keys = reader.peek([0, 1, 2])
+    >>> int(keys[0]), bool(keys[1] == keys[2])
+    (0, True)
+    """
+
+    def __init__(self, space: PageSpace, *, seed: int = 0) -> None:
+        """``seed`` is that of keys and hashes."""
+        self.space, self.seed = space, seed
+        self._native = native_space(space)
+
+    def peek(self, pages: Any, line: int = 0) -> NDArray[np.uint32]:
+        """A key of 64 bytes of each page, from byte 64 * ``line`` on: 0 if they are all zero, else 32 bits that are
+        equal for equal bytes. Raises IndexError for a page or a line that is not there, MediaError."""
+        numbers = page_numbers(self.space, pages)
+        if not 0 <= line < self.space.page_size // LINE:
+            raise IndexError(f"line {line}: a page has {self.space.page_size // LINE}")
+        keys = np.empty(numbers.size, np.uint32)
+        status = lib.ps_space_peek(
+            self._native.pointer,
+            ffi.from_buffer("uint32_t[]", numbers),
+            numbers.size,
+            line,
+            self.seed,
+            ffi.from_buffer("uint32_t[]", keys),
+        )
+        check(status, self._native)
+        return keys
+
+    def hash(self, pages: Any, control: Control | None = None) -> NDArray[np.uint64]:
+        """XXH3-64 of each page, as ``hash_pages`` has it. Raises IndexError, MediaError, ``Stopped``."""
+        numbers = page_numbers(self.space, pages)
+        hashes = np.empty(numbers.size, np.uint64)
+        status = lib.ps_space_hash(
+            self._native.pointer,
+            ffi.from_buffer("uint32_t[]", numbers),
+            numbers.size,
+            self.seed,
+            ffi.from_buffer("uint64_t[]", hashes),
+            ffi.NULL if control is None else control._c,
+        )
+        check(status, self._native)
+        return hashes
+
+    def copy_to(self, other: PageReader, to_pages: Any, pages: Any) -> None:
+        """Give ``to_pages`` of ``other``, one after the other, the bytes of ``pages`` of this one.
+
+        The other's space must be writable (``PageSpace.private``), its pages of the same size. Raises IndexError,
+        ValueError, MediaError.
+        """
+        numbers, to_numbers = page_numbers(self.space, pages), page_numbers(other.space, to_pages)
+        if numbers.size != to_numbers.size or not other.space.writable:
+            raise ValueError("pages must be copied one to one, to a space that can be written to")
+        status = lib.ps_space_copy(
+            other._native.pointer,
+            ffi.from_buffer("uint32_t[]", to_numbers),
+            self._native.pointer,
+            ffi.from_buffer("uint32_t[]", numbers),
+            numbers.size,
+        )
+        blamed: Native = self._native if lib.ps_space_faulted(self._native.pointer) >= 0 else other._native
+        check(status, blamed)
