@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pageshare import limits, policies
-from pageshare.core import Control, FrameTable, MediaError, Stopped, Tally, census, populate, shed
+from pageshare.core import Census, Control, FrameTable, MediaError, Stopped, Tally, census, populate, shed
 from pageshare.images import Image, Source, check_page_size, image_of_buffer, open_image
 from pageshare.limits import Memory
 from pageshare.report import Partial, Report, Seconds, count
@@ -182,8 +182,17 @@ def _map_all(space: PageSpace, control: Control) -> None:
     control.reset()
 
 
-def _census(space: PageSpace, options: Options, reading: Reading, control: Control) -> _Found:
-    """Every page, at once."""
+@dataclass(frozen=True)
+class Exact:
+    """A census; ``mapped`` is the time when it began to look at pages, ``overlapped`` says that it maps them itself."""
+
+    census: Census
+    mapped: float
+    overlapped: bool
+
+
+def exact(space: PageSpace, options: Options, reading: Reading, control: Control) -> Exact:
+    """Every page, at once, read as ``reading`` says. Raises MediaError, ``Stopped``."""
     overlapped = bool(reading.in_files) and not reading.streamed and (options.threads != 1 or reading.large)
     if reading.in_files and not reading.streamed and not overlapped:
         _map_all(space, control)
@@ -198,6 +207,12 @@ def _census(space: PageSpace, options: Options, reading: Reading, control: Contr
         hold_bytes=reading.hold_bytes if reading.streamed else None,
         control=control,
     )
+    return Exact(found, mapped, overlapped)
+
+
+def _census(space: PageSpace, options: Options, reading: Reading, control: Control) -> _Found:
+    done = exact(space, options, reading, control)
+    found = done.census
     return _Found(
         "streamed-census" if reading.streamed else "census",
         found.tally,
@@ -205,8 +220,8 @@ def _census(space: PageSpace, options: Options, reading: Reading, control: Contr
         kernel=found.kernel,
         threads=found.stats.threads,
         bytes=found.stats.bytes,
-        mapped=mapped,
-        overlapped=overlapped,
+        mapped=done.mapped,
+        overlapped=done.overlapped,
         readings=found.stats.readings,
     )
 
@@ -217,10 +232,12 @@ def _by_policy(space: PageSpace, options: Options, reading: Reading, control: Co
         _map_all(space, control)
     mapped = time.perf_counter()
     seed = options.seed or 0
-    table = FrameTable(space, seed=seed, kernel=options.kernel)
     limit = space.readable if options.limit is None else options.limit
     name = policies.ALIASES.get(options.policy or "sequential", options.policy or "sequential")
-    policy = policies.create(name, space.readable, seed)
+    view = policies.View(space, seed=seed)
+    policy = policies.create(name, view)
+    table = FrameTable(space, seed=seed, kernel=options.kernel, **getattr(policy, "table_options", {}))
+    view.attach(table)
     visits, interrupted = _visit(table, control, policy, limit, reading)
     # What an interrupted scan has found is still counted.
     tally, stats = table.tally(None if interrupted else control), table.stats()

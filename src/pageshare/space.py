@@ -272,6 +272,24 @@ class PageSpace:
         owners = (np.searchsorted(self._owner_first, numbers, side="right") - 1) % max(1, len(self.owners))
         return owners.astype(np.uint32), self._run_pfn[runs] + (numbers - self._run_first[runs])
 
+    def find(self, owner: int, frames: NDArray[Any]) -> NDArray[np.uint32]:
+        """The inverse of ``locate``: the numbers of an owner's pages at ``frames``, ``2^32 - 1`` where none is
+        known."""
+        wanted = np.asarray(frames, np.uint64)
+        found = np.full(wanted.shape, MOST_PAGES + 1, np.uint32)
+        edges = np.append(self._owner_first, np.uint64(self.pages))
+        for part in (owner, owner + len(self.owners)):  # pages that are read, and those that are known to be zero
+            low, high = np.searchsorted(self._run_first, edges[part : part + 2])
+            if low == high:
+                continue
+            pfn, first = self._run_pfn[low:high], self._run_first[low:high].astype(np.uint64)
+            pages = np.diff(first, append=edges[part + 1])
+            run = np.searchsorted(pfn, wanted, side="right") - 1
+            into = wanted - pfn[run]
+            there = (run >= 0) & (into < pages[run])
+            found[there] = (first[run] + into)[there]
+        return found
+
     @property
     def owner_first(self) -> NDArray[np.uint32]:
         """The first page number of each owner, and ``readable``: owner i has pages owner_first[i] .. [i + 1] - 1."""
@@ -284,15 +302,16 @@ class PageSpace:
         return all(source.private for source in self.sources)
 
     def private(self) -> PageSpace:
-        """The same pages in memory that can be written to, unknown to files and buffers: what is not written to takes no
-        memory. Raises OSError where a file can't be mapped."""
+        """The same pages in memory that can be written to, unknown to files and buffers: what is not written to takes
+        no memory. Raises OSError where a file can't be mapped."""
         other = copy.copy(self)
         other.sources = [_private(source) for source in self.sources]
         return other
 
     def as_fingerprints(self, fingerprints: NDArray[np.uint64], zero: int) -> PageSpace:
-        """The same pages, owners and domains, but each page is a number of 8 bytes that stands for its content: its hash,
-        ``zero`` for zeros. A frame table over it, with the hash's seed, gives the outcomes of one over the bytes.
+        """The same pages, owners and domains, but each page is a number of 8 bytes that stands for its content: its
+        hash, ``zero`` for zeros. A frame table over it, with the hash's seed, gives the outcomes of one over the
+        bytes.
 
         ``fingerprints`` has ``readable`` numbers; it may change as memory may.
         """

@@ -60,6 +60,11 @@ class Control:
         """Make every loop that was given this control raise ``Stopped``."""
         self._c.stop = 1
 
+    @property
+    def stopped(self) -> bool:
+        """Whether ``stop`` was called."""
+        return bool(self._c.stop)
+
     def check(self) -> None:
         """Raise ``Stopped`` if ``stop`` was called: for loops in Python."""
         if self._c.stop:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pageshare.policies.random_permutation import RandomPermutation
 from pageshare.policies.random_with_replacement import RandomWithReplacement
 from pageshare.policies.sequential import Sequential
+from pageshare.policies.view import View
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class Policy(Protocol):
-    """An order in which to look at the pages 0 .. pages-1 of a space, without end: pass follows pass."""
+    """An order in which to look at the pages of a ``View``, without end: pass follows pass.
+
+    Made of a view, and of options by keyword. If it has an attribute ``table_options``, a dict, these are given to the
+    ``FrameTable``. ``next`` is called when all pages that it gave before were looked at, and ``feedback`` was told.
+    """
 
     def next(self, count: int) -> NDArray[np.uint32]:
         """Page numbers, uint32 of shape (n,), to look at next; 1 <= n <= count."""
@@ -28,7 +33,7 @@ class Policy(Protocol):
         ...
 
 
-POLICIES: dict[str, Callable[[int, int], Policy]] = {
+POLICIES: dict[str, Callable[..., Policy]] = {
     "sequential": Sequential,
     "random-permutation": RandomPermutation,
     "random-with-replacement": RandomWithReplacement,
@@ -36,12 +41,40 @@ POLICIES: dict[str, Callable[[int, int], Policy]] = {
 ALIASES = {"random": "random-permutation"}
 
 
-def create(name: str, pages: int, seed: int) -> Policy:
-    """The policy of that name (or alias) for a space of that many pages; ValueError if there is none."""
-    policy = POLICIES.get(ALIASES.get(name, name))
+def create(name: str, view: View) -> Policy:
+    """The policy of that name, or alias, perhaps with options: ``ksm:smart_scan=0,max_page_sharing=2``.
+
+    Raises ValueError if there is none, or if it has no such option.
+    """
+    base, _, given = name.partition(":")
+    policy = POLICIES.get(ALIASES.get(base, base))
     if policy is None:
-        raise ValueError(f"no policy {name!r}: there are {', '.join([*POLICIES, *ALIASES])}")
-    return policy(pages, seed)
+        raise ValueError(f"no policy {base!r}: there are {', '.join([*POLICIES, *ALIASES])}")
+    try:
+        return policy(view, **_options(given))
+    except TypeError as error:
+        raise ValueError(f"policy {name}: {error}") from None
 
 
-__all__ = ["ALIASES", "POLICIES", "Policy", "RandomPermutation", "RandomWithReplacement", "Sequential", "create"]
+def _options(given: str) -> dict[str, Any]:
+    """Options as they are written behind a name: NAME=NUMBER, with commas between."""
+    options: dict[str, Any] = {}
+    for option in filter(None, given.split(",")):
+        key, _equals, value = option.partition("=")
+        try:
+            options[key] = (float if "." in value else int)(value)
+        except ValueError:
+            raise ValueError(f"option {option!r}: must be NAME=NUMBER") from None
+    return options
+
+
+__all__ = [
+    "ALIASES",
+    "POLICIES",
+    "Policy",
+    "RandomPermutation",
+    "RandomWithReplacement",
+    "Sequential",
+    "View",
+    "create",
+]

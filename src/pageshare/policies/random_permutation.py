@@ -15,16 +15,18 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pageshare.policies.view import View
+
 ROUNDS = 6
 
 
 class RandomPermutation:
     """A permutation of 0 .. pages-1, then another one, and so on."""
 
-    def __init__(self, pages: int, seed: int) -> None:
-        self._pages = pages
-        self._side = np.uint64(isqrt(max(0, pages - 1)) + 1)
-        self._generator = np.random.default_rng(seed)
+    def __init__(self, view: View) -> None:
+        self._pages = view.pages
+        self._side = np.uint64(isqrt(max(0, view.pages - 1)) + 1)
+        self._generator = np.random.default_rng(view.seed)
         self._begin_pass()
 
     def _begin_pass(self) -> None:

@@ -9,13 +9,15 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pageshare.policies.view import View
+
 
 class RandomWithReplacement:
     """Independent uniform draws; after as many draws as pages, 1/e of the pages were never seen."""
 
-    def __init__(self, pages: int, seed: int) -> None:
-        self._pages = pages
-        self._generator = np.random.default_rng(seed)
+    def __init__(self, view: View) -> None:
+        self._pages = view.pages
+        self._generator = np.random.default_rng(view.seed)
 
     def next(self, count: int) -> NDArray[np.uint32]:
         """``count`` draws."""

@@ -9,13 +9,14 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pageshare.policies.view import View
+
 
 class Sequential:
     """Page numbers 0, 1, .. pages-1, and again."""
 
-    def __init__(self, pages: int, seed: int) -> None:
-        del seed
-        self._pages = pages
+    def __init__(self, view: View) -> None:
+        self._pages = view.pages
         self._at = 0
 
     def next(self, count: int) -> NDArray[np.uint32]:

@@ -1,0 +1,422 @@
+"""The loop: a policy, a pace, a memory that goes by; and the course that it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageshare import policies
+from pageshare.core import NO_PAGE, Control, Outcome
+from pageshare.replay.memory import Memory
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pageshare.core import Scanned
+    from pageshare.policies.view import Objective
+    from pageshare.replay.costs import Costs
+    from pageshare.replay.history import History
+    from pageshare.replay.pace import Pace
+
+PEEK_PRICE = 0.04
+"""What a peek costs, where a visit costs 1."""
+SHARES = (0.5, 0.9, 0.99)
+"""Of what is possible: when they are reached, is reported."""
+SOON = 10.0
+"""Seconds: a merge that is broken within them was hardly worth it."""
+SAMPLES = 400
+"""How many moments of a course are kept."""
+MOST_PASSES = 8
+"""Where memory holds still, a policy that has not found what there is gives up after so many visits a page."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to replay.
+
+    ``policy`` is a name (``policies.create``) or what makes a policy of a ``View``. ``pace`` makes a new pace;
+    without one time stands still, and so does memory. ``duration`` in seconds; ``visits`` at most. ``per_owner``:
+    visits a second of each owner at most. ``by_bytes``: on the dumps' own bytes, not on fingerprints of them.
+    ``peek_price``: of a peek, where a visit costs 1. ``stop_when_found``: where memory holds still, end when
+    everything is found.
+    """
+
+    policy: str | Callable[[policies.View], policies.Policy] = "random-permutation"
+    seed: int = 0
+    objective: Objective = "all"
+    pace: Callable[[], Pace] | None = None
+    duration: float | None = None
+    visits: int | None = None
+    per_owner: float | None = None
+    by_bytes: bool = True
+    peek_price: float = PEEK_PRICE
+    stop_when_found: bool = True
+
+    @property
+    def name(self) -> str:
+        """The policy's."""
+        if isinstance(self.policy, str):
+            return policies.ALIASES.get(self.policy, self.policy)
+        return getattr(self.policy, "__name__", "policy")
+
+
+@dataclass(frozen=True)
+class Reached:
+    """When a share of what is possible was saved: ``visits``, and ``cost`` (visits and peeks by their price),
+    ``cpu_seconds`` so far, and at what virtual ``seconds``."""
+
+    visits: int
+    cost: float
+    cpu_seconds: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A moment of a course; counts since the start, pages that are ``saved`` and could be (``possible``) now."""
+
+    seconds: float
+    visits: int
+    peeks: int
+    cost: float
+    cpu_seconds: float
+    saved: int
+    saved_nonzero: int
+    possible: int
+    possible_nonzero: int
+    cow_breaks: int
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a replay left.
+
+    ``pages`` are those that must be read. ``reached`` and ``reached_nonzero`` say for each of ``SHARES`` when it was,
+    or None. ``area`` and ``area_nonzero`` are the mean share saved of what is possible over a cost of 0 to one visit
+    a page; ``mean_saved`` and ``mean_saved_nonzero`` pages, over time (0 where it stands still). ``outcomes`` count
+    by name. ``broken_soon`` are the copy-on-write breaks of pages merged up to ten seconds before. ``metadata_bits``
+    is what the policy kept at most, in bits a page. ``policy_seconds`` is CPU time that the policy itself took.
+    """
+
+    policy: str
+    seed: int
+    objective: Objective
+    pages: int
+    samples: tuple[Sample, ...]
+    reached: Mapping[float, Reached | None]
+    reached_nonzero: Mapping[float, Reached | None]
+    area: float
+    area_nonzero: float
+    mean_saved: float
+    mean_saved_nonzero: float
+    mean_possible: float
+    mean_possible_nonzero: float
+    outcomes: Mapping[str, int]
+    writes: int
+    cow_breaks: int
+    broken_soon: int
+    broken_nonzero: int
+    metadata_bits: float
+    policy_seconds: float
+    interrupted: bool = False
+
+    @property
+    def last(self) -> Sample:
+        """The end."""
+        return self.samples[-1]
+
+
+@dataclass
+class _Line:
+    """One of the two things that are followed: all pages that are saved, or those of them that are not zero."""
+
+    area: float = 0.0
+    over_time: float = 0.0
+    possible_over_time: float = 0.0
+    reached: dict[float, Reached | None] = field(default_factory=lambda: dict.fromkeys(SHARES))
+
+    def complete(self) -> bool:
+        return all(self.reached.values())
+
+
+class Run:
+    """A replay under way."""
+
+    def __init__(self, history: History, settings: Settings, costs: Costs, control: Control | None = None) -> None:
+        """Raises ValueError for a policy that is not there, OSError where a file can't be mapped."""
+        self.settings, self.costs = settings, costs
+        self.control = Control() if control is None else control
+        self.memory = memory = Memory(history, seed=settings.seed, by_bytes=settings.by_bytes)
+        self.view = policies.View(
+            history.space,
+            seed=settings.seed,
+            objective=settings.objective,
+            peek=memory.peek,
+            contents=lambda: memory.ids,
+        )
+        begun = time.thread_time()
+        made = settings.policy
+        self.policy = policies.create(made, self.view) if isinstance(made, str) else made(self.view)
+        self.policy_seconds = time.thread_time() - begun
+        memory.use(getattr(self.policy, "table_options", {}))
+        self.view.attach(memory.table)
+        self.pages = history.space.readable
+        self.duration = settings.duration if settings.duration is not None else history.duration
+        self.limit = _OwnerLimit(self.view, settings.per_owner) if settings.per_owner else None
+        self.seconds = self.cost = self.cpu_seconds = 0.0
+        self.visits = self.peeks = self.peeks_in_order = 0
+        self.writes = self.cow_breaks = self.broken_soon = self.broken_nonzero = 0
+        self.outcomes = np.zeros(max(Outcome) + 1, np.int64)
+        self.all, self.nonzero = _Line(), _Line()
+        self.metadata = 0
+        self.samples: list[Sample] = []
+        self._merged = np.full(self.pages, -np.inf, np.float32) if settings.pace else None
+
+    # ---- the loop ----
+
+    def go(self) -> Course:
+        """Run to the end, or until ``control`` stops it. Raises MediaError."""
+        stopped = False
+        pace = self.settings.pace() if self.settings.pace else None
+        still = max(64, self.pages // 1024)
+        next_sample, spent = 0.0, 0.0
+        while self.pages and not (stopped := self.control.stopped) and not self._is_over():
+            if self._progress() >= next_sample:
+                self._sample()
+                next_sample = self._progress() + self._span() / SAMPLES
+            before = self.cpu_seconds
+            if pace is None:
+                wanted = still
+            else:
+                wanted, passed = pace.step(spent)
+                if self.duration is not None:
+                    passed = min(passed, self.duration - self.seconds)
+                self._let_pass(passed)
+            self._look_at(wanted)
+            spent = self.cpu_seconds - before
+        self._sample()
+        return self._course(stopped)
+
+    def _span(self) -> float:
+        """How far ``_progress`` goes: seconds, or visits."""
+        if self.settings.pace and self.duration is not None:
+            return self.duration
+        return self.settings.visits or 2 * self.pages
+
+    def _progress(self) -> float:
+        return self.seconds if self.settings.pace and self.duration is not None else self.visits
+
+    def _is_over(self) -> bool:
+        settings = self.settings
+        if settings.visits is not None and self.visits >= settings.visits:
+            return True
+        if settings.pace:
+            return self.duration is not None and self.seconds >= self.duration
+        if self.visits >= MOST_PASSES * self.pages:
+            return settings.visits is None
+        memory = self.memory
+        found = memory.saved >= memory.possible.all
+        if settings.objective == "nonzero":
+            found = memory.saved_nonzero >= memory.possible.nonzero
+            found = found and (self.all.complete() or not memory.possible.all)
+        return settings.stop_when_found and found
+
+    def _let_pass(self, seconds: float) -> None:
+        memory = self.memory
+        for line, saved, possible in self._lines():
+            line.over_time += saved * seconds
+            line.possible_over_time += possible * seconds
+        self.seconds += seconds
+        self.view.now = self.seconds
+        written = memory.advance(self.seconds)
+        self.writes += written.writes
+        if not written.writes:
+            return
+        self.view.tell_written(written.pages)
+        broken = written.pages[written.broken]
+        self.cow_breaks += len(broken)
+        self.broken_nonzero += written.gone_nonzero
+        self.cpu_seconds += len(broken) * self.costs.fault * 1e-9
+        if self._merged is not None:
+            self.broken_soon += int(np.count_nonzero(self.seconds - self._merged[broken] <= SOON))
+
+    def _look_at(self, wanted: int) -> None:
+        """Visit so many pages."""
+        if self.settings.visits is not None:
+            wanted = min(wanted, self.settings.visits - self.visits)
+        while wanted > 0 and not self.control.stopped:
+            begun = time.thread_time()
+            pages = self.limit.next(self.policy, wanted, self.seconds) if self.limit else self.policy.next(wanted)
+            self.policy_seconds += time.thread_time() - begun
+            if not len(pages):
+                return
+            self._charge_peeks()
+            result = self.memory.table.scan(pages)
+            self._count(pages, result)
+            self.control.advance(len(pages))
+            begun = time.thread_time()
+            self.policy.feedback(pages, result.outcomes, result.partners)
+            self.policy_seconds += time.thread_time() - begun
+            wanted -= len(pages)
+
+    # ---- the accounts ----
+
+    def _lines(self) -> tuple[tuple[_Line, int, int], tuple[_Line, int, int]]:
+        memory = self.memory
+        return (
+            (self.all, memory.saved, memory.possible.all),
+            (self.nonzero, memory.saved_nonzero, memory.possible.nonzero),
+        )
+
+    def _charge_peeks(self) -> None:
+        peeks, in_order = self.view.peeks - self.peeks, self.view.peeks_in_order - self.peeks_in_order
+        self.peeks, self.peeks_in_order = self.view.peeks, self.view.peeks_in_order
+        if peeks:
+            price = peeks * self.settings.peek_price
+            self._add_area(price)
+            self.cost += price
+            self.cpu_seconds += self.costs.of_peeks(peeks, in_order) * 1e-9
+
+    def _add_area(self, price: float) -> None:
+        within = max(0.0, min(price, self.pages - self.cost))
+        for line, saved, possible in self._lines():
+            line.area += within * saved / possible if possible else 0
+
+    def _count(self, pages: NDArray[np.uint32], result: Scanned) -> None:
+        memory, outcomes = self.memory, result.outcomes
+        joined_zero = (outcomes == Outcome.ZERO) & (result.partners != NO_PAGE)
+        found = (outcomes == Outcome.SHARED_NEW) | (outcomes == Outcome.SHARED) | joined_zero
+        found_nonzero = found & (memory.ids[pages] >= memory.contents.zeros)
+        cpu = np.cumsum(self.costs.of_visits(pages, outcomes)) * 1e-9
+        within = int(max(0, min(len(pages), self.pages - self.cost)))
+        for line, saved, possible, gains in (
+            (self.all, memory.saved, memory.possible.all, found),
+            (self.nonzero, memory.saved_nonzero, memory.possible.nonzero, found_nonzero),
+        ):
+            course = saved + np.cumsum(gains)
+            if possible:
+                line.area += float(course[:within].sum()) / possible
+            for share in SHARES:
+                if line.reached[share] is None and possible and course[-1] >= share * possible:
+                    at = int(np.searchsorted(course, share * possible))
+                    line.reached[share] = Reached(
+                        self.visits + at + 1, self.cost + at + 1, self.cpu_seconds + float(cpu[at]), self.seconds
+                    )
+        memory.saved += int(np.count_nonzero(found))
+        memory.saved_nonzero += int(np.count_nonzero(found_nonzero))
+        self.visits += len(pages)
+        self.cost += len(pages)
+        self.cpu_seconds += float(cpu[-1])
+        self.outcomes += np.bincount(outcomes, minlength=len(self.outcomes))
+        if self._merged is not None:
+            self._merged[pages[found | (outcomes == Outcome.ZERO)]] = self.seconds
+            self._merged[result.partners[outcomes == Outcome.SHARED_NEW]] = self.seconds
+
+    def _sample(self) -> None:
+        self.metadata = max(self.metadata, metadata_bytes(self.policy))
+        memory = self.memory
+        self.samples.append(
+            Sample(
+                self.seconds,
+                self.visits,
+                self.peeks,
+                self.cost,
+                self.cpu_seconds,
+                memory.saved,
+                memory.saved_nonzero,
+                memory.possible.all,
+                memory.possible.nonzero,
+                self.cow_breaks,
+            )
+        )
+
+    def _course(self, interrupted: bool) -> Course:
+        pages, seconds = max(1, self.pages), self.seconds or 1.0
+        for line, saved, possible in self._lines():  # what a run that ended early would have gone on to save
+            line.area += max(0.0, self.pages - self.cost) * saved / possible if possible else 0
+        return Course(
+            policy=self.settings.name,
+            seed=self.settings.seed,
+            objective=self.settings.objective,
+            pages=self.pages,
+            samples=tuple(self.samples),
+            reached=self.all.reached,
+            reached_nonzero=self.nonzero.reached,
+            area=self.all.area / pages,
+            area_nonzero=self.nonzero.area / pages,
+            mean_saved=self.all.over_time / seconds,
+            mean_saved_nonzero=self.nonzero.over_time / seconds,
+            mean_possible=self.all.possible_over_time / seconds,
+            mean_possible_nonzero=self.nonzero.possible_over_time / seconds,
+            outcomes={each.name: int(self.outcomes[each]) for each in Outcome},
+            writes=self.writes,
+            cow_breaks=self.cow_breaks,
+            broken_soon=self.broken_soon,
+            broken_nonzero=self.broken_nonzero,
+            metadata_bits=8 * self.metadata / pages,
+            policy_seconds=self.policy_seconds,
+            interrupted=interrupted,
+        )
+
+
+class _OwnerLimit:
+    """Holds back pages of owners that were looked at often enough: they come first when it is their turn."""
+
+    def __init__(self, view: policies.View, rate: float) -> None:
+        if not rate > 0:
+            raise ValueError(f"rate {rate} for each owner: must be above 0 pages a second")
+        self._view, self._rate = view, rate
+        self._given = np.zeros(view.owners, np.int64)
+        self._waiting = np.empty(0, np.uint32)
+
+    def next(self, policy: policies.Policy, count: int, now: float) -> NDArray[np.uint32]:
+        """Up to ``count`` pages, none if all that are at hand must wait."""
+        pages = self._waiting
+        if len(pages) < count:
+            pages = np.concatenate([pages, policy.next(count - len(pages))])
+        owners = self._view.owner[pages]
+        order = np.argsort(owners, kind="stable")
+        starts = np.searchsorted(owners[order], np.arange(self._view.owners))
+        rank = np.empty(len(pages), np.int64)
+        rank[order] = np.arange(len(pages)) - starts[owners[order]]
+        # An owner that had no page to look at makes up for a second of it, not for more.
+        due = int(self._rate * now)
+        self._given = np.maximum(self._given, due - max(1, int(self._rate)))
+        going = rank < (due - self._given)[owners]
+        chosen = pages[going][:count]
+        self._given += np.bincount(self._view.owner[chosen], minlength=self._view.owners)
+        self._waiting = pages[~going]
+        return chosen
+
+
+def metadata_bytes(policy: object) -> int:
+    """Bytes of the numpy arrays that a policy keeps, in its attributes, and in lists, dicts and objects there; those
+    of the view, which the table has anyway, left out."""
+    seen: set[int] = set()
+
+    def size(thing: Any, depth: int) -> int:
+        if id(thing) in seen or isinstance(thing, policies.View) or depth > 6:
+            return 0
+        seen.add(id(thing))
+        if isinstance(thing, np.ndarray):
+            base = thing.base
+            if isinstance(base, np.ndarray):
+                return size(base, depth + 1)
+            return thing.nbytes
+        if isinstance(thing, Mapping):
+            return sum(size(each, depth + 1) for each in thing.values())
+        if isinstance(thing, (list, tuple)) or type(thing).__name__ == "deque":
+            return sum(size(each, depth + 1) for each in thing)
+        attributes = getattr(thing, "__dict__", None)
+        return size(attributes, depth + 1) if attributes else 0
+
+    return size(policy, 0)
+
+
+def replay(history: History, settings: Settings, costs: Costs, control: Control | None = None) -> Course:
+    """Run a policy over a history. Raises ValueError for a policy that is not there, OSError, MediaError."""
+    return Run(history, settings, costs, control).go()
