@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pageshare.files import appearing_whole
 from pageshare.images.elf import NT_AUXV, NT_FILE, NT_PRPSINFO, core_header
 from pageshare.images.ranges import Kind
 from pageshare.process import FLAGS, GROUP, NICE, PAGE, PARENT, SESSION, STATE, Mapping, PageKind, Process, ProcessError
@@ -157,7 +157,7 @@ def _write_core(process: Process, done: Capture, anonymous: bool, progress: Prog
     if reserved + payload > free:
         raise process.error(f"its core takes {reserved + payload:,} bytes, {folder} has {free:,} free")
     label = f"capturing {process.command} ({process.pid})"
-    with _appearing_whole(done.path) as file, progress(label, payload) as update:
+    with appearing_whole(done.path) as file, progress(label, payload) as update:
         file.seek(reserved)
         header = _header(_copy(process, runs, file, done.pages, update), notes)
         if len(header) != reserved:
@@ -259,20 +259,6 @@ def _move(file: IO[bytes], start: int, end: int, by: int) -> None:
         file.seek(position + by)
         file.write(data)
     file.truncate(end + by)
-
-
-@contextlib.contextmanager
-def _appearing_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A private file beside ``path`` that takes its place at the end, or goes if anything went wrong."""
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    # The file is made inside of the try: a signal may come at any moment.
-    try:
-        with open(unfinished, "x+b", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            yield file
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def _notes(process: Process, mappings: Sequence[Mapping]) -> list[tuple[str, int, bytes]]:

@@ -25,9 +25,10 @@ class BadInputs(ValueError):
 
 @dataclass
 class OwnerImages:
-    """An owner and the images that make up its memory, in the order given."""
+    """An owner and the images that make up its memory, in the order given; ``named``: by the user, with NAME=."""
 
     name: str
+    named: bool = False
     images: list[Image] = field(default_factory=list)
 
 
@@ -41,9 +42,11 @@ class Inputs:
     notes: list[str] = field(default_factory=list)
 
 
-def add_input_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what every command takes that reads dumps."""
-    parser.add_argument("dumps", nargs="+", metavar="DUMP", help="PATH, NAME=PATH, or a folder of dumps")
+def add_input_arguments(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """Declare what every command takes that reads dumps; ``optional``: they may be named in another way."""
+    parser.add_argument(
+        "dumps", nargs="*" if optional else "+", metavar="DUMP", help="PATH, NAME=PATH, or a folder of dumps"
+    )
     group = parser.add_argument_group("how to read them")
     group.add_argument("--format", choices=["raw", "elf", "lime"], help="read all as this (default: by their content)")
     group.add_argument(
@@ -112,26 +115,38 @@ def open_inputs(args: argparse.Namespace) -> Iterator[Inputs]:
 
     Raises BadInputs, with a line for each of them, unless ``--skip-bad`` and something is left.
     """
-    _raise_file_limit()
-    with ExitStack() as stack:
-        yield _open_all(args, stack)
+    with open_groups(args, [args.dumps]) as (inputs,):
+        yield inputs
 
 
-def _open_all(args: argparse.Namespace, stack: ExitStack) -> Inputs:
-    """The inputs, to be closed by ``stack``, which keeps no image: a command may drop what takes memory."""
+@contextmanager
+def open_groups(args: argparse.Namespace, groups: Sequence[Sequence[str]]) -> Iterator[list[Inputs]]:
+    """The same of several groups of dumps, each with owners of its own. What is bad is named in one go."""
     from pageshare.images import printable
 
+    _raise_file_limit()
+    with ExitStack() as stack:
+        # The stack keeps no image: a command may drop what takes memory.
+        opened = [_open_all(args, group, stack) for group in groups]
+        bad = [each for _, group_bad in opened for each in group_bad]
+        if bad and not (args.skip_bad and all(inputs.owners for inputs, _ in opened)):
+            raise BadInputs("\n".join(printable(f"{path}: {reason}") for path, reason in bad))
+        yield [inputs for inputs, _ in opened]
+
+
+def _open_all(args: argparse.Namespace, dumps: Sequence[str], stack: ExitStack) -> tuple[Inputs, list[tuple[str, str]]]:
+    """The inputs, to be closed by ``stack``, and what could not be opened."""
     inputs = Inputs()
     bad: list[tuple[str, str]] = []
     passed_over: list[str] = []
     opened: list[tuple[_Named, Image]] = []
-    for argument in args.dumps:
+    for argument in dumps:
         try:
             files = list(_files(argument))
         except OSError as error:
             bad.append((argument, error.strerror or str(error)))
             continue
-        dumps = 0
+        found = 0
         for named in files:
             try:
                 image = _open(named, args)
@@ -145,17 +160,15 @@ def _open_all(args: argparse.Namespace, stack: ExitStack) -> Inputs:
             if image is None:
                 inputs.notes.append(f"{named.path}: not known as a dump; passed over (name it to scan it)")
                 continue
-            dumps += 1
+            found += 1
             stack.enter_context(image.source)
             opened.append((named, image))
-        if not dumps and all(named.found for named in files):
+        if not found and all(named.found for named in files):
             bad.append((argument, "there is no dump in this folder"))
-    if bad and not (args.skip_bad and opened):
-        raise BadInputs("\n".join(printable(f"{path}: {reason}") for path, reason in bad))
     inputs.skipped = [{"path": path, "reason": reason} for path, reason in bad]
     inputs.owners = _owners(opened)
     inputs.warnings = [*passed_over, *_repeated(opened), *_odd(image for _, image in opened)]
-    return inputs
+    return inputs, bad
 
 
 def tell(
@@ -200,7 +213,7 @@ def _owners(opened: Sequence[tuple[_Named, Image]]) -> list[OwnerImages]:
     names = iter(unique_names(nameless, taken={named.owner for named, _ in opened}))
     for named, image in opened:
         name = named.owner or next(names)
-        owners.setdefault(name, OwnerImages(name)).images.append(image)
+        owners.setdefault(name, OwnerImages(name, bool(named.owner))).images.append(image)
     return list(owners.values())
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pageshare.commands import Terminated, UsageError
 from pageshare.commands._inputs import add_input_arguments, open_inputs, tell
+from pageshare.commands._numbers import domains_given, positive, seed_number, size_in_bytes
 from pageshare.commands._work import run_with_progress
 
 if TYPE_CHECKING:
@@ -32,15 +33,15 @@ SUMMARY = "how much memory do identical pages waste in these dumps?"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pageshare scan``."""
     add_input_arguments(parser)
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads to use (default: as many as help)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads to use (default: as many as help)")
     parser.add_argument(
         "--memory",
-        type=_size,
+        type=size_in_bytes,
         metavar="SIZE",
         help="of dumps that don't fit into memory, hold no more than this while they are read again and again"
         " (default: a quarter of what is free)",
     )
-    parser.add_argument("--seed", type=_seed, metavar="N", help="fix the hash's seed and every random choice")
+    parser.add_argument("--seed", type=seed_number, metavar="N", help="fix the hash's seed and every random choice")
     domains = parser.add_argument_group("sharing domains: only pages of one domain are shared")
     domains.add_argument(
         "--domain",
@@ -53,50 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     partial = parser.add_argument_group("scan as a hypervisor does: some pages, in some order")
     partial.add_argument(
         "--policy",
-        choices=["sequential", "random-permutation", "random-with-replacement", "random"],
-        help="order of visits ('random' is random-permutation)",
+        metavar="NAME",
+        help="order of visits: sequential, random-permutation (or random), random-with-replacement, and more:"
+        " docs/policies.md",
     )
     partial.add_argument(
         "--limit",
         metavar="N|SIZE|P%",
         help="stop after so many visits: 10000, 512MiB, or 25%% of the pages that must be read (default: 100%%)",
     )
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 1")
-    return int(text)
-
-
-def _size(text: str) -> int:
-    from pageshare.synth.spec import SpecError, parse_size
-
-    try:
-        return parse_size(text)
-    except SpecError:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a size, such as 512MiB or 4G") from None
-
-
-def _seed(text: str) -> int:
-    try:
-        seed = int(text, 0)
-    except ValueError:
-        seed = -1
-    if not 0 <= seed < 1 << 63:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 0 to 2^63 - 1")
-    return seed
-
-
-def _domains(arguments: list[str]) -> dict[str, list[str]]:
-    domains: dict[str, list[str]] = {}
-    for argument in arguments:
-        name, equals, members = argument.partition("=")
-        owners = [owner for owner in members.split(",") if owner]
-        if not name or not equals or not owners:
-            raise UsageError(f"--domain {argument}: must be NAME=OWNER[,OWNER...]")
-        domains.setdefault(name, []).extend(owners)
-    return domains
 
 
 _LIMIT = re.compile(r"(\d+(?:\.\d+)?)\s*(%|[KMGT]i?B?|B)?", re.IGNORECASE)
@@ -145,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     from pageshare.scanner import Options, Reading, domains_of, scan_space
     from pageshare.space import PageSpace
 
-    domains = _domains(args.domain)
+    domains = domains_given(args.domain)
     opening = time.perf_counter()
     with open_inputs(args) as inputs:
         names = [owner.name for owner in inputs.owners]

@@ -41,17 +41,23 @@ POLICIES: dict[str, Callable[..., Policy]] = {
 ALIASES = {"random": "random-permutation"}
 
 
+def find(name: str) -> Callable[..., Policy]:
+    """What makes the policy of that name, or alias; options behind it are left aside. ValueError if there is none."""
+    base = name.partition(":")[0]
+    policy = POLICIES.get(ALIASES.get(base, base))
+    if policy is None:
+        raise ValueError(f"no policy {base!r}: there are {', '.join([*POLICIES, *ALIASES])}")
+    return policy
+
+
 def create(name: str, view: View) -> Policy:
     """The policy of that name, or alias, perhaps with options: ``ksm:smart_scan=0,max_page_sharing=2``.
 
     Raises ValueError if there is none, or if it has no such option.
     """
-    base, _, given = name.partition(":")
-    policy = POLICIES.get(ALIASES.get(base, base))
-    if policy is None:
-        raise ValueError(f"no policy {base!r}: there are {', '.join([*POLICIES, *ALIASES])}")
+    policy = find(name)
     try:
-        return policy(view, **_options(given))
+        return policy(view, **_options(name.partition(":")[2]))
     except TypeError as error:
         raise ValueError(f"policy {name}: {error}") from None
 
@@ -77,4 +83,5 @@ __all__ = [
     "Sequential",
     "View",
     "create",
+    "find",
 ]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class Sequential:
     """Page numbers 0, 1, .. pages-1, and again."""
 
+    draws_nothing = True
+
     def __init__(self, view: View) -> None:
         self._pages = view.pages
         self._at = 0

@@ -119,7 +119,7 @@ class Course:
     writes: int
     cow_breaks: int
     broken_soon: int
-    broken_nonzero: int
+    cow_breaks_nonzero: int
     metadata_bits: float
     policy_seconds: float
     interrupted: bool = False
@@ -169,7 +169,7 @@ class Run:
         self.limit = _OwnerLimit(self.view, settings.per_owner) if settings.per_owner else None
         self.seconds = self.cost = self.cpu_seconds = 0.0
         self.visits = self.peeks = self.peeks_in_order = 0
-        self.writes = self.cow_breaks = self.broken_soon = self.broken_nonzero = 0
+        self.writes = self.cow_breaks = self.broken_soon = self.cow_breaks_nonzero = 0
         self.outcomes = np.zeros(max(Outcome) + 1, np.int64)
         self.all, self.nonzero = _Line(), _Line()
         self.metadata = 0
@@ -214,8 +214,8 @@ class Run:
         settings = self.settings
         if settings.visits is not None and self.visits >= settings.visits:
             return True
-        if settings.pace:
-            return self.duration is not None and self.seconds >= self.duration
+        if settings.pace and self.duration is not None:
+            return self.seconds >= self.duration
         if self.visits >= MOST_PASSES * self.pages:
             return settings.visits is None
         memory = self.memory
@@ -239,7 +239,7 @@ class Run:
         self.view.tell_written(written.pages)
         broken = written.pages[written.broken]
         self.cow_breaks += len(broken)
-        self.broken_nonzero += written.gone_nonzero
+        self.cow_breaks_nonzero += int(np.count_nonzero(written.broken & written.nonzero))
         self.cpu_seconds += len(broken) * self.costs.fault * 1e-9
         if self._merged is not None:
             self.broken_soon += int(np.count_nonzero(self.seconds - self._merged[broken] <= SOON))
@@ -356,7 +356,7 @@ class Run:
             writes=self.writes,
             cow_breaks=self.cow_breaks,
             broken_soon=self.broken_soon,
-            broken_nonzero=self.broken_nonzero,
+            cow_breaks_nonzero=self.cow_breaks_nonzero,
             metadata_bits=8 * self.metadata / pages,
             policy_seconds=self.policy_seconds,
             interrupted=interrupted,

@@ -70,11 +70,22 @@ class Recorded:
 
 
 class History(Protocol):
-    """Pages at the start, and what is written to them."""
+    """Pages at the start, and what is written to them; see ``Snapshots``."""
 
-    space: PageSpace
-    contents: Contents
-    ids: NDArray[np.uint32]
+    @property
+    def space(self) -> PageSpace:
+        """The pages."""
+        ...
+
+    @property
+    def contents(self) -> Contents:
+        """All contents."""
+        ...
+
+    @property
+    def ids(self) -> NDArray[np.uint32]:
+        """What the pages hold at the start."""
+        ...
 
     @property
     def duration(self) -> float | None:

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Written:
     """What was written in a while: ``writes``, how many; the ``pages`` (uint32), each once, in order of the last write
-    to each; ``broken`` (bool): it was a copy-on-write break; ``gone`` and ``gone_nonzero``: how many saved pages that
-    took away."""
+    to each; ``broken`` (bool): it was a copy-on-write break; ``nonzero`` (bool): it held something; ``gone``: how many
+    saved pages that took away."""
 
     writes: int
     pages: NDArray[np.uint32]
     broken: NDArray[np.bool_]
+    nonzero: NDArray[np.bool_]
     gone: int
-    gone_nonzero: int
 
 
 class Possible:
@@ -98,7 +98,7 @@ class Memory:
         """Let all writes up to ``time`` happen."""
         batch = self._writes.until(time)
         if not len(batch):
-            return Written(0, batch.pages, np.zeros(0, bool), 0, 0)
+            return Written(0, batch.pages, np.zeros(0, bool), np.zeros(0, bool), 0)
         # Of several writes to a page only the last matters, and whether the first one broke a frame.
         last = len(batch) - 1 - np.unique(batch.pages[::-1], return_index=True)[1]
         last.sort()
@@ -115,7 +115,7 @@ class Memory:
         else:
             self._fingerprints[pages] = self.contents.fingerprints(ids)
         self.possible.replace(old, ids, len(self.contents))
-        return Written(len(batch), pages, broken, sum(gone), gone[1])
+        return Written(len(batch), pages, broken, nonzero, sum(gone))
 
     def _write(self, pages: NDArray[np.uint32], broken: NDArray[np.bool_], which: NDArray[np.bool_]) -> int:
         """Tell the table of some of these writes; how many pages are not saved any more."""

@@ -1,0 +1,47 @@
+"""Numbers and names that several commands take: for argparse, with messages for people."""
+
+from __future__ import annotations
+
+import argparse
+
+from pageshare.commands import UsageError
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 1")
+    return int(text)
+
+
+def size_in_bytes(text: str) -> int:
+    """``512MiB``, ``4G``."""
+    from pageshare.synth.spec import SpecError, parse_size
+
+    try:
+        return parse_size(text)
+    except SpecError:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a size, such as 512MiB or 4G") from None
+
+
+def seed_number(text: str) -> int:
+    """A whole number of 63 bits."""
+    try:
+        seed = int(text, 0)
+    except ValueError:
+        seed = -1
+    if not 0 <= seed < 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 0 to 2^63 - 1")
+    return seed
+
+
+def domains_given(arguments: list[str]) -> dict[str, list[str]]:
+    """The owners of each ``--domain NAME=OWNER,..``; UsageError for what is none."""
+    domains: dict[str, list[str]] = {}
+    for argument in arguments:
+        name, equals, members = argument.partition("=")
+        owners = [owner for owner in members.split(",") if owner]
+        if not name or not equals or not owners:
+            raise UsageError(f"--domain {argument}: must be NAME=OWNER[,OWNER...]")
+        domains.setdefault(name, []).extend(owners)
+    return domains

@@ -1,0 +1,115 @@
+"""Replay a scan policy over memory, in virtual time: how much is saved when, of what could be, and at what price.
+
+Pages are looked at as ESX does it (hints, shared frames, copy-on-write), in the policy's order, at the pace that is
+asked for, while the memory changes as dumps, a model or a trace say. Nothing is written anywhere but to a private copy.
+
+  pageshare replay guest1.elf guest2.elf                           the best policy that we know, at ESX's rate
+  pageshare replay --policy ksm --pages-to-scan 100 --sleep 20ms *.elf     Linux KSM's
+  pageshare replay --at 0s a.t0 b.t0 --at 60s a.t1 b.t1 --rate 10000       while the guests work
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pageshare.commands import UsageError
+from pageshare.commands._inputs import tell
+from pageshare.commands._memory import SERIES, add_memory_arguments, open_memory, pace_of
+from pageshare.commands._numbers import seed_number
+from pageshare.commands._work import run_with_progress
+
+if TYPE_CHECKING:
+    from pageshare.replay.course import Course
+
+SUMMARY = "a scan policy in virtual time: what is saved when, while memory changes"
+EPILOG = SERIES
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``pageshare replay``."""
+    parser.add_argument("--policy", metavar="NAME", help="which; `pageshare policies --list` names them (default: %(default)s)")
+    parser.set_defaults(policy="random-permutation")
+    parser.add_argument(
+        "--objective", choices=["all", "nonzero"], default="all", help="save any pages (default), or others than zero ones"
+    )
+    parser.add_argument("--seed", type=seed_number, default=1, metavar="N", help="of all that is drawn (default: 1)")
+    add_memory_arguments(parser)
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the course")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="the same as pixels")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replay, print, and say by the exit status whether anything that should be there is not."""
+    from pageshare import policies
+    from pageshare.core import Control
+    from pageshare.render import plot
+    from pageshare.replay import costs
+    from pageshare.replay.course import MOST_PASSES, PEEK_PRICE, Run, Settings
+    from pageshare.replay.report import replay_document
+
+    try:
+        policies.find(args.policy)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    plot.check(svg=args.svg, png=args.png)
+    pace = pace_of(args)
+    control = Control()
+    with open_memory(args, control) as opened:
+        measured = costs.measure(args.page_size)
+        price = PEEK_PRICE if args.peek_cost is None else args.peek_cost
+        settings = Settings(
+            policy=args.policy,
+            seed=args.seed,
+            objective=args.objective,
+            pace=pace.make,
+            duration=opened.duration,
+            per_owner=args.rate_per_owner,
+            peek_price=price,
+        )
+        if not args.quiet:
+            tell(notes=opened.notes)
+        replay = Run(opened.history, settings, measured, control)
+        course, interrupt = run_with_progress(
+            replay.go,
+            control,
+            label="replay",
+            pages=MOST_PASSES * opened.history.space.readable,
+            page_size=args.page_size,
+            quiet=args.quiet,
+        )
+        document = replay_document(
+            course,
+            page_size=args.page_size,
+            owners=opened.names,
+            pace=pace.document,
+            duration=opened.duration,
+            peek_price=price,
+            costs=measured,
+            notes=opened.notes,
+            warnings=opened.warnings,
+            incomplete=opened.incomplete,
+            skipped=opened.skipped,
+        )
+        if interrupt is None:
+            plot.course(course, args.page_size, svg=args.svg, png=args.png)
+        _show(document, course, pace.words, args)
+        tell(skipped=opened.skipped, warnings=opened.warnings, incomplete=opened.incomplete)
+        if interrupt is not None:
+            raise interrupt
+        return 3 if opened.incomplete or opened.skipped else 0
+
+
+def _show(document: dict[str, Any], course: Course, pace: str, args: argparse.Namespace) -> None:
+    if args.json:
+        json.dump(document, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        from pageshare.render import replay
+        from pageshare.render.console import show
+
+        show(lambda console: replay.write(document, pace, console))
+    sys.stdout.flush()

@@ -1,0 +1,161 @@
+"""Many policies over the same memory and writes, each with several seeds, in as many processes as there are CPUs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pageshare import limits, policies
+from pageshare.core import Stopped
+from pageshare.replay.course import SHARES, Course, Reached, Run, Settings
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+    from pageshare.replay.costs import Costs
+    from pageshare.replay.history import History
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Compared:
+    """All runs of a policy: ``all`` set to save any pages, ``nonzero`` set to save others than zero ones. A policy that
+    knows no difference has the same runs in both."""
+
+    name: str
+    all: tuple[Course, ...]
+    nonzero: tuple[Course, ...]
+
+    def reached(self, share: float, of: Callable[[Reached], float], *, nonzero: bool = False) -> list[float] | None:
+        """``of`` what each run had done when it had saved a share; None if one never had."""
+        runs = [each.reached_nonzero[share] for each in self.nonzero]
+        if not nonzero:
+            runs = [each.reached[share] for each in self.all]
+        return None if None in runs else [of(each) for each in runs if each]
+
+
+def mean(numbers: Sequence[float] | None) -> float | None:
+    """Of runs; None stays so."""
+    return statistics.fmean(numbers) if numbers else None
+
+
+def spread(numbers: Sequence[float] | None) -> float | None:
+    """Standard deviation between runs; 0 of a single one."""
+    if not numbers:
+        return None
+    return statistics.stdev(numbers) if len(numbers) > 1 else 0.0
+
+
+def jobs_of(names: Sequence[str], settings: Settings, seeds: Sequence[int]) -> list[Settings]:
+    """Every run of these policies."""
+    jobs = []
+    for name in names:
+        chosen = policies.find(name)
+        objectives: Sequence[Any] = ("all", "nonzero") if getattr(chosen, "takes_objective", False) else ("all",)
+        drawn = seeds[:1] if getattr(chosen, "draws_nothing", False) and not settings.pace else seeds
+        jobs += [replace(settings, policy=name, objective=each, seed=seed) for each in objectives for seed in drawn]
+    return jobs
+
+
+def compare(
+    history: History, jobs: Sequence[Settings], costs: Costs, *, processes: int | None = None
+) -> Iterator[tuple[Settings, Course]]:
+    """Run them all, and give each as it ends. To be called by a process without other threads; those that it starts end
+    with it, or when the iterator is closed. Raises what a run raises."""
+    # Long ones first: what is left at the end is short.
+    order = sorted(range(len(jobs)), key=lambda i: str(jobs[i].policy) not in ("random-with-replacement", "ksm"))
+    work = [jobs[i] for i in order]
+    for number, course in in_processes(
+        lambda job: Run(history, job, costs).go(), work, processes or limits.cpus()
+    ):
+        yield work[number], course
+
+
+def compared(names: Sequence[str], runs: Sequence[tuple[Settings, Course]]) -> list[Compared]:
+    """Runs, policy by policy, in the order of the names."""
+    found = []
+    for name in names:
+        mine = sorted((course for job, course in runs if job.policy == name), key=lambda course: course.seed)
+        every = tuple(course for course in mine if course.objective == "all")
+        nonzero = tuple(course for course in mine if course.objective == "nonzero")
+        found.append(Compared(name, every, nonzero or every))
+    return found
+
+
+def in_processes(work: Callable[[T], R], items: Sequence[T], processes: int) -> Iterator[tuple[int, R]]:
+    """Do ``work`` on each item in forked processes, which see all memory of this one; (number, result) as they come.
+
+    Raises what ``work`` raised, or ChildProcessError where a process died. All are ended before this ends.
+    """
+    context = multiprocessing.get_context("fork")
+    workers: dict[Connection, BaseProcess] = {}
+    todo = iter(enumerate(items))
+
+    def give(connection: Connection) -> bool:
+        number = next(todo, None)
+        connection.send(None if number is None else number[0])
+        return number is not None
+
+    try:
+        busy = set()
+        for _ in range(min(processes, len(items))):
+            ours, theirs = context.Pipe()
+            process: BaseProcess = context.Process(target=_worker, args=(work, items, theirs, [*workers, ours]), daemon=True)
+            process.start()
+            theirs.close()
+            workers[ours] = process
+            if give(ours):
+                busy.add(ours)
+        while busy:
+            for ready in wait(list(busy)):
+                if not isinstance(ready, Connection):
+                    continue
+                try:
+                    number, result, error = ready.recv()
+                except EOFError:
+                    raise ChildProcessError("a process that ran policies died; is there enough memory?") from None
+                if error is not None:
+                    raise error
+                yield number, result
+                if not give(ready):
+                    busy.discard(ready)
+    finally:
+        for connection, process in workers.items():
+            connection.close()
+            process.kill()
+        for process in workers.values():
+            process.join()
+            process.close()
+
+
+def _worker(work: Callable[[T], R], items: Sequence[T], connection: Connection, others: Sequence[Connection]) -> None:
+    """In a process of its own, until there is nothing more to do. The one that started it takes the signals."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for other in others:
+        other.close()
+    while True:
+        try:
+            number = connection.recv()
+        except EOFError:
+            os._exit(1)
+        if number is None:
+            return
+        try:
+            result, error = work(items[number]), None
+        except (OSError, ValueError, MemoryError, Stopped) as problem:
+            result, error = None, problem
+        connection.send((number, result, error))
+
+
+__all__ = ["SEEDS", "SHARES", "Compared", "compare", "compared", "in_processes", "jobs_of", "mean", "spread"]
