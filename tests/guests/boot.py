@@ -1,4 +1,5 @@
 """Boot small Linux guests that do different work, and dump their memory: ``python tests/guests/boot.py -o DIR``.
+With ``--same`` they all do the same.
 
 Each guest N leaves DIR/guestN.elf (QEMU's dump-guest-memory) and DIR/guestN.raw (pmemsave), taken while it is
 stopped, so both hold the same moment. It is Debian's cloud kernel with busybox and ``init.sh``, under QEMU without
@@ -156,8 +157,8 @@ def initramfs(more: Mapping[str, bytes] = MappingProxyType({})) -> bytes:
     return bytes(archive)
 
 
-def start(number: int, *, vmlinuz: Path, initrd: Path, memory_mib: int, options: str = NO_KASLR) -> Guest:
-    """Start QEMU on one guest; ``initrd`` is a file, and the serial log is written beside it."""
+def start(number: int, *, vmlinuz: Path, initrd: Path, memory_mib: int, options: str, work: int) -> Guest:
+    """Start QEMU on one guest that does work number ``work``; the serial log is written beside the file ``initrd``."""
     log = initrd.with_name(f"serial{number}.log")
     ours, theirs = socket.socketpair()
     ours.settimeout(60)
@@ -168,7 +169,7 @@ def start(number: int, *, vmlinuz: Path, initrd: Path, memory_mib: int, options:
                 # A plain PC. Its VGA adapter puts device memory into the dump, as most real guests' do.
                 *("-nodefaults", "-machine", "pc", "-accel", "tcg", "-vga", "std", "-display", "none", "-no-reboot"),
                 *("-m", str(memory_mib), "-kernel", str(vmlinuz), "-initrd", str(initrd)),
-                *("-append", f"console=ttyS0 loglevel=5 panic=-1 {options} guest={number}"),
+                *("-append", f"console=ttyS0 loglevel=5 panic=-1 {options} guest={number} work={work}"),
                 *("-serial", "stdio"),
                 *("-chardev", f"socket,id=monitor,fd={theirs.fileno()}", "-mon", "chardev=monitor,mode=control"),
             ],
@@ -252,12 +253,14 @@ def boot(
     memory_mib: int = MEMORY_MIB,
     timeout: float = TIMEOUT,
     options: str = NO_KASLR,
+    same: bool = False,
     more: Callable[[int], Mapping[str, bytes]] = lambda _number: {},
 ) -> None:
     """Boot so many guests, as many at a time as there are processors, and put their dumps into ``folder``.
 
-    ``timeout`` is in seconds, for each guest; ``options`` are the kernel's; ``more`` gives more files of a guest by
-    their names. Raises BootError; no process and no half-written file stays.
+    ``timeout`` is in seconds, for each guest; ``options`` are the kernel's; with ``same`` all do what the first one
+    does; ``more`` gives more files of a guest by their names. Raises BootError; no process and no half-written file
+    stays.
     """
     check_tools()
     vmlinuz = kernel()
@@ -275,7 +278,14 @@ def boot(
                     initrd = work / f"initramfs{number}"
                     initrd.write_bytes(zlib.compress(initramfs(more(number)), 1, wbits=31))
                     running.append(
-                        start(number, vmlinuz=vmlinuz, initrd=initrd, memory_mib=memory_mib, options=options)
+                        start(
+                            number,
+                            vmlinuz=vmlinuz,
+                            initrd=initrd,
+                            memory_mib=memory_mib,
+                            options=options,
+                            work=1 if same else number,
+                        )
                     )
                     say(f"guest {number} of {guests}: booting")
                 for guest in list(running):
@@ -299,6 +309,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the dumps")
     parser.add_argument("--guests", type=int, default=2, metavar="N", help="how many (default: 2)")
+    parser.add_argument("--same", action="store_true", help="the same work in all: that of guest 1")
     parser.add_argument(
         "--memory", type=int, default=MEMORY_MIB, metavar="MIB", help=f"memory of each (default: {MEMORY_MIB} MiB)"
     )
@@ -312,13 +323,13 @@ def main() -> int:
         parser.error(f"--memory must be from 96 to {MOST_MEMORY_MIB} MiB")
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        boot(args.output, guests=args.guests, memory_mib=args.memory, timeout=args.timeout)
+        boot(args.output, guests=args.guests, memory_mib=args.memory, timeout=args.timeout, same=args.same)
     except (BootError, OSError) as error:
         print(f"boot.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    say(f"try: pageshare scan {args.output}/*.elf")
+    say(f"try: pageshare {'figures 4 --guests' if args.same else 'scan'} {args.output}/*.elf")
     return 0
 
 

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# The only script in a test guest. The kernel's command line sets $guest (1, 2, ..): guests with odd numbers work
-# on files, those with even ones on tables. What that leaves in memory stays until the dump is taken.
+# The only script in a test guest. The kernel's command line sets $guest, its number, and $work (1, 2, ..): odd works
+# are done on files, even ones on tables. What that leaves in memory stays until the dump is taken.
 
 /bin/busybox --install -s /bin
 mount -t devtmpfs dev /dev
@@ -42,8 +42,8 @@ if [ -e /software ]; then
     (/software || reboot -f) &
 else
     text 30000 0 >common # every guest has this file
-    text 60000 "$guest" >words
-    if [ $((guest % 2)) = 1 ]; then files; else tables; fi
+    text 60000 "$work" >words
+    if [ $((work % 2)) = 1 ]; then files; else tables; fi
 fi
 while [ ! -e done ]; do sleep 0.1; done
 echo "guest $guest is ready"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,28 @@ def test_initramfs_is_aligned_and_ends_with_its_trailer(monkeypatch: pytest.Monk
         at = -(-(at + 110 + name_size) // 4) * 4
         at = -(-(at + size) // 4) * 4
     assert names == ["bin", "dev", "proc", "tmp", "bin/busybox", "init", "TRAILER!!!"]
+
+
+@pytest.mark.parametrize(("same", "works"), [(False, [1, 2]), (True, [1, 1])])
+def test_which_work_guests_do(same: bool, works: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started: list[int] = []
+
+    def start(number: int, *, work: int, **_: object) -> module.Guest:
+        started.append(work)
+        if number == 2:
+            raise BootError("enough")
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        return module.Guest(number, subprocess.Popen(["true"]), ours, tmp_path / "log", 0.0)
+
+    monkeypatch.setattr(module, "check_tools", lambda: None)
+    monkeypatch.setattr(module, "kernel", lambda: tmp_path / "vmlinuz")
+    monkeypatch.setattr(module, "initramfs", lambda _more: b"")
+    monkeypatch.setattr(module, "start", start)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    with pytest.raises(BootError, match="enough"):
+        boot(tmp_path / "dumps", same=same)
+    assert started == works
 
 
 @pytest.mark.guests
