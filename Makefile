@@ -12,7 +12,7 @@ RUNS = benchmarks/runs
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test ctest sanitize lint dist pythons guests bench benchquick clean
+.PHONY: help setup demo test ctest sanitize lint dist pythons guests figures bench benchquick clean
 
 help:		## lists what there is
 	@sed -n 's/^\([a-z]*\):[^#]*## */\1\t/p' Makefile | while IFS='	' read -r name text; do \
@@ -50,6 +50,9 @@ guests: setup	## boots six guests under QEMU and leaves their dumps in guests/
 	sh tools/need.sh test
 	$(BIN)/python tests/guests/boot.py -o guests --guests 6
 
+figures: setup guests/same/guest10.elf	## figure 4 of the paper, beside ten guests with the same work (booted the first time)
+	$(BIN)/pageshare figures 4 --guests guests/same/guest?.elf guests/same/guest??.elf
+
 bench: $(VENV)/.bench	## the benchmarks (about ten minutes; some more the first time); saves a run, compares, writes docs/benchmarks.md
 	mkdir -p $(RUNS)
 	$(BENCH) --benchmark-json=$(RUNS)/now.json
@@ -73,6 +76,10 @@ $(VENV)/.installed: $(CORE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
+
+guests/same/guest10.elf: | setup
+	sh tools/need.sh test
+	$(BIN)/python tests/guests/boot.py -o guests/same --guests 10 --same
 
 $(VENV)/.lint: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[lint]'

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from pageshare._version import __version__
 
-COMMANDS = ("scan", "info", "demo", "synth", "capture")
+COMMANDS = ("scan", "info", "demo", "synth", "capture", "figures")
 
 EPILOG = """\
 first steps:
