@@ -253,7 +253,7 @@ def convergence(space: PageSpace, steps: Sequence[float] = STEPS, seed: int = 1)
     whole = _reclaimed(table)
     shares = []
     for name in ("random-with-replacement", "random-permutation"):
-        table, policy = FrameTable(space, seed=seed), policies.create(name, space.readable, seed)
+        table, policy = FrameTable(space, seed=seed), policies.create(name, policies.View(space, seed=seed))
         visited, found = 0, 0
         mine = []
         for visits in steps:

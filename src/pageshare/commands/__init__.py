@@ -18,13 +18,14 @@ from typing import NoReturn
 
 from pageshare._version import __version__
 
-COMMANDS = ("scan", "info", "demo", "synth", "capture", "figures")
+COMMANDS = ("scan", "info", "replay", "policies", "figures", "demo", "synth", "capture")
 
 EPILOG = """\
 first steps:
   pageshare demo                         capture and scan the memory of four interpreters
   pageshare scan guest1.elf guest2.raw   how much memory do identical pages waste?
   pageshare scan --json DUMP... | jq     the same for a program
+  pageshare policies DUMP...             in which order would that best be found?
   pageshare COMMAND --help               everything that a command can do
 """
 
@@ -67,6 +68,7 @@ def _parser(first: str) -> argparse.ArgumentParser:
             help=module.SUMMARY,
             description=module.__doc__,
             parents=[common],
+            epilog=getattr(module, "EPILOG", None),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(sub)

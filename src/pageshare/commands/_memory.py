@@ -29,7 +29,7 @@ memory that changes:
 
 
 def add_memory_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what memory there is, what is written to it, and how fast it is looked at."""
+    """Declare what memory there is, what is written to it, and what a look costs."""
     add_input_arguments(parser, optional=True)
     parser.add_argument("--threads", type=positive, metavar="N", help="threads of the census beforehand")
     parser.add_argument(
@@ -48,7 +48,18 @@ def add_memory_arguments(parser: argparse.ArgumentParser) -> None:
     )
     change.add_argument("--writes", type=Path, metavar="MODEL.toml", help="a model of writes (docs/writes.md)")
     change.add_argument("--trace", type=Path, metavar="FILE", help="recorded writes (docs/writes.md)")
-    pace = parser.add_argument_group("how fast; one of")
+    change.add_argument("--duration", type=seconds, metavar="TIME", help="stop after so much (virtual) time")
+    parser.add_argument(
+        "--peek-cost",
+        type=_price,
+        metavar="P",
+        help="of a look at one line of a page, where a visit costs 1 (default: 0.04)",
+    )
+
+
+def add_pace_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how fast pages are looked at."""
+    pace = parser.add_argument_group("how fast, in virtual time; one of")
     pace.add_argument("--rate", type=_rate, metavar="N", help="pages a second (default: 200, as ESX)")
     pace.add_argument(
         "--pages-to-scan", type=positive, metavar="N", help="pages at a time, then a sleep, as KSM (its default: 100)"
@@ -57,14 +68,6 @@ def add_memory_arguments(parser: argparse.ArgumentParser) -> None:
     pace.add_argument("--cpu", type=_share, metavar="P%", help="a share of one CPU, at the measured cost of each look")
     pace.add_argument(
         "--rate-per-owner", type=_rate, metavar="N", help="pages a second of each owner at most (default: no limit)"
-    )
-    pace.add_argument("--duration", type=seconds, metavar="TIME", help="stop after so much (virtual) time")
-    parser.add_argument(
-        "--peek-cost",
-        type=_price,
-        default=None,
-        metavar="P",
-        help="of a look at one line of a page, where a visit costs 1 (default: 0.04)",
     )
 
 

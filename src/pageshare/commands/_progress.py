@@ -16,6 +16,27 @@ class Show(Protocol):
 
 
 @contextmanager
+def steps_bar(label: str, steps: int, *, quiet: bool) -> Iterator[Show]:
+    """The same for things that are counted, not bytes. Starts no thread: it is drawn only when it is told of a step."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, more="": None  # noqa: ARG005
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+        task = bar.add_task(label, total=steps)
+
+        def show(done: int, more: str = "") -> None:
+            bar.update(task, completed=done, description=label + more)
+            bar.refresh()
+
+        bar.refresh()
+        yield show
+
+
+@contextmanager
 def progress_bar(label: str, total_bytes: int, *, quiet: bool) -> Iterator[Show]:
     """Yield what draws the bar; it does nothing off a terminal."""
     if quiet or not sys.stderr.isatty():

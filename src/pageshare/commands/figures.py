@@ -16,11 +16,11 @@ import json
 import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pageshare.commands import UsageError
 from pageshare.commands._inputs import open_inputs, tell
+from pageshare.commands._output import add_output_arguments, outputs
 from pageshare.commands._progress import progress_bar
 from pageshare.commands._work import run_with_progress
 
@@ -44,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--full", action="store_true", help="figure 5: whole pages, 2.3 GB of memory (default: pages of 512 bytes)"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="other images, other draws (default: 1)")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="plot it to this file too (needs matplotlib)")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="the same as PNG")
-    parser.add_argument("--force", action="store_true", help="replace plots that exist")
+    add_output_arguments(parser, "it")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,39 +55,22 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--full belongs to figure 5: figure 4 always has whole pages")
     if not 0 <= args.seed < 1 << 63:
         raise UsageError(f"--seed {args.seed}: must be a whole number from 0 to 2^63 - 1")
-    plots = [(path, form) for path, form in ((args.svg, "svg"), (args.png, "png")) if path]
-    _check_plots(plots, force=args.force)
-
+    plots = outputs(args)
     figure: Figure4 | Figure5
     if args.figure == "4":
         figure, status = _figure_4(args)
     else:
         figure, status = _figure_5(args), 0
     if plots:
+        from pageshare.render.figures_plot import draw
         from pageshare.render.plot import save
 
-        save(figure, plots)
+        save(partial(draw, figure), plots)
     if args.json:
         sys.stdout.write(json.dumps(figure.to_dict(), indent=2) + "\n")
     else:
         _show(figure)
     return status
-
-
-def _check_plots(plots: list[tuple[Path, str]], *, force: bool) -> None:
-    """Whether they can be written, before anything is computed."""
-    if not plots:
-        return
-    from pageshare.render.plot import check_plotter
-
-    check_plotter()
-    if len({path for path, _ in plots}) < len(plots):
-        raise UsageError("--svg and --png: name two files")
-    for path, _ in plots:
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"{path.parent}: there is no such folder")
-        if path.is_dir() or (path.exists() and not force):
-            raise FileExistsError(f"{path} exists: choose another name, or use --force")
 
 
 def _figure_4(args: argparse.Namespace) -> tuple[Figure4, int]:

@@ -13,40 +13,45 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pageshare.commands import UsageError
 from pageshare.commands._inputs import tell
-from pageshare.commands._memory import SERIES, add_memory_arguments, open_memory, pace_of
+from pageshare.commands._memory import SERIES, add_memory_arguments, add_pace_arguments, open_memory, pace_of
 from pageshare.commands._numbers import seed_number
+from pageshare.commands._output import add_output_arguments, outputs
 from pageshare.commands._work import run_with_progress
 
 if TYPE_CHECKING:
-    from pageshare.replay.course import Course
+    pass
 
+DEFAULT = "random-permutation"
 SUMMARY = "a scan policy in virtual time: what is saved when, while memory changes"
 EPILOG = SERIES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pageshare replay``."""
-    parser.add_argument("--policy", metavar="NAME", help="which; `pageshare policies --list` names them (default: %(default)s)")
-    parser.set_defaults(policy="random-permutation")
     parser.add_argument(
-        "--objective", choices=["all", "nonzero"], default="all", help="save any pages (default), or others than zero ones"
+        "--policy", default=DEFAULT, metavar="NAME", help=f"`pageshare policies --list` names them (default: {DEFAULT})"
+    )
+    parser.add_argument(
+        "--objective",
+        choices=["all", "nonzero"],
+        default="all",
+        help="save any pages (default), or others than zero ones",
     )
     parser.add_argument("--seed", type=seed_number, default=1, metavar="N", help="of all that is drawn (default: 1)")
     add_memory_arguments(parser)
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the course")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="the same as pixels")
+    add_pace_arguments(parser)
+    add_output_arguments(parser, "the course")
 
 
 def run(args: argparse.Namespace) -> int:
     """Replay, print, and say by the exit status whether anything that should be there is not."""
     from pageshare import policies
     from pageshare.core import Control
-    from pageshare.render import plot
     from pageshare.replay import costs
     from pageshare.replay.course import MOST_PASSES, PEEK_PRICE, Run, Settings
     from pageshare.replay.report import replay_document
@@ -55,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         policies.find(args.policy)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    plot.check(svg=args.svg, png=args.png)
+    files = outputs(args)
     pace = pace_of(args)
     control = Control()
     with open_memory(args, control) as opened:
@@ -94,16 +99,19 @@ def run(args: argparse.Namespace) -> int:
             incomplete=opened.incomplete,
             skipped=opened.skipped,
         )
-        if interrupt is None:
-            plot.course(course, args.page_size, svg=args.svg, png=args.png)
-        _show(document, course, pace.words, args)
+        if files and interrupt is None:
+            from pageshare.render.course_plot import draw_course
+            from pageshare.render.plot import save
+
+            save(partial(draw_course, course, args.page_size), files)
+        _show(document, pace.words, args)
         tell(skipped=opened.skipped, warnings=opened.warnings, incomplete=opened.incomplete)
         if interrupt is not None:
             raise interrupt
         return 3 if opened.incomplete or opened.skipped else 0
 
 
-def _show(document: dict[str, Any], course: Course, pace: str, args: argparse.Namespace) -> None:
+def _show(document: dict[str, Any], pace: str, args: argparse.Namespace) -> None:
     if args.json:
         json.dump(document, sys.stdout, indent=2)
         sys.stdout.write("\n")

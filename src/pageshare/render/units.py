@@ -33,6 +33,17 @@ def percent(part: int, whole: int) -> str:
     return f"{min(max(100 * part / whole, 0.1), 99.9):.1f} %"
 
 
+def clock(seconds: float) -> str:
+    """Time that may be long, in the unit that suits.
+
+    >>> clock(0.25), clock(75), clock(7200)
+    ('0.25 s', '75 s', '2.0 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def duration(seconds: float) -> str:
     """Seconds in the unit that suits.
 

@@ -110,7 +110,9 @@ def in_processes(work: Callable[[T], R], items: Sequence[T], processes: int) -> 
         busy = set()
         for _ in range(min(processes, len(items))):
             ours, theirs = context.Pipe()
-            process: BaseProcess = context.Process(target=_worker, args=(work, items, theirs, [*workers, ours]), daemon=True)
+            process: BaseProcess = context.Process(
+                target=_worker, args=(work, items, theirs, [*workers, ours]), daemon=True
+            )
             process.start()
             theirs.close()
             workers[ours] = process

@@ -1,0 +1,43 @@
+"""Files that a command draws or writes on request: checked before anything is computed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pageshare.commands import UsageError
+
+FORMS = ("svg", "png", "html")
+
+
+def add_output_arguments(parser: argparse.ArgumentParser, what: str, *, html: bool = False) -> None:
+    """Declare them; ``what`` is drawn."""
+    group = parser.add_argument_group("to files (needs matplotlib: pip install 'pageshare[plot]')")
+    group.add_argument("--svg", type=Path, metavar="FILE", help=f"draw {what}")
+    group.add_argument("--png", type=Path, metavar="FILE", help="the same as pixels")
+    if html:
+        group.add_argument("--html", type=Path, metavar="FILE", help="one page with tables and drawings")
+    group.add_argument("--force", action="store_true", help="replace files that exist")
+
+
+def outputs(args: argparse.Namespace) -> list[tuple[Path, str]]:
+    """The files that were asked for, each with its form. Raises UsageError, OSError, or MissingPlotter for those that
+    could not be written."""
+    wanted = [(path, form) for form in FORMS if (path := getattr(args, form, None))]
+    if not wanted:
+        return []
+    from pageshare.render.plot import check_plotter
+
+    check_plotter()
+    if any(form == "html" for _, form in wanted):
+        from pageshare.render.policies_page import check_templates
+
+        check_templates()
+    if len({path for path, _ in wanted}) < len(wanted):
+        raise UsageError("name a file of its own for each of --svg, --png and --html")
+    for path, _ in wanted:
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"{path.parent}: there is no such folder")
+        if path.is_dir() or (path.exists() and not args.force):
+            raise FileExistsError(f"{path} exists: choose another name, or use --force")
+    return wanted

@@ -1,0 +1,115 @@
+"""The terminal view of a comparison: policies side by side, best first, with zero pages and without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pageshare.render.units import percent, size
+
+
+def write(document: Mapping[str, Any], console: Console) -> None:
+    """Print a comparison's document (``replay.report.policies_document``)."""
+    still = document["pace"] is None
+    console.print(Text(_headline(document), style="bold"), soft_wrap=True)
+    for sentence in _settings(document):
+        console.print(f"  {sentence}", soft_wrap=True)
+    for suffix, what in (("", "any pages"), ("_nonzero", "pages that are not zero")):
+        console.print()
+        console.print((_still if still else _changing)(document, suffix, what))
+    console.print()
+    for sentence in _legend(document, still):
+        console.print(sentence, soft_wrap=True)
+
+
+def _headline(document: Mapping[str, Any]) -> str:
+    page_size = document["page_size"]
+    possible, pages = document["possible"], document["pages"]
+    return (
+        f"{size(possible * page_size)} of {size(pages * page_size)} can be saved ({percent(possible, pages)}),"
+        f" {size(document['possible_nonzero'] * page_size)} of it other content than zeros"
+    )
+
+
+def _settings(document: Mapping[str, Any]) -> Iterator[str]:
+    peek = document["peek"]
+    yield (
+        f"a peek is charged {peek['price']:g} of a visit; here it costs {peek['measured']['sequential']:.3f} of one in"
+        f" address order, {peek['measured']['random']:.3f} anywhere"
+    )
+    if document["pace"] is not None:
+        pace = ", ".join(f"{key} {value}" for key, value in document["pace"].items())
+        yield f"{document['duration']:g} s of virtual time; {pace}"
+
+
+def _share(number: float | None) -> str:
+    return "-" if number is None else f"{100 * number:.1f}"
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=True)
+    return table
+
+
+def _still(document: Mapping[str, Any], suffix: str, what: str) -> Table:
+    table = _table(
+        f"To save {what}: visits in % of all pages until 50, 90, 99 % are found",
+        *("policy", "50 %", "90 %", "99 %", "cost 90", "+-", "CPU s", "area", "bits"),
+    )
+    ranked = sorted(document["policies"], key=lambda each: _rank(each["cost" + suffix]["90"]))
+    for each in ranked:
+        visits, cpu = each["visits" + suffix], each["cpu_seconds" + suffix]["90"]
+        table.add_row(
+            each["name"],
+            *(_share(visits[share]) for share in ("50", "90", "99")),
+            _share(each["cost" + suffix]["90"]),
+            _share(each["spread"]["cost" + suffix]["90"]),
+            "-" if cpu is None else f"{cpu:.3f}",
+            f"{each['area' + suffix]:.3f}",
+            f"{each['metadata_bits' + suffix]:.1f}",
+        )
+    return table
+
+
+def _rank(number: float | None) -> float:
+    return float("inf") if number is None else number
+
+
+def _changing(document: Mapping[str, Any], suffix: str, what: str) -> Table:
+    page_size = document["page_size"]
+    table = _table(
+        f"To save {what}, while memory changes",
+        *("policy", "mean saved", "of possible", "+-", "merges", "broken", "in 10 s", "CPU s", "bits"),
+    )
+    for each in sorted(document["policies"], key=lambda each: -each["mean_saved" + suffix]):
+        mean, possible = each["mean_saved" + suffix], each["mean_possible" + suffix]
+        table.add_row(
+            each["name"],
+            size(round(mean * page_size)),
+            percent(round(mean), round(possible)),
+            size(round(each["spread"]["mean_saved" + suffix] * page_size)),
+            f"{each['merges' + suffix]:,.0f}",
+            f"{each['cow_breaks' + suffix]:,.0f}",
+            f"{each['cow_breaks_within_10s' + suffix]:,.0f}",
+            f"{each['total_cpu_seconds' + suffix]:.2f}",
+            f"{each['metadata_bits' + suffix]:.1f}",
+        )
+    return table
+
+
+def _legend(document: Mapping[str, Any], still: bool) -> Iterator[str]:
+    seeds = len(document["seeds"])
+    runs = f"means of {seeds} seeds, +- their standard deviation" if seeds > 1 else "a single seed"
+    if still:
+        yield f"cost 90: visits and peeks until 90 %, in % of pages; CPU s: until then, at costs measured here; {runs}"
+        yield "area: mean share found over a cost of 0 to one visit a page; bits: what the policy keeps for each page"
+        yield "-: not within eight visits a page; docs/policies.md says what each policy does"
+    else:
+        yield f"mean saved: over time; of possible: of what could be saved, over time; {runs}"
+        yield "broken: merges that a write undid (copy-on-write), in 10 s: within ten seconds; CPU s: of all looks"

@@ -1,0 +1,115 @@
+"""The terminal view of a replay: what was saved at the end, the course, what became of visits, the price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pageshare.render.units import clock, percent, size
+
+ROWS = 12
+
+
+def write(document: Mapping[str, Any], pace: str, console: Console) -> None:
+    """Print a replay's document (``replay.report.replay_document``); ``pace`` in words."""
+    page_size = document["page_size"]
+
+    def in_bytes(pages: float) -> str:
+        return size(round(pages * page_size))
+
+    saved, possible = document["saved"], document["possible"]
+    line = (
+        f"{in_bytes(saved)} saved after {clock(document['seconds'])}, of {in_bytes(possible)} that could be"
+        f" ({percent(saved, possible)})"
+    )
+    console.print(Text(line, style="bold"), soft_wrap=True)
+    interrupted = "; interrupted" if document["interrupted"] else ""
+    console.print(
+        f"  {document['policy']}, {pace}, seed {document['seed']},"
+        f" set to save {document['objective']} pages{interrupted}",
+        soft_wrap=True,
+    )
+    console.print(
+        f"  {in_bytes(document['saved_nonzero'])} of it other content than zeros,"
+        f" of {in_bytes(document['possible_nonzero'])}",
+        soft_wrap=True,
+    )
+    console.print()
+    console.print(_course(document, in_bytes))
+    console.print("of possible: of what could be saved at that moment, by a count of all pages", soft_wrap=True)
+    console.print()
+    console.print(_outcomes(document))
+    console.print()
+    for sentence in _footer(document, in_bytes):
+        console.print(sentence, soft_wrap=True)
+
+
+def _course(document: Mapping[str, Any], in_bytes: Any) -> Table:
+    table = Table(title="Course", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    changing = bool(document["writes"])
+    headings = ["time", "visits", "saved", "of possible", "nonzero", "of possible"]
+    for heading in [*headings, *(["broken"] if changing else [])]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    course: Sequence[Mapping[str, Any]] = document["course"]
+    picked = sorted({round(i * (len(course) - 1) / ROWS) for i in range(ROWS + 1)})
+    for sample in (course[i] for i in picked):
+        cells = [
+            clock(sample["seconds"]),
+            f"{sample['visits']:,}",
+            in_bytes(sample["saved"]),
+            percent(sample["saved"], sample["possible"]),
+            in_bytes(sample["saved_nonzero"]),
+            percent(sample["saved_nonzero"], sample["possible_nonzero"]),
+        ]
+        table.add_row(*cells, *([f"{sample['cow_breaks']:,}"] if changing else []))
+    return table
+
+
+_OUTCOMES = {
+    "SHARED_NEW": "found: equal to a hint, now one frame",
+    "SHARED": "found: joined a frame",
+    "ZERO": "found: zero",
+    "HINTED": "seen first: a hint",
+    "ALREADY_HINTED": "its own hint, unchanged",
+    "ALREADY_SHARED": "shared already",
+    "STALE_HINT": "its hint's page had changed",
+    "FALSE_MATCH": "same hash, other bytes",
+    "VOLATILE": "changed since its last visit",
+    "PASSED_OVER": "out of this pass' range of hashes",
+    "UNREADABLE": "could not be read",
+}
+
+
+def _outcomes(document: Mapping[str, Any]) -> Table:
+    table = Table(title="What visits met", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("")
+    table.add_column("pages", justify="right")
+    table.add_column("of visits", justify="right")
+    for name, words in _OUTCOMES.items():
+        count = document["outcomes"][name]
+        if count:
+            table.add_row(words, f"{count:,}", percent(count, document["visits"]))
+    return table
+
+
+def _footer(document: Mapping[str, Any], in_bytes: Any) -> Sequence[str]:
+    sentences = []
+    if document["writes"]:
+        sentences.append(
+            f"{document['writes']:,} writes; {document['cow_breaks']:,} broke a shared page (copy-on-write),"
+            f" {document['cow_breaks_within_10s']:,} of them within 10 s of its merge"
+        )
+    sentences.append(
+        f"on average over time {in_bytes(document['mean_saved'])} saved, of {in_bytes(document['mean_possible'])}"
+    )
+    peeks = f", {document['peeks']:,} peeks" if document["peeks"] else ""
+    sentences.append(
+        f"{document['visits']:,} visits of {document['pages']:,} pages{peeks}: {document['cpu_seconds']:.2f} s of CPU"
+        f" at measured costs, and {document['policy_seconds']:.2f} s for the policy, which keeps"
+        f" {document['metadata_bits']:.1f} bits a page"
+    )
+    return sentences
