@@ -174,6 +174,7 @@ class Run:
         self.all, self.nonzero = _Line(), _Line()
         self.metadata = 0
         self.samples: list[Sample] = []
+        self._room, self._counts_peeks = 0.0, False
         self._merged = np.full(self.pages, -np.inf, np.float32) if settings.pace else None
 
     # ---- the loop ----
@@ -182,6 +183,7 @@ class Run:
         """Run to the end, or until ``control`` stops it. Raises MediaError."""
         stopped = False
         pace = self.settings.pace() if self.settings.pace else None
+        self._counts_peeks = pace is not None and pace.counts_peeks
         still = max(64, self.pages // 1024)
         next_sample, spent = 0.0, 0.0
         while self.pages and not (stopped := self.control.stopped) and not self._is_over():
@@ -248,20 +250,25 @@ class Run:
         """Visit so many pages."""
         if self.settings.visits is not None:
             wanted = min(wanted, self.settings.visits - self.visits)
-        while wanted > 0 and not self.control.stopped:
+        self._room += wanted
+        while self._room >= 1 and not self.control.stopped:
             begun = time.thread_time()
-            pages = self.limit.next(self.policy, wanted, self.seconds) if self.limit else self.policy.next(wanted)
+            count = int(self._room)
+            pages = self.limit.next(self.policy, count, self.seconds) if self.limit else self.policy.next(count)
             self.policy_seconds += time.thread_time() - begun
-            if not len(pages):
+            if not len(pages):  # all must wait
+                self._room = 0.0
                 return
-            self._charge_peeks()
+            price = self._charge_peeks()
             result = self.memory.table.scan(pages)
             self._count(pages, result)
             self.control.advance(len(pages))
             begun = time.thread_time()
             self.policy.feedback(pages, result.outcomes, result.partners)
             self.policy_seconds += time.thread_time() - begun
-            wanted -= len(pages)
+            self._room -= len(pages)
+            if self._counts_peeks:
+                self._room -= price
 
     # ---- the accounts ----
 
@@ -272,14 +279,15 @@ class Run:
             (self.nonzero, memory.saved_nonzero, memory.possible.nonzero),
         )
 
-    def _charge_peeks(self) -> None:
+    def _charge_peeks(self) -> float:
         peeks, in_order = self.view.peeks - self.peeks, self.view.peeks_in_order - self.peeks_in_order
         self.peeks, self.peeks_in_order = self.view.peeks, self.view.peeks_in_order
+        price = peeks * self.settings.peek_price
         if peeks:
-            price = peeks * self.settings.peek_price
             self._add_area(price)
             self.cost += price
             self.cpu_seconds += self.costs.of_peeks(peeks, in_order) * 1e-9
+        return price
 
     def _add_area(self, price: float) -> None:
         within = max(0.0, min(price, self.pages - self.cost))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 ESX_RATE = 200.0
 """Pages a second: ESX's default, system-wide (Mem.ShareScanTotal of ESX 3)."""
@@ -18,6 +18,11 @@ STEP_PAGES = 64
 class Pace(Protocol):
     """Says, step by step, how much is to be done in what time."""
 
+    @property
+    def counts_peeks(self) -> bool:
+        """Whether a peek takes its price, a part of a page, of the pages that are allowed."""
+        ...
+
     def step(self, spent: float) -> tuple[int, float]:
         """How many pages to look at next, and how many seconds pass until that is done; ``spent`` is the CPU time that
         the last step took, in seconds."""
@@ -28,6 +33,7 @@ class Pace(Protocol):
 class PagesPerSecond:
     """A fixed rate, as ESX has it."""
 
+    counts_peeks: ClassVar = True
     rate: float = ESX_RATE
     _owed: float = 0.0
 
@@ -50,6 +56,7 @@ class WakeAndSleep:
     """So many pages at a time, and a sleep after it: Linux KSM's thread. What the pages take comes on top of the
     sleep."""
 
+    counts_peeks: ClassVar = True
     pages: int = KSM_PAGES
     sleep: float = KSM_SLEEP
 
@@ -65,8 +72,9 @@ class WakeAndSleep:
 
 @dataclass
 class CpuShare:
-    """As many pages as a share of one CPU has time for, by the measured cost of each look."""
+    """As many pages as a share of one CPU has time for, by the measured cost of each look, peeks included."""
 
+    counts_peeks: ClassVar = False
     share: float
     _saved: float = 0.0
     _cost: float = 1e-6
