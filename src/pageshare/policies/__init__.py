@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pageshare.policies.generational import Generational
+from pageshare.policies.hash_ranges import HashRanges
+from pageshare.policies.io_hints import IoHints
+from pageshare.policies.not_recently_written import NotRecentlyWritten
+from pageshare.policies.oracle import Oracle
 from pageshare.policies.random_permutation import RandomPermutation
 from pageshare.policies.random_with_replacement import RandomWithReplacement
+from pageshare.policies.region_bandit import RegionBandit
+from pageshare.policies.region_ladder import RegionLadder
+from pageshare.policies.region_runs import RegionRuns
+from pageshare.policies.run_following import RunFollowing
+from pageshare.policies.same_frame import SameFrame
 from pageshare.policies.sequential import Sequential
+from pageshare.policies.sequential_interleaved import SequentialInterleaved
+from pageshare.policies.stratified import Stratified
 from pageshare.policies.view import View
+from pageshare.policies.zero_first import ZeroFirst
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +48,21 @@ class Policy(Protocol):
 
 POLICIES: dict[str, Callable[..., Policy]] = {
     "sequential": Sequential,
+    "sequential-interleaved": SequentialInterleaved,
     "random-permutation": RandomPermutation,
     "random-with-replacement": RandomWithReplacement,
+    "stratified": Stratified,
+    "same-frame": SameFrame,
+    "zero-first": ZeroFirst,
+    "not-recently-written": NotRecentlyWritten,
+    "region-ladder": RegionLadder,
+    "io-hints": IoHints,
+    "hash-ranges": HashRanges,
+    "generational": Generational,
+    "run-following": RunFollowing,
+    "region-bandit": RegionBandit,
+    "region-runs": RegionRuns,
+    "oracle": Oracle,
 }
 ALIASES = {"random": "random-permutation"}
 
@@ -77,11 +103,24 @@ def _options(given: str) -> dict[str, Any]:
 __all__ = [
     "ALIASES",
     "POLICIES",
+    "Generational",
+    "HashRanges",
+    "IoHints",
+    "NotRecentlyWritten",
+    "Oracle",
     "Policy",
     "RandomPermutation",
     "RandomWithReplacement",
+    "RegionBandit",
+    "RegionLadder",
+    "RegionRuns",
+    "RunFollowing",
+    "SameFrame",
     "Sequential",
+    "SequentialInterleaved",
+    "Stratified",
     "View",
+    "ZeroFirst",
     "create",
     "find",
 ]

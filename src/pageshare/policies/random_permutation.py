@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 ROUNDS = 6
 
 
-class RandomPermutation:
+class Permutation:
     """A permutation of 0 .. pages-1, then another one, and so on."""
 
-    def __init__(self, view: View) -> None:
-        self._pages = view.pages
-        self._side = np.uint64(isqrt(max(0, view.pages - 1)) + 1)
-        self._generator = np.random.default_rng(view.seed)
-        self._begin_pass()
+    def __init__(self, pages: int, seed: int) -> None:
+        self._pages = pages
+        self._side = np.uint64(isqrt(max(0, pages - 1)) + 1)
+        self._generator = np.random.default_rng(seed)
+        self.begin()
 
-    def _begin_pass(self) -> None:
+    def begin(self) -> None:
+        """Another permutation, from its beginning."""
         self._at = 0
         self._keys = self._generator.integers(0, 2**64, ROUNDS, dtype=np.uint64)
 
@@ -52,8 +53,15 @@ class RandomPermutation:
             outside = outside[numbers[outside] >= self._pages]
         self._at = end
         if end == self._pages:
-            self._begin_pass()
+            self.begin()
         return numbers.astype(np.uint32)
+
+
+class RandomPermutation(Permutation):
+    """A permutation of all pages, then another one, and so on."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view.pages, view.seed)
 
     def feedback(
         self, pages: NDArray[np.uint32], outcomes: NDArray[np.uint8], partners: NDArray[np.uint32]

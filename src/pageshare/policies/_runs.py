@@ -1,0 +1,155 @@
+"""Runs: page after page of one place that equals page after page of another one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pageshare.core import Outcome
+from pageshare.policies._pending import NONE, Bits
+from pageshare.policies._regions import ramps
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from pageshare.policies._pending import Pages, Pass
+    from pageshare.policies.view import View
+
+RUN = np.dtype(
+    [
+        ("page", np.uint32),  # the pair that the run has come to
+        ("partner", np.uint32),
+        ("room", np.uint32),  # how many pairs there are beyond it, up to the end of an owner
+        ("step", np.uint8),  # how many pairs are looked at next
+        ("ahead", np.uint8),  # how many are being looked at now
+        ("missed", np.uint8),  # how many of the last ones were not found to be shared
+        ("back", np.bool_),  # to lower addresses
+    ]
+)
+LONGEST = 64
+"""The most pairs of a run in a batch."""
+
+
+class Runs:
+    """Follows finds: page p was found to equal q, so p + 1 and q + 1 are looked at, p + 2 and q + 2, .. and p - 1 and
+    q - 1, .. until more than ``slack`` pairs one behind the other were not found to be shared.
+
+    Many runs go on side by side, those that wait longest first. A run begins with one pair a batch and doubles that
+    each time that all of them were found. A pair is found when both pages are known to be shared, with whomever; where
+    that is known already nothing is visited. A zero page is followed by itself, its partner being any zero page.
+    """
+
+    def __init__(self, view: View, slack: int) -> None:
+        if not 0 <= slack < 128:
+            raise ValueError(f"slack {slack}: must be from 0 to 127")
+        self._slack, self._with_zero = slack, view.objective == "all"
+        self._owner_first = view.owner_first
+        self._found = Bits(view.pages)
+        self.begin()
+
+    def begin(self) -> None:
+        """Another pass."""
+        self._found.clear()
+        self._runs: NDArray[Any] = np.empty(0, RUN)
+        self.ready = NONE  # pages that there was no room for
+
+    def next(self, count: int, where: Pass) -> Pages:
+        """Up to ``count`` pages that ``where`` has not given yet, which runs come to next."""
+        parts, have = [self.ready], len(self.ready)
+        while have < count:
+            waiting = np.flatnonzero(self._runs["ahead"] == 0)
+            if not len(waiting):
+                break
+            runs = self._runs[waiting]
+            step = np.minimum(np.minimum(runs["step"], runs["room"]), max(1, (count - have) // 2))
+            fits = np.cumsum(2 * step.astype(np.int64)) <= count - have
+            fits[0] = True
+            chosen = waiting[fits]
+            self._runs["ahead"][chosen] = step[fits]
+            pages, partners, rows = self._pairs(self._runs[chosen])
+            # Run by run, each in address order: the partners become hints, if they are none yet; the pages find them.
+            order = np.argsort(np.concatenate([rows, rows]), kind="stable")
+            fresh = where.take(np.concatenate([partners, pages])[order])
+            parts.append(fresh)
+            have += len(fresh)
+        batch = np.concatenate(parts)
+        self.ready = batch[count:]
+        return batch[:count]
+
+    def _pairs(self, runs: NDArray[Any]) -> tuple[Pages, Pages, NDArray[np.intp]]:
+        """The pairs that are being looked at, run by run: pages, partners, and the place of the run."""
+        rows = np.repeat(np.arange(len(runs)), runs["ahead"])
+        offset = (ramps(runs["ahead"]) + 1) * np.where(runs["back"], -1, 1)[rows]
+        page, partner = ((runs[side][rows] + offset).astype(np.uint32) for side in ("page", "partner"))
+        return page, partner, rows
+
+    def feedback(
+        self, pages: Pages, outcomes: NDArray[np.uint8], partners: Pages, where: Pass
+    ) -> None:
+        """Go on with runs, or end them; begin new ones from finds."""
+        new = (outcomes == Outcome.SHARED_NEW) | (outcomes == Outcome.SHARED)
+        shared = new | (outcomes == Outcome.ALREADY_SHARED)
+        if self._with_zero:
+            zero = outcomes == Outcome.ZERO
+            shared |= zero
+            partners = np.where(zero, pages, partners)
+            new |= zero
+        self._found.add(pages[shared])
+        self._found.add(partners[new])
+        self._judge()
+        self._spawn(pages[new], partners[new], where)
+
+    def _judge(self) -> None:
+        """See what became of the pairs that were looked at."""
+        going = self._runs["ahead"] > 0
+        runs = self._runs[going]
+        if not len(runs):
+            return
+        pages, partners, _ = self._pairs(runs)
+        hit = self._found.has(pages) & self._found.has(partners)
+        ahead = runs["ahead"].astype(np.int64)
+        begins = np.cumsum(ahead) - ahead
+        last = np.maximum.reduceat(np.where(hit, ramps(ahead) + 1, 0), begins)
+        all_hit = np.logical_and.reduceat(hit, begins)
+        missed = np.where(last > 0, ahead - last, runs["missed"] + ahead)
+        moved = np.where(runs["back"], -ahead, ahead)
+        for side in ("page", "partner"):
+            runs[side] = (runs[side] + moved).astype(np.uint32)
+        runs["room"] -= ahead.astype(np.uint32)
+        runs["step"] = np.where(all_hit, np.minimum(2 * ahead, LONGEST), 1)
+        runs["missed"] = np.minimum(missed, 255)
+        runs["ahead"] = 0
+        alive = runs[(missed <= self._slack) & (runs["room"] > 0)]
+        self._runs = np.concatenate([self._runs[~going], alive])
+
+    def _spawn(self, pages: Pages, partners: Pages, where: Pass) -> None:
+        """Begin runs in both directions from these pairs, where there is anything to be visited beside them."""
+        if not len(pages):
+            return
+        parts = [self._runs]
+        for back in (False, True):
+            room = np.minimum(self._room(pages, back), self._room(partners, back))
+            has_room = room > 0
+            runs = np.zeros(int(has_room.sum()), RUN)
+            runs["page"], runs["partner"], runs["room"] = pages[has_room], partners[has_room], room[has_room]
+            runs["step"], runs["ahead"], runs["back"] = 1, 1, back
+            beside, beside_partner, _ = self._pairs(runs)
+            runs["ahead"] = 0
+            fresh = ~(where.given.has(beside) & where.given.has(beside_partner))
+            known = self._runs[self._runs["back"] == back]
+            parts.append(runs[fresh & ~np.isin(_pair(runs), _pair(known))])
+        self._runs = np.concatenate(parts)
+
+    def _room(self, pages: Pages, back: bool) -> NDArray[np.uint32]:
+        """How many pages of the same owner lie on one side of each page."""
+        owner = np.searchsorted(self._owner_first, pages, side="right")
+        return pages - self._owner_first[owner - 1] if back else self._owner_first[owner] - pages - np.uint32(1)
+
+
+def _pair(runs: NDArray[Any]) -> NDArray[np.uint64]:
+    """A number for each pair of pages."""
+    numbers: NDArray[np.uint64] = runs["page"].astype(np.uint64) << np.uint64(32) | runs["partner"]
+    return numbers
