@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 ZERO = NO_PAGE - 1
 """What a page is foreseen to equal: a zero page."""
+SURVEY = 256
+"""Pages between those that a survey looks at."""
 REGION = 64
 """Pages, over which it is learnt whether what was foreseen is right."""
 HOT_REGION = 512
@@ -75,12 +77,30 @@ class PeekRuns:
     # ---- the sweep ----
 
     def _all_blocks(self) -> Iterator[tuple[int, int]]:
-        """Bands of all owners in turn, so that what lies at like places in several is met early."""
+        """Bands of all owners in turn, so that what lies at like places in several is met early; before them those that a
+        survey finds to be rich."""
+        blocks = self._bands()
+        if not self._fine and len(blocks) > 1:
+            yield from blocks[self._survey(blocks)].tolist()
+        else:
+            yield from blocks.tolist()
+
+    def _bands(self) -> NDArray[np.int64]:
         edges = self._view.owner_first.astype(np.int64)
-        for at in range(0, int(np.diff(edges).max(initial=0)), BAND):
-            for first, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-                if first + at < end:
-                    yield first + at, min(first + at + BAND, end)
+        at = np.arange(0, np.diff(edges).max(initial=0), BAND)
+        first = (edges[:-1] + at[:, None]).reshape(-1)
+        end = np.minimum(first + BAND, np.tile(edges[1:], len(at)))
+        return np.stack([first, end], axis=1)[first < end]
+
+    def _survey(self, blocks: NDArray[np.int64]) -> NDArray[np.intp]:
+        """An order of the blocks, by a look at a few pages of each: first those full of zeros, if these are wanted, and of
+        contents that lie everywhere."""
+        places = (blocks[:, :1] + np.arange(0, BAND, SURVEY)).clip(max=blocks[:, 1:] - 1)
+        keys = self._view.peek(places.reshape(-1).astype(np.uint32))
+        _, at, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        rich = (counts[at] >= 4) & ((keys != 0) | (self._view.objective == "all"))
+        share = rich.reshape(places.shape).mean(axis=1)
+        return np.argsort(-np.where(share >= 0.5, share, 0), kind="stable")
 
     def _sweep(self, pages: int) -> None:
         """Go on with the sweep for so many pages; at its end sort what is foreseen, largest groups first."""
@@ -243,7 +263,10 @@ class PeekRuns:
                     pages = self._take(queue, count, sure)
                     count -= len(pages)
                     parts.append(pages)
-            if count and not self._sweeping and not self._fine:
+            if count and not self._sweeping and self._look_again():
+                if not parts:
+                    continue
+            elif count and not self._sweeping and not self._fine:
                 self._fine, self._sweeping, self._blocks = True, True, self._all_blocks()
                 if not parts:
                     self._sweep(count * self._ahead)
@@ -335,24 +358,23 @@ class PeekRuns:
             self._stamp[written] = view.now
             self._written_at[written // HOT_REGION] = view.now
             self._changed.append((np.float32(view.now), np.unique(written)))
-        while self._changed and self._changed[0][0] <= view.now - self._calm:
-            time, pages = self._changed.popleft()
-            pages = pages[self._stamp[pages] == time] if self._stamp is not None else pages
-            self._look_again(pages)
+            self._foreseen[written] = NO_PAGE
 
-    def _look_again(self, pages: Pages) -> None:
-        given = self._pass.given.has(pages)
-        again = pages[given]
-        self._pass.give_back(again)
+    def _look_again(self) -> bool:
+        """Peek at pages that were written to, and left alone since; whether there were any."""
+        if not self._changed or self._changed[0][0] > self._view.now - self._calm or self._stamp is None:
+            return False
+        time, pages = self._changed.popleft()
+        pages = pages[self._stamp[pages] == time]
+        self._pass.give_back(pages)
         keys = self._view.peek(pages)
-        equal = self._keys.find(keys)
-        fresh = (equal == NO_PAGE) & (keys != 0)
-        self._keys.put(keys[fresh], pages[fresh])
-        equal[(equal == pages) | fresh] = NO_PAGE
-        equal[keys == 0] = ZERO
-        self._foreseen[pages] = equal
-        self._zeros.put(pages[equal == ZERO])
-        self._probes.put(pages[equal < ZERO])
+        found = np.full(len(pages), NO_PAGE, np.uint32)
+        found[keys != 0] = self._keys.put(keys[keys != 0], pages[keys != 0])
+        equal = (found != NO_PAGE) & (found != pages)
+        self._foreseen[pages[keys == 0]] = ZERO
+        self._zeros.put(pages[keys == 0])
+        self._probes.put(self._expect(pages[equal], found[equal])[0])
+        return True
 
 
 _UNKNOWN, _ZERO, _RUN = 0, 1, 2
