@@ -53,7 +53,7 @@ class PeekRuns:
 
     takes_objective = True
 
-    def __init__(self, view: View, *, stride: int = 32, ahead: int = 8, calm: float = 5.0, cool: float = 20.0) -> None:
+    def __init__(self, view: View, *, stride: int = 32, ahead: int = 2, calm: float = 5.0, cool: float = 20.0) -> None:
         self._view, self._stride, self._ahead, self._calm, self._cool = view, stride, ahead, calm, cool
         pages = view.pages
         self._pass, self._rest = Pass(pages), Rest(pages, view.seed)
@@ -274,7 +274,7 @@ class PeekRuns:
             elif count and not self._sweeping:
                 pages = self._pass.take(self._rest.next(count, self._pass.given))
                 parts.append(pages)
-                if not self._pass.left:
+                if not len(pages) or not self._pass.left:
                     self._pass.begin()
                     self._rest.begin()
             given = np.concatenate([NONE, *parts])
