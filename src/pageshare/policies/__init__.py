@@ -10,6 +10,7 @@ from pageshare.policies.hash_ranges import HashRanges
 from pageshare.policies.io_hints import IoHints
 from pageshare.policies.not_recently_written import NotRecentlyWritten
 from pageshare.policies.oracle import Oracle
+from pageshare.policies.peek_runs import PeekRuns
 from pageshare.policies.random_permutation import RandomPermutation
 from pageshare.policies.random_with_replacement import RandomWithReplacement
 from pageshare.policies.region_bandit import RegionBandit
@@ -62,6 +63,7 @@ POLICIES: dict[str, Callable[..., Policy]] = {
     "run-following": RunFollowing,
     "region-bandit": RegionBandit,
     "region-runs": RegionRuns,
+    "peek-runs": PeekRuns,
     "oracle": Oracle,
 }
 ALIASES = {"random": "random-permutation"}
@@ -108,6 +110,7 @@ __all__ = [
     "IoHints",
     "NotRecentlyWritten",
     "Oracle",
+    "PeekRuns",
     "Policy",
     "RandomPermutation",
     "RandomWithReplacement",

@@ -284,15 +284,21 @@ class PeekRuns:
 
     def _queues(self) -> list[tuple[_Queue, bool]]:
         """Best first, and whether what turned out to be doubtful or hot is to be put off."""
-        groups = [(self._probes, True), (self._many, True), (self._few, True)]
-        zeros = [(self._zero_probes, True), (self._zeros, True)]
-        first = [*zeros, *groups] if self._view.objective == "all" else groups
-        if self._sweeping:
-            return first
-        first.append((self._edges, True))
-        if self._view.objective == "all":
-            first.append((self._lone_zeros, True))
-        return [*first, (self._doubtful, False), (self._hot, False)]
+        zeros = [(self._zero_probes, True), (self._zeros, True)] if self._view.objective == "all" else []
+        groups = [(self._probes, True), (self._many, True)]
+        if self._sweeping and not self._fine:
+            # There is better to be had: what a visit finds for sure, each time.
+            return zeros or groups
+        lone = [(self._lone_zeros, True)] if zeros else []
+        return [
+            *zeros,
+            *groups,
+            (self._few, True),
+            (self._edges, True),
+            *lone,
+            (self._doubtful, False),
+            (self._hot, False),
+        ]
 
     def _take(self, queue: _Queue, count: int, sure: bool) -> Pages:
         pages = queue.take(count)
