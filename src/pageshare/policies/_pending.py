@@ -21,16 +21,18 @@ AHEAD = 1024
 """How many pages of a permutation are worked out at a time, at least: the fewer calls, the less they cost."""
 
 
-def once(pages: Pages) -> Pages:
-    """Each page once, where it comes first."""
+def first_of_each(pages: Pages) -> NDArray[np.bool_]:
+    """Whether a page is there for the first time."""
     order = np.argsort(pages, kind="stable")
     ascending = pages[order]
-    again = order[1:][ascending[1:] == ascending[:-1]]
-    if not again.size:
-        return pages
-    kept = np.ones(len(pages), np.bool_)
-    kept[again] = False
-    return pages[kept]
+    first = np.ones(len(pages), np.bool_)
+    first[order[1:][ascending[1:] == ascending[:-1]]] = False
+    return first
+
+
+def once(pages: Pages) -> Pages:
+    """Each page once, where it comes first."""
+    return pages[first_of_each(pages)]
 
 
 def alternate(first: Pages, second: Pages) -> Pages:
@@ -87,8 +89,8 @@ class Pass:
         return fresh
 
     def give_back(self, pages: Pages) -> None:
-        """Let these (each once) be given again in this pass."""
-        given = pages[self.given.has(pages)]
+        """Let these be given again in this pass."""
+        given = once(pages[self.given.has(pages)])
         self.given.remove(given)
         self.left += len(given)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageshare.core import Outcome
-from pageshare.policies._pending import NONE, Bits
+from pageshare.policies._pending import NONE, Bits, first_of_each
 from pageshare.policies._regions import ramps
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ RUN = np.dtype(
         ("back", np.bool_),  # to lower addresses
     ]
 )
+ROUNDS = 4
+"""How often a batch is filled up with pages of runs, before others are taken."""
 LONGEST = 64
 """The most pairs of a run in a batch."""
 
@@ -55,29 +57,47 @@ class Runs:
         self._found.clear()
         self._runs: NDArray[Any] = np.empty(0, RUN)
         self.ready = NONE  # pages that there was no room for
+        self._open = NONE  # pages, these included, whose outcomes are not known yet
 
     def next(self, count: int, where: Pass) -> Pages:
         """Up to ``count`` pages that ``where`` has not given yet, which runs come to next."""
-        parts, have = [self.ready], len(self.ready)
-        while have < count:
+        batch, self.ready = self.ready[:count], self.ready[count:]
+        for _ in range(ROUNDS):
+            room = count - len(batch)
             waiting = np.flatnonzero(self._runs["ahead"] == 0)
-            if not len(waiting):
+            if not room or not len(waiting):
                 break
-            runs = self._runs[waiting]
-            step = np.minimum(np.minimum(runs["step"], runs["room"]), max(1, (count - have) // 2))
-            fits = np.cumsum(2 * step.astype(np.int64)) <= count - have
-            fits[0] = True
-            chosen = waiting[fits]
-            self._runs["ahead"][chosen] = step[fits]
-            pages, partners, rows = self._pairs(self._runs[chosen])
-            # Run by run, each in address order: the partners become hints, if they are none yet; the pages find them.
-            order = np.argsort(np.concatenate([rows, rows]), kind="stable")
-            fresh = where.take(np.concatenate([partners, pages])[order])
-            parts.append(fresh)
-            have += len(fresh)
-        batch = np.concatenate(parts)
-        self.ready = batch[count:]
-        return batch[:count]
+            fresh = self._go_ahead(waiting, room, where)
+            batch, self.ready = np.concatenate([batch, fresh[:room]]), fresh[room:]
+        return batch
+
+    def _go_ahead(self, waiting: NDArray[np.intp], room: int, where: Pass) -> Pages:
+        """Let some of the waiting runs go on; the pages to be visited for that."""
+        step = np.minimum(self._runs["step"], self._runs["room"])[waiting]
+        step = np.minimum(step, max(1, room // 2))
+        # Much of what runs come to was visited before: more of them go on than there would be room for.
+        going = np.cumsum(step, dtype=np.int64) <= 2 * room
+        going[0] = True
+        chosen = waiting[going]
+        self._runs["ahead"][chosen] = step[going]
+        pages, partners, rows = self._pairs(self._runs[chosen])
+        # Run by run, each in address order: the partners become hints, if they are none yet; the pages find them.
+        rows = np.concatenate([rows, rows])
+        order = np.argsort(rows, kind="stable")
+        pages, rows = np.concatenate([partners, pages])[order], rows[order]
+        new = np.flatnonzero(~where.given.has(pages))
+        new = new[first_of_each(pages[new])]
+        counts = np.bincount(rows[new], minlength=len(chosen))
+        fits = np.cumsum(counts) <= room
+        if not fits.all():
+            fits[: np.argmax(counts > 0) + 1] = True
+        self._runs["ahead"][chosen[~fits]] = 0
+        # Where everything was visited before, another run is under way, or was.
+        idle = chosen[fits & (counts == 0)]
+        fresh = where.take(pages[new[fits[rows[new]]]])
+        self._runs = np.delete(self._runs, idle)
+        self._open = np.concatenate([self._open, fresh])
+        return fresh
 
     def _pairs(self, runs: NDArray[Any]) -> tuple[Pages, Pages, NDArray[np.intp]]:
         """The pairs that are being looked at, run by run: pages, partners, and the place of the run."""
@@ -90,6 +110,11 @@ class Runs:
         self, pages: Pages, outcomes: NDArray[np.uint8], partners: Pages, where: Pass
     ) -> None:
         """Go on with runs, or end them; begin new ones from finds."""
+        # As a rule a batch comes back as it was given, runs first; but whoever scans may hold pages back.
+        if np.array_equal(pages[: len(self._open)], self._open):
+            self._open = NONE
+        else:
+            self._open = self._open[~np.isin(self._open, pages)]
         new = (outcomes == Outcome.SHARED_NEW) | (outcomes == Outcome.SHARED)
         shared = new | (outcomes == Outcome.ALREADY_SHARED)
         if self._with_zero:
@@ -104,10 +129,14 @@ class Runs:
 
     def _judge(self) -> None:
         """See what became of the pairs that were looked at."""
-        going = self._runs["ahead"] > 0
-        runs = self._runs[going]
-        if not len(runs):
+        going = np.flatnonzero(self._runs["ahead"])
+        if len(self._open):
+            pages, partners, rows = self._pairs(self._runs[going])
+            unknown = np.isin(pages, self._open) | np.isin(partners, self._open)
+            going = np.delete(going, rows[unknown])
+        if not len(going):
             return
+        runs = self._runs[going]
         pages, partners, _ = self._pairs(runs)
         hit = self._found.has(pages) & self._found.has(partners)
         ahead = runs["ahead"].astype(np.int64)
@@ -123,7 +152,7 @@ class Runs:
         runs["missed"] = np.minimum(missed, 255)
         runs["ahead"] = 0
         alive = runs[(missed <= self._slack) & (runs["room"] > 0)]
-        self._runs = np.concatenate([self._runs[~going], alive])
+        self._runs = np.concatenate([np.delete(self._runs, going), alive])
 
     def _spawn(self, pages: Pages, partners: Pages, where: Pass) -> None:
         """Begin runs in both directions from these pairs, where there is anything to be visited beside them."""

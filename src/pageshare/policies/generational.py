@@ -20,9 +20,9 @@ class Generational:
 
     After the generations of garbage collectors (Lieberman and Hewitt, "A Real-Time Garbage Collector Based on the
     Lifetimes of Objects", CACM 1983); as a scan order measured here. Without writes each page once a pass. What was
-    written to before its first visit is not young: it waits for its turn. Needs two bits for each page, to know the
-    writes, and 4 bytes for each page that waits for another visit. Pays when all pages were visited once: what can newly be shared is
-    what was written to. Fails when more pages are written to than are visited: then it comes to nothing else.
+    written to before its first visit is not young: it waits for its turn. Needs two bits for each page, 4 bytes for
+    each that waits for another visit, and to know the writes. Pays when all pages were visited once: what can newly be
+    shared is what was written to. Fails when more pages are written to than are visited: it comes to nothing else.
     """
 
     def __init__(self, view: View) -> None:

@@ -19,12 +19,12 @@ class IoHints:
     """Every other page is the newest hint: a page that was written to. The others are visited in address order, as are
     all while there are no hints.
 
-    Miller et al., "XLH: More Effective Memory Deduplication Scanners Through Cross-layer Hints", USENIX ATC 2013: what a
-    guest has just read from its virtual disk is likely to be in another guest's page cache too, and soon gone. The
-    hints lie in a bounded stack: when it is full the oldest are forgotten; hints and scan take turns, one to one
-    (section 4). Simplified: any page written to is a hint, for who wrote is not known here, so that data that
-    programs write are hints as well. Needs to know the writes; ``capacity`` hints of 4 bytes. Fails where nothing new is
-    shared: then every hint is a visit for nothing, and its merge is soon broken again.
+    Miller et al., "XLH: More Effective Memory Deduplication Scanners Through Cross-layer Hints", USENIX ATC 2013: what
+    a guest has just read from its virtual disk is likely to be in another guest's page cache too, and soon gone. The
+    hints lie in a bounded stack: when it is full the oldest are forgotten; hints and scan take turns, one to one.
+    Simplified: every page that is written to is a hint, for it is not known here who wrote; so what programs compute is
+    a hint as well. Needs to know the writes, and room for ``capacity`` hints of 4 bytes. Fails where nothing that is
+    written can be shared: then every hint is a visit for nothing.
     """
 
     draws_nothing = True

@@ -18,10 +18,10 @@ class NotRecentlyWritten:
     """A clock: a hand goes over all pages in address order, and passes over those that were written to since it came by
     last. A page that was left alone for a whole turn is visited.
 
-    Gupta et al., "Difference Engine", OSDI 2008, section 4.2 (NRU), of which this takes the part for sharing: a page
-    that is written to will be written to again, and then the merge was for nothing. Without writes it is
-    address order, each page once a pass. Needs a bit for each page, and to know which pages are written to (a dirty log,
-    or the hardware's dirty bits). Fails where all pages are written to more often than the hand comes by.
+    Gupta et al., "Difference Engine", OSDI 2008: of its not-recently-used clock the part that decides what to share. A
+    page that was written to will be written to again, and then its merge was for nothing. Without writes it is address
+    order, each page once a pass. Needs a bit for each page, and to know the writes (a dirty log, or the hardware's dirty
+    bits). Fails where what is shared is new: it comes a turn later than it could.
     """
 
     draws_nothing = True

@@ -56,9 +56,10 @@ class Bandit:
         again = (np.arange(min(count, len(self.regions))) + self._hand) % len(self.regions)
         self._hand = int(again[-1]) + 1
         self._draw(again)
+        wanted = -(-count // BURST)
         parts = [NONE]
         while count > 0 and where.left:
-            wanted = min(2 * -(-count // BURST), len(self.regions))
+            wanted = min(2 * wanted, len(self.regions))
             best = np.argpartition(self._draws, -wanted)[-wanted:]
             best = best[np.argsort(-self._draws[best])]
             best = best[self._draws[best] >= 0]
