@@ -40,7 +40,7 @@ def history(*snapshots, seed=3):
 
 def ids(owners):
     """What ``View.contents`` says of them."""
-    numbers = np.concatenate([np.asarray(each, np.int64) for each in owners])
+    numbers = np.concatenate([np.empty(0, np.int64), *owners]).astype(np.int64)
     nonzero = np.unique(numbers[numbers != 0])
     return np.where(numbers == 0, 0, 1 + np.searchsorted(nonzero, numbers)).astype(np.uint32)
 

@@ -35,16 +35,16 @@ class Generational:
 
     def next(self, count: int) -> NDArray[np.uint32]:
         """The next pages, up to the end of the pass."""
+        if not self._pass.left:
+            self._all_visited = True
+            self._pass.begin()
+            self._rest.begin()
         self._look_at_writes()
         batch, self._young = self._young[:count], self._young[count:]
         self._waiting.remove(batch)
         self._pass.take(batch)
         if len(batch) == count:
             return batch
-        if not self._pass.left and not len(batch):
-            self._all_visited = True
-            self._pass.begin()
-            self._rest.begin()
         rest = self._pass.take(self._rest.next(count - len(batch), self._pass.given))
         return np.concatenate([batch, rest])
 

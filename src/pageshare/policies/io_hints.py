@@ -51,9 +51,11 @@ class IoHints:
         if not len(hints):
             self._hint_is_next = True
             return pages
-        batch = alternate(hints, pages) if self._hint_is_next else alternate(pages, hints)
-        self._hint_is_next = len(hints) <= len(pages) if self._hint_is_next else len(hints) >= len(pages)
-        return batch
+        if self._hint_is_next:
+            self._hint_is_next = len(hints) <= len(pages)
+            return alternate(hints, pages)
+        self._hint_is_next = len(hints) < len(pages)
+        return alternate(pages, hints)
 
     def feedback(
         self, pages: NDArray[np.uint32], outcomes: NDArray[np.uint8], partners: NDArray[np.uint32]

@@ -20,8 +20,8 @@ class NotRecentlyWritten:
 
     Gupta et al., "Difference Engine", OSDI 2008: of its not-recently-used clock the part that decides what to share. A
     page that was written to will be written to again, and then its merge was for nothing. Without writes it is address
-    order, each page once a pass. Needs a bit for each page, and to know the writes (a dirty log, or the hardware's dirty
-    bits). Fails where what is shared is new: it comes a turn later than it could.
+    order, each page once a pass. Needs a bit for each page, and to know the writes (a dirty log, or dirty bits of the
+    hardware). Fails where what is shared is new: it comes a turn later than it could.
     """
 
     draws_nothing = True

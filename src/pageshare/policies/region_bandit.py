@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 PRIOR = 0.5, 1.0
 """Finds and misses that a region is thought to have had before the first visit."""
-BURST = 4
-"""How many pages of a region a batch has at most, as long as there are other regions."""
+BURST, PART = 4, 16
+"""A batch has 4 pages of a region, or more if it would come to more than a sixteenth of all regions otherwise."""
 
 
 class Bandit:
@@ -56,14 +56,15 @@ class Bandit:
         again = (np.arange(min(count, len(self.regions))) + self._hand) % len(self.regions)
         self._hand = int(again[-1]) + 1
         self._draw(again)
-        wanted = -(-count // BURST)
+        burst = max(BURST, -(-PART * count // len(self.regions)))
+        wanted = -(-count // burst)
         parts = [NONE]
         while count > 0 and where.left:
             wanted = min(2 * wanted, len(self.regions))
             best = np.argpartition(self._draws, -wanted)[-wanted:]
             best = best[np.argsort(-self._draws[best])]
             best = best[self._draws[best] >= 0]
-            pages, rows = self.regions.ahead(best, min(BURST, count))
+            pages, rows = self.regions.ahead(best, min(burst, count))
             fresh = np.flatnonzero(~where.given.has(pages))
             # Whatever lies behind the last page that there is room for, is not taken.
             cut = int(fresh[count - 1]) + 1 if len(fresh) >= count else len(pages)
