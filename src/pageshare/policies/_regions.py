@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from math import gcd
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from pageshare.policies.stratified import GOLDEN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,22 +13,27 @@ if TYPE_CHECKING:
     from pageshare.policies.view import View
 
 
+MOST = 1 << 16
+STRIDES = np.array([n for n in range(MOST, MOST + 1000) if all(n % divisor for divisor in range(2, 260))], np.int64)
+"""Primes above the size of any region: steps of so many pages around a region come to all of its pages."""
+
+
 class Regions:
     """Regions of ``pages`` pages of one owner each, the last one of an owner perhaps of fewer; numbered by address.
 
-    Within a region pages come spread evenly, by steps of a golden section of it, from a random page on. ``taken`` says
-    how many of each region came already in this pass.
+    Each region has an order of its own, steps of one length from a random page on, around and around: of two regions
+    with the same pages as many come early in both as of pages drawn at random. ``taken`` says how many pages of each
+    region came already in this pass.
     """
 
     def __init__(self, view: View, pages: int) -> None:
-        if not 1 <= pages < 1 << 16:
+        if not 1 <= pages < MOST:
             raise ValueError(f"pages {pages}: a region must have 1 to 65535")
         edges = view.owner_first.astype(np.int64)
         counts = -(-np.diff(edges) // pages)
         inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         self._first: Pages = (np.repeat(edges[:-1], counts) + pages * inside).astype(np.uint32)
         self.sizes = np.diff(np.append(self._first, np.uint32(view.pages))).astype(np.uint16)
-        self._strides = np.array([_stride(size) for size in range(pages + 1)], np.uint16)
         self._generator = np.random.default_rng(view.seed)
         self.begin()
 
@@ -41,7 +43,8 @@ class Regions:
     def begin(self) -> None:
         """Another pass."""
         self.taken = np.zeros(len(self), np.uint16)
-        self._key = self._generator.integers(1 << 31, 1 << 32, dtype=np.uint32) | np.uint32(1)
+        self._start = self._generator.integers(0, MOST, len(self), dtype=np.uint16)
+        self._stride = self._generator.integers(0, len(STRIDES), len(self), dtype=np.uint8)
 
     def of(self, pages: Pages) -> NDArray[np.intp]:
         """The region of each page."""
@@ -59,8 +62,7 @@ class Regions:
         rows = np.repeat(np.arange(len(regions)), counts)
         mine = regions[rows]
         size = self.sizes[mine].astype(np.int64)
-        start = (mine.astype(np.uint32) * self._key >> np.uint32(7)).astype(np.int64)
-        place = (start + (begin[rows] + ramps(counts)) * self._strides[size]) % size
+        place = (self._start[mine] + (begin[rows] + ramps(counts)) * STRIDES[self._stride[mine]]) % size
         return self._first[mine] + place.astype(np.uint32), rows
 
     def take(self, regions: NDArray[np.intp], rows: NDArray[np.intp]) -> None:
@@ -79,10 +81,3 @@ def ramps(counts: NDArray[np.integer]) -> NDArray[np.int64]:
     steps: NDArray[np.int64] = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
     return steps
 
-
-def _stride(size: int) -> int:
-    """About a golden section of a region, without a common factor, so that steps of it come to every page."""
-    stride = max(1, round(size * GOLDEN))
-    while size > 1 and gcd(stride, size) > 1:
-        stride += 1
-    return stride

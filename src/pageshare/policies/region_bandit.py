@@ -100,9 +100,9 @@ class RegionBandit:
 
     W. R. Thompson, "On the likelihood that one unknown probability exceeds another", Biometrika 1933; as a scan order
     measured here. A find is to the credit of its page's region and of the region of the hint that it met: both are
-    likely to go on alike. Within a region pages come spread evenly. Zero pages count as finds only if they are to be
-    saved. Each page once a pass; what was learnt in one counts for half in the next. Needs a bit for each page and some
-    12 bytes for each region. Pays where what can be shared lies together, as page caches and programs do. Fails where
+    likely to go on alike. Each region has a random order. Zero pages count as finds only if they are to be
+    saved. Each page once a pass; what was learnt in one counts for half in the next. Needs a bit for each page and 15
+    bytes for each region. Pays where what can be shared lies together, as page caches and programs do. Fails where
     pages lie anywhere: then it is a random permutation.
     """
 

@@ -34,8 +34,8 @@ class RegionLadder:
     section 3: rungs, sampling, promotion by duplicates found (to the credit of both regions), demotion of short-lived
     and thrashing regions. Simplified: regions are of one size, not a process's mappings; rungs differ by their shares
     of visits, not by how long a round takes; all regions are sampled, the new ones first no more than others; whole
-    pages are hashed, not parts of adaptive size. Within a region pages come spread evenly. Each page once a pass. Needs
-    a bit for each page, 14 bytes for each region, and to know the writes. Fails where pages lie anywhere: then it is a
+    pages are hashed, not parts of adaptive size. Each region has a random order. Each page once a pass. Needs
+    a bit for each page, 16 bytes for each region, and to know the writes. Fails where pages lie anywhere: then it is a
     random permutation; and on small memories, over before regions have climbed.
     """
 

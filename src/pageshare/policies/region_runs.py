@@ -21,7 +21,7 @@ class RegionRuns:
     found along runs teaches it, too.
 
     Measured here: the fewest visits that an order needs which sees nothing but what the table says. Each page once a
-    pass. Needs what both of these need: two bits for each page, 12 bytes for each region. Fails where pages lie
+    pass. Needs what both of these need: two bits for each page, 15 bytes for each region. Fails where pages lie
     anywhere: then it is a random permutation.
     """
 
