@@ -156,21 +156,20 @@ class Runs:
 
     def _spawn(self, pages: Pages, partners: Pages, where: Pass) -> None:
         """Begin runs in both directions from these pairs, where there is anything to be visited beside them."""
-        if not len(pages):
-            return
         parts = [self._runs]
         for back in (False, True):
             room = np.minimum(self._room(pages, back), self._room(partners, back))
-            has_room = room > 0
-            runs = np.zeros(int(has_room.sum()), RUN)
-            runs["page"], runs["partner"], runs["room"] = pages[has_room], partners[has_room], room[has_room]
-            runs["step"], runs["ahead"], runs["back"] = 1, 1, back
-            beside, beside_partner, _ = self._pairs(runs)
-            runs["ahead"] = 0
-            fresh = ~(where.given.has(beside) & where.given.has(beside_partner))
+            step = (room > 0).astype(np.int64) * (-1 if back else 1)
+            fresh = (step != 0) & ~(where.given.has(pages + step) & where.given.has(partners + step))
+            if not fresh.any():
+                continue
+            runs = np.zeros(int(fresh.sum()), RUN)
+            runs["page"], runs["partner"], runs["room"] = pages[fresh], partners[fresh], room[fresh]
+            runs["step"], runs["back"] = 1, back
             known = self._runs[self._runs["back"] == back]
-            parts.append(runs[fresh & ~np.isin(_pair(runs), _pair(known))])
-        self._runs = np.concatenate(parts)
+            parts.append(runs[~np.isin(_pair(runs), _pair(known))])
+        if len(parts) > 1:
+            self._runs = np.concatenate(parts)
 
     def _room(self, pages: Pages, back: bool) -> NDArray[np.uint32]:
         """How many pages of the same owner lie on one side of each page."""
