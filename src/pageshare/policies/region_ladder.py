@@ -30,11 +30,10 @@ class RegionLadder:
     evenly by its regions. All begin on the lowest one. Every eight visits a region is judged: rich in finds it climbs,
     poor it goes down. If writes break half of its merges (copy-on-write thrashing), it goes to the lowest rung.
 
-    Xia et al., "UKSM: Swift Memory Deduplication via Hierarchical and Adaptive Memory Region Distilling", FAST 2018,
-    section 3: rungs, sampling, promotion by duplicates found (to the credit of both regions), demotion of short-lived
-    and thrashing regions. Simplified: regions are of one size, not a process's mappings; rungs differ by their shares
-    of visits, not by how long a round takes; all regions are sampled, the new ones first no more than others; whole
-    pages are hashed, not parts of adaptive size. Each region has a random order. Each page once a pass. Needs
+    Xia et al., "UKSM: Swift Memory Deduplication via Hierarchical and Adaptive Memory Region Distilling", FAST 2018:
+    rungs, sampling, promotion by duplicates found (to the credit of both regions), demotion of thrashing ones.
+    Simplified: regions are of one size, not a process's mappings; rungs differ by their shares of visits, not by how
+    long a round takes; whole pages are hashed, not parts of adaptive size. Each region has a random order. Each page once a pass. Needs
     a bit for each page, 16 bytes for each region, and to know the writes. Fails where pages lie anywhere: then it is a
     random permutation; and on small memories, over before regions have climbed.
     """

@@ -24,8 +24,8 @@ class ZeroFirst:
 
     Free and zeroed pages first is what Chiang et al. do with the help of the guest's kernel ("Introspection-based
     Memory De-duplication and Migration", VEE 2013); here a peek takes the place of introspection. Each page once a
-    pass. Needs a bit and a peek for each page. Fails on pages that begin with zeros and are not zero (one of fourteen
-    whose line is zero): they are visited with the zero pages.
+    pass. Needs a bit and a peek for each page. Fails on pages that begin with zeros and are not zero: they
+    are visited with the zero pages.
     """
 
     takes_objective = True
