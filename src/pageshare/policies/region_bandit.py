@@ -99,11 +99,11 @@ class RegionBandit:
     """Thompson sampling over regions of ``pages`` pages: where finds were made, more are looked for.
 
     W. R. Thompson, "On the Likelihood that One Unknown Probability Exceeds Another in View of the Evidence of Two
-    Samples", Biometrika 1933; as a scan order measured here. A find is to the credit of its page's region and of the region of the hint that it met: both are
-    likely to go on alike. Each region has a random order. Zero pages count as finds only if they are to be
-    saved. Each page once a pass; what was learnt in one counts for half in the next. Needs a bit for each page and 15
-    bytes for each region. Pays where what can be shared lies together, as page caches and programs do. Fails where
-    pages lie anywhere: then it is a random permutation.
+    Samples", Biometrika 1933; as a scan order measured here. A find is to the credit of its page's region and of the
+    region of the hint that it met: both are likely to go on alike. Each region has a random order. Zero pages count as
+    finds only if they are to be saved. Each page once a pass; what was learnt in one counts for half in the next. Needs
+    a bit for each page and 15 bytes for each region. Pays where what can be shared lies together, as page caches and
+    programs do. Fails where pages lie anywhere: then it is a random permutation.
     """
 
     takes_objective = True

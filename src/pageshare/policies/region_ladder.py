@@ -33,9 +33,9 @@ class RegionLadder:
     Xia et al., "UKSM: Swift Memory Deduplication via Hierarchical and Adaptive Memory Region Distilling", FAST 2018:
     rungs, sampling, promotion by duplicates found (to the credit of both regions), demotion of thrashing ones.
     Simplified: regions are of one size, not a process's mappings; rungs differ by their shares of visits, not by how
-    long a round takes; whole pages are hashed, not parts of adaptive size. Each region has a random order. Each page once a pass. Needs
-    a bit for each page, 16 bytes for each region, and to know the writes. Fails where pages lie anywhere: then it is a
-    random permutation; and on small memories, over before regions have climbed.
+    long a round takes; whole pages are hashed, not parts of adaptive size. Each region has a random order. Each page
+    once a pass. Needs a bit for each page, 16 bytes for each region, and to know the writes. Fails where pages lie
+    anywhere: then it is a random permutation; and on small memories, over before regions have climbed.
     """
 
     takes_objective = True
