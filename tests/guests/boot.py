@@ -2,9 +2,10 @@
 With ``--same`` they all do the same.
 
 Each guest N leaves DIR/guestN.elf (QEMU's dump-guest-memory) and DIR/guestN.raw (pmemsave), taken while it is
-stopped, so both hold the same moment. It is Debian's cloud kernel with busybox and ``init.sh``, under QEMU without
-KVM. The kernel is taken out of its package, which is downloaded by apt-get and kept in $XDG_CACHE_HOME/pageshare
-(~/.cache/pageshare); nothing is installed. Two guests take about half a minute.
+stopped, so both hold the same moment; or raw snapshots of several moments (``boot(snapshots=...)``). It is Debian's
+cloud kernel with busybox and ``init.sh``, under QEMU without KVM. The kernel is taken out of its package, which is
+downloaded by apt-get and kept in $XDG_CACHE_HOME/pageshare (~/.cache/pageshare); nothing is installed. Two guests
+take about half a minute.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import FrameType, MappingProxyType
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 HERE = Path(__file__).resolve().parent
 BUSYBOX = Path("/bin/busybox")
@@ -52,9 +53,13 @@ class Guest:
 
     number: int
     process: subprocess.Popen[bytes]
-    monitor: socket.socket
+    monitor: IO[str]
     log: Path
     started: float
+    ready: float | None = None
+    """When it was ready, put off by the time that it has been stopped since."""
+    dumped: int = 0
+    """How often."""
 
 
 def say(message: str) -> None:
@@ -137,14 +142,19 @@ def _output(*command: str, cwd: str | None = None) -> str:
     return done.stdout
 
 
-def initramfs(more: Mapping[str, bytes] = MappingProxyType({})) -> bytes:
+def initramfs(more: Mapping[str, bytes | str] = MappingProxyType({})) -> bytes:
     """Busybox, ``init.sh`` and more programs as a cpio archive in the "newc" form that Linux takes (its initramfs
-    documentation)."""
-    folder, program = 0o040755, 0o100755
-    files = {"bin/busybox": BUSYBOX.read_bytes(), "init": (HERE / "init.sh").read_bytes(), **more}
+    documentation). Text instead of bytes is what a symbolic link points to."""
+    folder, program, link = 0o040755, 0o100755, 0o120777
+    files: dict[str, bytes | str] = {
+        "bin/busybox": BUSYBOX.read_bytes(),
+        "init": (HERE / "init.sh").read_bytes(),
+        **more,
+    }
     folders = {str(parent) for name in files for parent in PurePath(name).parents} | {"bin", "dev", "proc", "tmp"}
     entries = [(name, folder, b"") for name in sorted(folders - {"."})]
-    entries += [(name, program, content) for name, content in files.items()]
+    for name, content in files.items():
+        entries.append((name, link, content.encode()) if isinstance(content, str) else (name, program, content))
     archive = bytearray()
     for inode, (name, mode, content) in enumerate([*entries, ("TRAILER!!!", 0, b"")], start=1):
         # Inode, mode, user, group, links, time, bytes, device and special device (2 each), length of name, checksum.
@@ -162,7 +172,7 @@ def start(number: int, *, vmlinuz: Path, initrd: Path, memory_mib: int, options:
     log = initrd.with_name(f"serial{number}.log")
     ours, theirs = socket.socketpair()
     ours.settimeout(60)
-    with theirs, log.open("wb") as output:
+    with ours, theirs, log.open("wb") as output:
         process = subprocess.Popen(
             [
                 QEMU,
@@ -179,7 +189,8 @@ def start(number: int, *, vmlinuz: Path, initrd: Path, memory_mib: int, options:
             pass_fds=[theirs.fileno()],
             umask=0o077,
         )
-    return Guest(number, process, ours, log, time.monotonic())
+        monitor = ours.makefile("rw", encoding="utf-8")
+    return Guest(number, process, monitor, log, time.monotonic())
 
 
 def end(guest: Guest) -> None:
@@ -197,6 +208,8 @@ def end(guest: Guest) -> None:
 def is_ready(guest: Guest, timeout: float) -> bool:
     """Whether the guest has said that its work is done. BootError if it never will, or has taken too long."""
     log = guest.log.read_text(errors="replace")
+    if "Initramfs unpacking failed" in log:
+        raise BootError(f"guest {guest.number} has too little memory for its files; its console:\n{_tail(log)}")
     if f"guest {guest.number} is ready" in log:
         return True
     seconds = time.monotonic() - guest.started
@@ -211,22 +224,25 @@ def _tail(log: str) -> str:
     return "\n".join(f"    {line}" for line in log.splitlines()[-15:]) or "    (nothing)"
 
 
-def dump(guest: Guest, *, memory_mib: int, folder: Path, work: Path) -> None:
-    """Stop a guest and write its memory in both formats; the files appear in ``folder`` when both are whole."""
-    names = [f"guest{guest.number}.{form}" for form in ("raw", "elf")]
-    raw, elf = (work / name for name in names)
-    with guest.monitor.makefile("rw", encoding="utf-8") as monitor:
-        _answer(monitor)  # the greeting
-        _command(monitor, "qmp_capabilities")
-        _command(monitor, "stop")
-        _command(monitor, "pmemsave", val=0, size=memory_mib << 20, filename=str(raw))
-        _command(monitor, "dump-guest-memory", paging=False, protocol=f"file:{elf}", format="elf")
-        _command(monitor, "quit")
-    guest.process.wait(60)
-    for path in (raw, elf):
-        path.chmod(0o600)
+def dump(guest: Guest, forms: Mapping[str, str], *, memory_mib: int, folder: Path, work: Path) -> float:
+    """Stop a guest, write its memory and let it go on; for how many seconds it was stopped.
+
+    ``forms`` has the ending of each file and its form, raw or elf. The files appear in ``folder`` when all are whole.
+    """
+    names = {f"guest{guest.number}.{ending}": form for ending, form in forms.items()}
+    stopped = time.monotonic()
+    _command(guest.monitor, "stop")
+    for name, form in names.items():
+        if form == "raw":
+            _command(guest.monitor, "pmemsave", val=0, size=memory_mib << 20, filename=str(work / name))
+        else:
+            _command(guest.monitor, "dump-guest-memory", paging=False, protocol=f"file:{work / name}", format=form)
+    _command(guest.monitor, "cont")
+    seconds = time.monotonic() - stopped
     for name in names:
+        (work / name).chmod(0o600)
         (work / name).replace(folder / name)
+    return seconds
 
 
 def _command(monitor: Any, name: str, **arguments: object) -> None:
@@ -246,6 +262,12 @@ def _answer(monitor: Any) -> dict[str, Any]:
     raise BootError("QEMU ended in the middle of a dump")
 
 
+def _greet(guest: Guest) -> None:
+    """Begin to talk to its QEMU."""
+    _answer(guest.monitor)
+    _command(guest.monitor, "qmp_capabilities")
+
+
 def boot(
     folder: Path,
     *,
@@ -254,16 +276,24 @@ def boot(
     timeout: float = TIMEOUT,
     options: str = NO_KASLR,
     same: bool = False,
-    more: Callable[[int], Mapping[str, bytes]] = lambda _number: {},
+    more: Callable[[int], Mapping[str, bytes | str]] = lambda _number: {},
+    vmlinuz: Callable[[int], Path] | None = None,
+    snapshots: Sequence[float] | None = None,
 ) -> None:
     """Boot so many guests, as many at a time as there are processors, and put their dumps into ``folder``.
 
     ``timeout`` is in seconds, for each guest; ``options`` are the kernel's; with ``same`` all do what the first one
-    does; ``more`` gives more files of a guest by their names. Raises BootError; no process and no half-written file
-    stays.
+    does; ``more`` gives more files of a guest by their names (see `initramfs`), ``vmlinuz`` its kernel. With ``snapshots``, seconds that a guest has run since it was
+    ready, it is dumped after each of them (or somewhat later, while another one starts), as guestN.tSECONDS.raw only.
+    Raises BootError; no process and no half-written file stays.
     """
     check_tools()
-    vmlinuz = kernel()
+    if vmlinuz is None:
+        newest = kernel()
+        vmlinuz = lambda _number: newest  # noqa: E731
+    moments = [(0.0, {"raw": "raw", "elf": "elf"})]
+    if snapshots is not None:
+        moments = [(seconds, {f"t{seconds:g}.raw": "raw"}) for seconds in sorted(snapshots)]
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
     at_once = len(os.sched_getaffinity(0))
@@ -280,7 +310,7 @@ def boot(
                     running.append(
                         start(
                             number,
-                            vmlinuz=vmlinuz,
+                            vmlinuz=vmlinuz(number),
                             initrd=initrd,
                             memory_mib=memory_mib,
                             options=options,
@@ -289,12 +319,21 @@ def boot(
                     )
                     say(f"guest {number} of {guests}: booting")
                 for guest in list(running):
-                    if is_ready(guest, timeout):
-                        dump(guest, memory_mib=memory_mib, folder=folder, work=work)
+                    if guest.ready is None:
+                        if not is_ready(guest, timeout):
+                            continue
+                        _greet(guest)
+                        guest.ready = time.monotonic()
+                    seconds, forms = moments[guest.dumped]
+                    if time.monotonic() < guest.ready + seconds:
+                        continue
+                    guest.ready += dump(guest, forms, memory_mib=memory_mib, folder=folder, work=work)
+                    guest.dumped += 1
+                    seconds = time.monotonic() - guest.started
+                    say(f"guest {guest.number} of {guests}: dumped, {seconds:.0f} s after its start")
+                    if guest.dumped == len(moments):
                         end(guest)
                         running.remove(guest)
-                        seconds = time.monotonic() - guest.started
-                        say(f"guest {guest.number} of {guests}: dumped, {seconds:.0f} s after its start")
                 time.sleep(0.1)
         finally:
             for guest in running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -108,3 +109,19 @@ def test_an_interrupted_boot_leaves_nothing(signum: int, status: int, tmp_path: 
     assert len(children) >= 1  # with one processor they run one by one
     assert [pid for pid in children if Path("/proc", pid).exists()] == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.guests
+@pytest.mark.usefixtures("bootable")
+def test_snapshots_are_of_the_moments_asked_for(tmp_path: Path) -> None:
+    """The guest's work writes a number each tenth of a second; it is behind a word that is nowhere else in memory."""
+    script = "n=0; while :; do n=$((n + 1)); echo snap''shot $n. >tick; touch done; sleep 0.1; done"
+    more = {"software": f"#!/bin/busybox sh\nexport PATH=/bin\n{script}\n".encode()}
+    boot(tmp_path, guests=1, more=lambda _number: more, snapshots=(3, 0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["guest1.t0.raw", "guest1.t3.raw"]
+
+    def last_number(name: str) -> int:
+        return max(int(number) for number in re.findall(rb"snapshot (\d+)\.\n", (tmp_path / name).read_bytes()))
+
+    first, last = last_number("guest1.t0.raw"), last_number("guest1.t3.raw")
+    assert first + 5 < last < first + 40
