@@ -23,8 +23,8 @@ MEMORY_MIB = 256
 # Files of the modules that are loaded by the work, the ones that wait until they are needed too.
 LOADED = """
 import encodings.idna, json, sys
-sys.path[:0] = sys.argv[1:]
-import guest_work
+sys.path[:0] = sys.argv[1:2]
+__import__(sys.argv[2])
 print(json.dumps([module.__file__ for module in sys.modules.values() if getattr(module, "__file__", None)]))
 """
 
@@ -43,11 +43,11 @@ def with_libraries(programs: Iterable[Path]) -> set[Path]:
     return found
 
 
-def interpreter() -> tuple[Path, set[Path]]:
-    """Python, and the modules that ``guest_work.py`` loads."""
+def interpreter(work: str = WORK.stem) -> tuple[Path, set[Path]]:
+    """Python, and the modules that ``guest_work.py`` loads, or another of ours; less our own."""
     python = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
-    modules = {Path(path) for path in json.loads(output(python, "-I", "-c", LOADED, HERE))}
-    modules.remove(WORK)
+    loaded = {Path(path) for path in json.loads(output(python, "-I", "-c", LOADED, HERE, work))}
+    modules = {path for path in loaded if path.parent != HERE}
     return python, with_libraries({python, *(path for path in modules if path.suffix == ".so")}) | modules
 
 
