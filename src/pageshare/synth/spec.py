@@ -7,10 +7,10 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pageshare.images import check_page_size, printable
 
@@ -19,31 +19,36 @@ MOST_IMAGES = 10_000
 MOST_PAGES = (1 << 32) - 1
 MOST_CONTENTS = 1 << 26
 _ROUNDING = 1e-9
+T = TypeVar("T")
 
 
 class SpecError(ValueError):
     """A spec that makes no sense. ``str()`` is one line: the file, if there is one, the key, what is allowed."""
 
 
-def _check(holds: bool, key: str, allowed: str, value: object) -> None:
+def check(holds: bool, key: str, allowed: str, value: object) -> None:
+    """Raise SpecError unless ``value`` is what is allowed."""
     if not holds:
-        raise SpecError(f"{key}: must be {allowed}, not {_shown(value)}")
+        raise SpecError(f"{key}: must be {allowed}, not {shown(value)}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as a message has it: one line, not too long."""
     text = value if isinstance(value, str) else repr(value)
     return printable(text if len(text) <= 60 else text[:60] + "...")
 
 
-def _check_whole(key: str, value: object, low: int, high: int) -> None:
+def check_whole(key: str, value: object, low: int, high: int) -> None:
+    """Raise SpecError for what is no whole number within bounds."""
     holds = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-    _check(holds, key, f"a whole number from {low} to {high}", value)
+    check(holds, key, f"a whole number from {low} to {high}", value)
 
 
-def _check_number(key: str, value: object, low: float, high: float, *, above: bool = False) -> None:
+def check_number(key: str, value: object, low: float, high: float, *, above: bool = False) -> None:
+    """Raise SpecError for what is no number within bounds, or ``above`` the lower one."""
     holds = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
     holds = holds and not (above and value == low)
-    _check(holds, key, f"a number {'above' if above else 'from'} {low:g} {'up ' if above else ''}to {high:g}", value)
+    check(holds, key, f"a number {'above' if above else 'from'} {low:g} {'up ' if above else ''}to {high:g}", value)
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,8 @@ class Zipf:
     contents: int = 20_000
 
     def __post_init__(self) -> None:
-        _check_number("popularity.exponent", self.exponent, 0, 10)
-        _check_whole("popularity.contents", self.contents, 1, MOST_CONTENTS)
+        check_number("popularity.exponent", self.exponent, 0, 10)
+        check_whole("popularity.contents", self.contents, 1, MOST_CONTENTS)
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,11 @@ class Counts:
     counts: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        _check(isinstance(self.counts, (list, tuple)), "popularity.counts", "a list of whole numbers", self.counts)
+        check(isinstance(self.counts, (list, tuple)), "popularity.counts", "a list of whole numbers", self.counts)
         object.__setattr__(self, "counts", tuple(self.counts))
-        _check(0 < len(self.counts) <= MOST_CONTENTS, "popularity.counts", f"1 to {MOST_CONTENTS} numbers", self.counts)
+        check(0 < len(self.counts) <= MOST_CONTENTS, "popularity.counts", f"1 to {MOST_CONTENTS} numbers", self.counts)
         for i, count in enumerate(self.counts):
-            _check_whole(f"popularity.counts[{i}]", count, 0, MOST_PAGES)
+            check_whole(f"popularity.counts[{i}]", count, 0, MOST_PAGES)
 
 
 @dataclass(frozen=True)
@@ -87,8 +92,8 @@ class Common:
     probability: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_number("common.fraction", self.fraction, 0, 1)
-        _check_number("common.probability", self.probability, 0, 1, above=True)
+        check_number("common.fraction", self.fraction, 0, 1)
+        check_number("common.probability", self.probability, 0, 1, above=True)
 
 
 @dataclass(frozen=True)
@@ -103,12 +108,12 @@ class Runs:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            _check_number(f"run.{each.name}", getattr(self, each.name), 1, MOST_PAGES)
+            check_number(f"run.{each.name}", getattr(self, each.name), 1, MOST_PAGES)
 
     @classmethod
     def of(cls, length: float) -> Runs:
         """The same for all classes."""
-        _check_number("run", length, 1, MOST_PAGES)
+        check_number("run", length, 1, MOST_PAGES)
         return cls(**{each.name: length for each in fields(cls)})
 
 
@@ -124,10 +129,10 @@ class Alike:
     beginnings: int = 64
 
     def __post_init__(self) -> None:
-        _check_number("alike.fraction", self.fraction, 0, 1)
-        _check_whole("alike.bytes", self.bytes, 8, 1 << 21)
-        _check(self.bytes % 8 == 0, "alike.bytes", "a multiple of 8", self.bytes)
-        _check_whole("alike.beginnings", self.beginnings, 1, 65536)
+        check_number("alike.fraction", self.fraction, 0, 1)
+        check_whole("alike.bytes", self.bytes, 8, 1 << 21)
+        check(self.bytes % 8 == 0, "alike.bytes", "a multiple of 8", self.bytes)
+        check_whole("alike.beginnings", self.beginnings, 1, 65536)
 
 
 @dataclass(frozen=True)
@@ -161,29 +166,29 @@ class Spec:
     alike: Alike = field(default_factory=Alike)
 
     def __post_init__(self) -> None:
-        _check_whole("images", self.images, 1, MOST_IMAGES)
-        _check_whole("page_size", self.page_size, 512, 1 << 21)
+        check_whole("images", self.images, 1, MOST_IMAGES)
+        check_whole("page_size", self.page_size, 512, 1 << 21)
         try:
             check_page_size(self.page_size)
         except ValueError:
             raise SpecError(f"page_size: must be a power of two from 512 to 2097152, not {self.page_size}") from None
-        _check_whole("size", self.size, self.page_size, self.page_size * MOST_PAGES)
-        _check(self.size % self.page_size == 0, "size", f"a multiple of the page size, {self.page_size}", self.size)
-        _check_whole("seed", self.seed, 0, (1 << 64) - 1)
-        _check(self.format in FORMATS, "format", " or ".join(FORMATS), self.format)
+        check_whole("size", self.size, self.page_size, self.page_size * MOST_PAGES)
+        check(self.size % self.page_size == 0, "size", f"a multiple of the page size, {self.page_size}", self.size)
+        check_whole("seed", self.seed, 0, (1 << 64) - 1)
+        check(self.format in FORMATS, "format", " or ".join(FORMATS), self.format)
         for key in ("zero", "base", "sparse"):
-            _check_number(key, getattr(self, key), 0, 1)
+            check_number(key, getattr(self, key), 0, 1)
         for key, kinds in _TABLES.items():
-            _check(isinstance(getattr(self, key), kinds), key, "a table", getattr(self, key))
+            check(isinstance(getattr(self, key), kinds), key, "a table", getattr(self, key))
         if self.duplicate is not None:
-            _check_number("duplicate", self.duplicate, 0, 1)
+            check_number("duplicate", self.duplicate, 0, 1)
             if isinstance(self.popularity, Counts):
                 raise SpecError("duplicate: leave it out where popularity.counts says how many pages there are")
         if self.sparse and self.format != "raw":
             raise SpecError(f"sparse: must be 0 in format {self.format}: only raw files have holes")
         if self.alike.fraction:
             most = self.page_size - 8
-            _check(
+            check(
                 self.alike.bytes <= most,
                 "alike.bytes",
                 f"at most {most}, 8 less than the page size",
@@ -228,17 +233,7 @@ class Spec:
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Spec:
         """Read a TOML file. Raises OSError, or SpecError with one line: file, key, what is allowed."""
-        # tomllib came with Python 3.11; both have the same face.
-        tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-        content = Path(path).read_bytes()
-        try:
-            table = tomllib.loads(content.decode())
-        except ValueError as error:
-            raise SpecError(f"{printable(os.fspath(path))}: not a TOML file: {error}") from None
-        try:
-            return cls.of_table(table)
-        except SpecError as error:
-            raise SpecError(f"{printable(os.fspath(path))}: {error}") from None
+        return of_toml(path, cls.of_table)
 
     @classmethod
     def of_table(cls, table: Mapping[str, Any]) -> Spec:
@@ -247,7 +242,7 @@ class Spec:
         >>> Spec.of_table({"size": "64MiB", "popularity": {"kind": "zipf", "contents": 100}}).popularity
         Zipf(exponent=1.0, contents=100)
         """
-        values = dict(_known(table, cls))
+        values = dict(known(table, cls))
         for key in ("size", "page_size"):
             if isinstance(values.get(key), str):
                 values[key] = parse_size(values[key], key)
@@ -257,7 +252,7 @@ class Spec:
             values["run"] = Runs.of(values["run"])
         for key, kind in (("common", Common), ("run", Runs), ("alike", Alike)):
             if key in values and not isinstance(values[key], kind):
-                values[key] = kind(**_known(values[key], kind, key))
+                values[key] = kind(**known(values[key], kind, key))
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -286,13 +281,28 @@ class Spec:
         return Spec.of_table(merged)
 
 
+def of_toml(path: str | os.PathLike[str], make: Callable[[Mapping[str, Any]], T]) -> T:
+    """What ``make`` makes of a TOML file. Raises OSError, or SpecError that names the file."""
+    # tomllib came with Python 3.11; both have the same face.
+    tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    content = Path(path).read_bytes()
+    try:
+        table = tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"{printable(os.fspath(path))}: not a TOML file: {error}") from None
+    try:
+        return make(table)
+    except SpecError as error:
+        raise SpecError(f"{printable(os.fspath(path))}: {error}") from None
+
+
 _TABLES: dict[str, Any] = {"popularity": (Zipf, Counts), "common": Common, "run": Runs, "alike": Alike}
 
 
-def _known(table: object, kind: Any, prefix: str = "") -> Mapping[str, Any]:
+def known(table: object, kind: Any, prefix: str = "") -> Mapping[str, Any]:
     """``table``, if all its keys are fields of a dataclass."""
     if not isinstance(table, Mapping):
-        raise SpecError(f"{prefix}: must be a table, not {_shown(table)}")
+        raise SpecError(f"{prefix}: must be a table, not {shown(table)}")
     allowed = [each.name for each in fields(kind)]
     for key in table:
         if key not in allowed:
@@ -305,14 +315,14 @@ def _popularity(table: object) -> Zipf | Counts:
     if isinstance(table, (Zipf, Counts)):
         return table
     if not isinstance(table, Mapping):
-        raise SpecError(f"popularity: must be a table, not {_shown(table)}")
+        raise SpecError(f"popularity: must be a table, not {shown(table)}")
     values = dict(table)
     kind = values.pop("kind", "counts" if "counts" in values else "zipf")
     if kind == "zipf":
-        return Zipf(**_known(values, Zipf, "popularity"))
-    _check(kind == "counts", "popularity.kind", "zipf or counts", kind)
-    _check("counts" in values, "popularity.counts", "there where kind is counts", "left out")
-    return Counts(**_known(values, Counts, "popularity"))
+        return Zipf(**known(values, Zipf, "popularity"))
+    check(kind == "counts", "popularity.kind", "zipf or counts", kind)
+    check("counts" in values, "popularity.counts", "there where kind is counts", "left out")
+    return Counts(**known(values, Counts, "popularity"))
 
 
 def parse_size(text: str, key: str = "size") -> int:
@@ -324,5 +334,5 @@ def parse_size(text: str, key: str = "size") -> int:
     match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([KMGTP])?(?:i?B)?|B)", text.strip(), re.I | re.A)
     number, unit = match.groups() if match else ("0.5", None)
     size = float(number) * 1024 ** " KMGTP".index((unit or " ").upper())
-    _check(size == int(size), key, "a size in bytes, or with K, M, G or T behind (64MiB)", text)
+    check(size == int(size), key, "a size in bytes, or with K, M, G or T behind (64MiB)", text)
     return int(size)
