@@ -1,5 +1,6 @@
 """Numbering of pages: what must be read first, owner by owner, then what is known to be zero."""
 
+import gc
 import tracemalloc
 from pathlib import Path
 
@@ -211,3 +212,13 @@ def test_a_closed_image_and_a_page_size_of_no_use_are_refused(tmp_path):
     for page_size in (0, 100, 1000):
         with pytest.raises(ValueError, match=f"page size {page_size}: must be a multiple of 64"):
             PageSpace.of(bytes(PAGE), page_size=page_size)
+
+
+def test_a_space_may_be_part_of_a_cycle():
+    """Garbage is cleared in any order: a view of memory must not be lost before who looks at it."""
+    for _ in range(20):
+        space = PageSpace.of(np.ones((4, 4096), np.uint8))
+        holder = {"space": space, "table": FrameTable(space)}
+        holder["itself"] = holder
+        del holder, space
+        gc.collect()

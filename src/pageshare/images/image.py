@@ -106,7 +106,9 @@ class Source:
         self._closed = False
         self.identity = None
         # numpy turns any element type into bytes, memoryview.cast only the native ones.
-        self._map = np.frombuffer(buffer, np.uint8).data.toreadonly()
+        self._map = np.frombuffer(buffer, np.uint8)
+        # Not a memoryview of it: one that is part of a cycle takes the memory away from those who look at it.
+        self._map.flags.writeable = False
         self._mapped = True
         self.size = self._map.nbytes
         return self
@@ -131,7 +133,8 @@ class Source:
     def read(self, offset: int, count: int) -> bytes:
         """``count`` bytes from ``offset``, fewer at the end of the file. Raises OSError that names the file."""
         if self.fd < 0:
-            return bytes(self._map[offset : offset + count])
+            found: bytes = self._map[offset : offset + count].tobytes()
+            return found
         parts = []
         # A place beyond the end may be any number that a damaged header holds, too large for the system call.
         count = min(count, self.size - offset)
