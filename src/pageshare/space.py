@@ -37,6 +37,8 @@ MOST_PAGES = 2**32 - 2
 FINGERPRINT = 8
 """Bytes of a page that stands for another by a hash of it."""
 DEFAULT_DOMAIN = "default"
+ZEROS = 1 << 18
+"""Bytes that are looked at together when memory is copied: if they are zero, they are not."""
 
 SEGMENT = np.dtype([("offset", "=u8"), ("first", "=u4"), ("source", "=u4")])
 """A run of pages in a source, as ``ps_segment`` in ``csrc/pageshare.h``."""
@@ -348,7 +350,12 @@ def _private(source: SpaceSource) -> SpaceSource:
             source.fd, source.bytes, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE
         )
     else:
-        memory = np.frombuffer(source.memory, np.uint8).copy()
+        held = np.frombuffer(source.memory, np.uint8)
+        memory = np.zeros(len(held), np.uint8)
+        for at in range(0, len(held), ZEROS):
+            # Zeros are left to the kernel: pages that nobody has written yet take no memory.
+            if held[at : at + ZEROS].any():
+                memory[at : at + ZEROS] = held[at : at + ZEROS]
     return replace(source, memory=memory, private=True)
 
 
