@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,6 +40,15 @@ class Writes:
     def part(self, first: int, end: int) -> Writes:
         """Some of them."""
         return Writes(self.times[first:end], self.pages[first:end], self.ids[first:end])
+
+    @classmethod
+    def together(cls, parts: Sequence[Writes]) -> Writes:
+        """One after the other."""
+        return cls(
+            np.concatenate([each.times for each in parts]),
+            np.concatenate([each.pages for each in parts]),
+            np.concatenate([each.ids for each in parts]),
+        )
 
     @classmethod
     def none(cls) -> Writes:
@@ -103,7 +112,8 @@ class Snapshots:
 
     ``space`` has the pages whose content is known at the start, and is not zero by the format in all snapshots; ``ids``
     (uint32) are their contents then. ``changes`` are, for each interval, its begin and end in seconds, and the pages
-    that were written, with what they then hold. ``notes`` are sentences on what could not be seen.
+    that were written, with what they then hold. ``notes`` are sentences on what could not be seen. ``grow`` makes the
+    space again with more pages that can be written, given as frame numbers of each owner; see ``with_pages``.
     """
 
     space: PageSpace
@@ -111,6 +121,22 @@ class Snapshots:
     ids: NDArray[np.uint32]
     changes: tuple[tuple[float, float, NDArray[np.uint32], NDArray[np.uint32]], ...] = ()
     notes: tuple[str, ...] = ()
+    grow: Callable[[Sequence[NDArray[np.uint64]]], PageSpace] | None = field(default=None, repr=False, compare=False)
+
+    def with_pages(self, frames: Sequence[NDArray[np.uint64]]) -> Snapshots:
+        """The same, where these pages of each owner, which are zero by the format, can be written too. For one
+        snapshot."""
+        if self.grow is None or self.changes:
+            raise ValueError("pages can be added to one snapshot of dumps only")
+        space = self.grow(frames)
+        owners, at = space.locate(np.arange(space.readable, dtype=np.uint32))
+        ids = np.empty(space.readable, np.uint32)
+        for number, owner in enumerate(space.owners):
+            mine = owners == number
+            before = self.space.find(number, at[mine])
+            there = before < self.space.readable
+            ids[mine] = np.where(there, self.ids[np.where(there, before, 0)], np.uint32(owner.domain))
+        return replace(self, space=space, ids=ids)
 
     @property
     def duration(self) -> float | None:
@@ -126,13 +152,7 @@ class Snapshots:
             times = end - generator.random(len(pages)) * (end - begin)
             order = np.argsort(times)
             parts.append(Writes(times[order], pages[order], ids[order]))
-        return Recorded(
-            Writes(
-                np.concatenate([each.times for each in parts]),
-                np.concatenate([each.pages for each in parts]),
-                np.concatenate([each.ids for each in parts]),
-            )
-        )
+        return Recorded(Writes.together(parts))
 
 
 def history_of(
@@ -165,8 +185,12 @@ def history_of(
     control = Control() if control is None else control
     census = exact(whole, options, Reading.of(whole, limits.memory(), memory), control).census
     contents = Contents(whole, census, seed=seed, control=control)
-    late = [_late(whole, owner, count) for owner in range(count)]
-    space = _space(snapshots[0][1], late, page_size, domains)
+    late = [_late(whole, contents, owner, count) for owner in range(count)]
+
+    def grow(frames: Sequence[NDArray[np.uint64]]) -> PageSpace:
+        return _space(snapshots[0][1], frames, page_size, domains)
+
+    space = grow(late)
     frames = space.locate(np.arange(space.readable, dtype=np.uint32))[1]
     edges = space.owner_first.tolist()
 
@@ -197,7 +221,7 @@ def history_of(
     appeared = _appeared(whole, count, len(snapshots))
     if appeared:
         notes.append(f"{appeared} pages of later snapshots are missing from the first one; they are left out")
-    return Snapshots(space, contents, start, tuple(changes), tuple(notes))
+    return Snapshots(space, contents, start, tuple(changes), tuple(notes), grow)
 
 
 def _frames(whole: PageSpace, owner: int) -> NDArray[np.uint64]:
@@ -205,14 +229,16 @@ def _frames(whole: PageSpace, owner: int) -> NDArray[np.uint64]:
     return whole.locate(np.arange(first, end, dtype=np.uint32))[1]
 
 
-def _late(whole: PageSpace, owner: int, count: int) -> NDArray[np.uint64]:
-    """The frames that are zero by the format in an owner's first snapshot, holes for example, and data in a later
-    one."""
+def _late(whole: PageSpace, contents: Contents, owner: int, count: int) -> NDArray[np.uint64]:
+    """The frames that are zero by the format in an owner's first snapshot, holes for example, and hold something in a
+    later one."""
     late = [np.empty(0, np.uint64)]
     for number in range(owner + count, len(whole.owners), count):
         frames = _frames(whole, number)
         before = whole.find(owner, frames)
-        late.append(frames[(before >= whole.readable) & (before != NO_PAGE)])
+        first, end = whole.owner_first[number : number + 2].tolist()
+        held = contents.ids[first:end] >= contents.zeros
+        late.append(frames[(before >= whole.readable) & (before != NO_PAGE) & held])
     return np.unique(np.concatenate(late))
 
 

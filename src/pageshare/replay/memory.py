@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Written:
-    """What was written in a while: ``writes``, how many; the ``pages`` (uint32), each once, in order of the last write
+    """What was written in a while: ``writes``, how many; the ``pages`` (uint32), each once, in order of the first write
     to each; ``broken`` (bool): it was a copy-on-write break; ``nonzero`` (bool): it held something; ``gone``: how many
     saved pages that took away."""
 
@@ -99,10 +99,12 @@ class Memory:
         batch = self._writes.until(time)
         if not len(batch):
             return Written(0, batch.pages, np.zeros(0, bool), np.zeros(0, bool), 0)
-        # Of several writes to a page only the last matters, and whether the first one broke a frame.
+        # Of several writes to a page the first one may break a frame, the last one leaves what it then holds.
+        pages, first = np.unique(batch.pages, return_index=True)
         last = len(batch) - 1 - np.unique(batch.pages[::-1], return_index=True)[1]
-        last.sort()
-        pages, ids = batch.pages[last], batch.ids[last]
+        # In order of the first ones: which of several full frames has room first, depends on it.
+        order = np.argsort(first)
+        pages, ids = pages[order], batch.ids[last[order]]
         old = self.ids[pages]
         nonzero = old >= self.contents.zeros
         broken = np.empty(len(pages), np.bool_)
