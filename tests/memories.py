@@ -30,7 +30,7 @@ def base(owners, *, domains=None, size=512, seed=0):
     return history_of([(0.0, images)], page_size=size, domains=domains, seed=seed)
 
 
-def large_base(owners, pages, *, size=4096, seed=0, zero=0.25):
+def large_base(owners, pages, *, size=4096, seed=0, zero=0.25, names=None):
     """One snapshot of owners that have some zero pages, some that are held several times, and others."""
     generator = np.random.default_rng(seed)
     memories = {}
@@ -40,7 +40,7 @@ def large_base(owners, pages, *, size=4096, seed=0, zero=0.25):
         numbers[generator.random(pages) < zero] = 0
         data = np.zeros((pages, size), np.uint8)
         data[:, -4:] = numbers.astype(">u4")[:, None].view(np.uint8)
-        memories[f"guest{owner}"] = data
+        memories[names[owner] if names else f"guest{owner}"] = data
     images = [(name, [image_of_buffer(data, name)]) for name, data in memories.items()]
     return history_of([(0.0, images)], page_size=size, seed=seed)
 

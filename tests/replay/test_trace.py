@@ -1,8 +1,10 @@
 """Recorded writes: what is read, what is written, that both are the same; and what is refused."""
 
 import gzip
+import re
 import stat
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -308,3 +310,17 @@ def test_files_are_private_and_whole_or_not_there(tmp_path, monkeypatch):
 def test_a_series_has_its_own_writes(tmp_path):
     with pytest.raises(ValueError, match="a trace needs a base of one snapshot"):
         read(tmp_path, "time,owner,page,content\n", history_of(series(), page_size=SIZE))
+
+
+def test_the_examples_of_the_manual(tmp_path):
+    """docs/writes.md: its model and its trace fit the guests that it makes, smaller ones here."""
+    text = (Path(__file__).parents[2] / "docs" / "writes.md").read_text()
+    guests = large_base(2, 1 << 14, names=("guest1.raw", "guest2.raw"), size=512)
+    for name, kind in (("model.toml", "toml"), ("writes.csv", "csv")):
+        (tmp_path / name).write_text(re.search(rf"```{kind}\n(.*?)```", text, re.DOTALL)[1])
+    history = churn(guests, WriteModel.from_toml(tmp_path / "model.toml"))
+    assert history.duration == 600
+    assert all_writes(history, until=60, step=1.0).times[-1] > 59
+    history = trace.read(tmp_path / "writes.csv", guests)
+    assert history.duration == 60
+    assert history.recorded.ids[-1] == guests.ids[27]
