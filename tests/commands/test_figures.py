@@ -157,7 +157,7 @@ def test_dumps_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:
         (["5", "--guests", "x"], "--guests belongs to figure 4"),
         (["4", "--full"], "--full belongs to figure 5: figure 4 always has whole pages"),
         (["4", "--seed", "-1"], "--seed -1: must be a whole number from 0 to 2^63 - 1"),
-        (["4", "--svg", "x", "--png", "x"], "name a file of its own"),
+        (["4", "--svg", "x", "--png", "x"], "name a file of its own for each of --svg, --png and --html"),
     ],
 )
 def test_arguments_that_make_no_sense(

@@ -283,9 +283,10 @@ def boot(
     """Boot so many guests, as many at a time as there are processors, and put their dumps into ``folder``.
 
     ``timeout`` is in seconds, for each guest; ``options`` are the kernel's; with ``same`` all do what the first one
-    does; ``more`` gives more files of a guest by their names (see `initramfs`), ``vmlinuz`` its kernel. With ``snapshots``, seconds that a guest has run since it was
-    ready, it is dumped after each of them (or somewhat later, while another one starts), as guestN.tSECONDS.raw only.
-    Raises BootError; no process and no half-written file stays.
+    does; ``more`` gives more files of a guest by their names (see `initramfs`), ``vmlinuz`` its kernel. With
+    ``snapshots``, seconds that a guest has run since it was ready, it is dumped after each of them (or somewhat
+    later, while another one starts), as guestN.tSECONDS.raw only. Raises BootError; no process and no half-written
+    file stays.
     """
     check_tools()
     if vmlinuz is None:

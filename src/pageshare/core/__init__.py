@@ -7,10 +7,11 @@ from pageshare.core._census import Census, CensusStats, census
 from pageshare.core._frame_table import NO_PAGE, ChainStats, FrameTable, Outcome, Scanned, TableStats
 from pageshare.core._kernels import equal, hash_pages, is_zero, kernels
 from pageshare.core._native import Control, MediaError, Stopped, populate, shed
-from pageshare.core._pages import PageReader
+from pageshare.core._pages import LINE, PageReader
 from pageshare.core._tally import OwnerTally, Tally
 
 __all__ = [
+    "LINE",
     "NO_PAGE",
     "Census",
     "CensusStats",

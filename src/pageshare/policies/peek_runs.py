@@ -40,8 +40,6 @@ PROVEN = 4
 """Pages that agreed with another in two lines: what agrees in one with it then is believed."""
 PROBE = 16
 """Of what is foreseen, one in so many is visited first, to learn where that is right."""
-SECOND_LINE = 32
-"""The middle of a page: of all lines it tells most beside the first (docs/policies.md)."""
 
 
 class PeekRuns:
@@ -56,6 +54,7 @@ class PeekRuns:
     def __init__(self, view: View, *, stride: int = 32, ahead: int = 2, calm: float = 5.0, cool: float = 20.0) -> None:
         self._view, self._stride, self._ahead, self._calm, self._cool = view, stride, ahead, calm, cool
         pages = view.pages
+        self._second_line = view.lines // 2
         self._pass, self._rest = Pass(pages), Rest(pages, view.seed)
         self._keys = KeyTable()
         self._foreseen = np.full(pages, NO_PAGE, np.uint32)  # the page that each is expected to equal
@@ -77,8 +76,8 @@ class PeekRuns:
     # ---- the sweep ----
 
     def _all_blocks(self) -> Iterator[tuple[int, int]]:
-        """Bands of all owners in turn, so that what lies at like places in several is met early; before them those that a
-        survey finds to be rich."""
+        """Bands of all owners in turn, so that what lies at like places in several is met early; before them those
+        that a survey finds to be rich."""
         blocks = self._bands()
         if not self._fine and len(blocks) > 1:
             yield from blocks[self._survey(blocks)].tolist()
@@ -93,8 +92,8 @@ class PeekRuns:
         return np.stack([first, end], axis=1)[first < end]
 
     def _survey(self, blocks: NDArray[np.int64]) -> NDArray[np.intp]:
-        """An order of the blocks, by a look at a few pages of each: first those full of zeros, if these are wanted, and of
-        contents that lie everywhere."""
+        """An order of the blocks, by a look at a few pages of each: first those full of zeros, if these are wanted,
+        and of contents that lie everywhere."""
         places = (blocks[:, :1] + np.arange(0, BAND, SURVEY)).clip(max=blocks[:, 1:] - 1)
         keys = self._view.peek(places.reshape(-1).astype(np.uint32))
         _, at, counts = np.unique(keys, return_inverse=True, return_counts=True)
@@ -136,7 +135,7 @@ class PeekRuns:
         self._peek(block, near[(near < size) & ~block.peeked[np.minimum(near, size - 1)]])
         between = np.minimum(np.arange(size) // stride, max(0, len(posts) - 2))
         ends = np.minimum(posts[:, None] + np.arange(WIDTH), size - 1)
-        block.fill(*(_agreed(each[ends]) for each in (block.shift, block.partner)), block.keys[posts] == 0, between)
+        block.fill(_agreed(block.shift[ends]), _agreed(block.partner[ends]), block.keys[posts] == 0, between)
         unknown = ~block.peeked & (block.kind == _UNKNOWN)
         fourth = np.flatnonzero(unknown & (block.numbers % WIDTH == 0))
         self._peek(block, fourth)
@@ -186,12 +185,12 @@ class PeekRuns:
         zeros = block.zeros()
         unsure = np.flatnonzero((_run_lengths(zeros) < LONG) & zeros & block.peeked)
         if unsure.size:
-            others = self._view.peek(block.numbers[unsure].astype(np.uint32), SECOND_LINE)
+            others = self._view.peek(block.numbers[unsure].astype(np.uint32), self._second_line)
             block.keys[unsure] = np.where(others == 0, 0, np.maximum(others ^ np.uint32(0x5BD1E995), 1))
 
     def _confirm(self, block: _Block) -> None:
-        """A page that agrees with another, while no neighbour does with the neighbour, must agree in a second line, unless
-        others did so before."""
+        """A page that agrees with another, while no neighbour does with the neighbour, must agree in a second line,
+        unless others did so before."""
         equal = block.equal
         shifts = np.where(equal == NO_PAGE, 0, block.numbers - equal)
         alike = (shifts[1:] == shifts[:-1]) & (shifts[1:] != 0)
@@ -202,8 +201,8 @@ class PeekRuns:
         unsure = unsure[self._copies[equal[unsure]] < PROVEN]
         if unsure.size:
             partners, at = np.unique(equal[unsure], return_inverse=True)
-            mine = self._view.peek(block.numbers[unsure].astype(np.uint32), SECOND_LINE)
-            theirs = self._view.peek(partners.astype(np.uint32), SECOND_LINE)[at]
+            mine = self._view.peek(block.numbers[unsure].astype(np.uint32), self._second_line)
+            theirs = self._view.peek(partners.astype(np.uint32), self._second_line)[at]
             equal[unsure[mine != theirs]] = NO_PAGE
 
     def _note(self, block: _Block) -> None:
@@ -240,7 +239,8 @@ class PeekRuns:
         return pages, roots
 
     def _sort(self) -> None:
-        """What is foreseen and was not given yet, group by group, the largest first, the first page before its copies."""
+        """What is foreseen and was not given yet, group by group, the largest first, the first page before its
+        copies."""
         foreseen = (self._foreseen < ZERO) | (self._copies > 0)
         pages = np.flatnonzero(foreseen).astype(np.uint32)
         pages = pages[~self._pass.given.has(pages)]
@@ -314,8 +314,8 @@ class PeekRuns:
         return self._pass.take(pages)
 
     def _regions(self, pages: Pages) -> tuple[NDArray[np.intp], Pages]:
-        """Where it is learnt whether what is foreseen of these pages is right: for zero pages where they lie, for others
-        where the pages lie that they equal."""
+        """Where it is learnt whether what is foreseen of these pages is right: for zero pages where they lie, for
+        others where the pages lie that they equal."""
         foreseen = self._foreseen[pages]
         is_group = (foreseen != ZERO).astype(np.intp)
         return is_group, np.where(foreseen < ZERO, foreseen, pages) // np.uint32(REGION)
@@ -400,7 +400,8 @@ class _Block:
 
     def zeros(self) -> Flags:
         """Which pages are foreseen to be zero."""
-        return (self.kind == _ZERO) | (self.peeked & (self.keys == 0))
+        zeros: Flags = (self.kind == _ZERO) | (self.peeked & (self.keys == 0))
+        return zeros
 
     def fill(
         self,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pageshare.core import NO_PAGE, FrameTable, PageReader
+from pageshare.core import LINE, NO_PAGE, FrameTable, PageReader
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -26,11 +26,11 @@ GOLDEN = 0x9E3779B1
 class View:
     """The pages 0 .. pages-1 of a space as a hypervisor knows them: whose they are and where, not what they hold.
 
-    Attributes: ``pages``, how many; ``owners``; ``owner_first`` (uint32): owner i has the pages owner_first[i] ..
-    owner_first[i + 1] - 1, by ascending frame number; ``seed`` for random choices; ``objective``, "all" to save as many
-    pages as can be, "nonzero" to save other pages than zero ones; ``now``, seconds of virtual time; ``peeks`` and
-    ``peeks_in_order``, how many lines were looked at so far, and how many of them lay in the page behind the one
-    before.
+    Attributes: ``pages``, how many; ``lines`` of 64 bytes of each; ``owners``; ``owner_first`` (uint32): owner i has
+    the pages owner_first[i] .. owner_first[i + 1] - 1, by ascending frame number; ``seed`` for random choices;
+    ``objective``, "all" to save as many pages as can be, "nonzero" to save other pages than zero ones; ``now``,
+    seconds of virtual time; ``peeks`` and ``peeks_in_order``, how many lines were looked at so far, and how many of
+    them lay in the page behind the one before.
 
     >>> import pageshare
     >>> from pageshare.policies import View
@@ -56,6 +56,7 @@ class View:
         self._table: FrameTable | None = None
         self._written: list[Pages] = []
         self.pages = space.readable
+        self.lines = space.page_size // LINE
         self.owners = len(space.owners)
         self.owner_first = space.owner_first
         self.seed = seed
