@@ -51,7 +51,7 @@ class PeekRuns:
 
     takes_objective = True
 
-    def __init__(self, view: View, *, stride: int = 32, ahead: int = 2, calm: float = 5.0, cool: float = 20.0) -> None:
+    def __init__(self, view: View, *, stride: int = 32, ahead: int = 4, calm: float = 5.0, cool: float = 20.0) -> None:
         self._view, self._stride, self._ahead, self._calm, self._cool = view, stride, ahead, calm, cool
         pages = view.pages
         self._second_line = view.lines // 2
@@ -224,8 +224,13 @@ class PeekRuns:
             (self._many, ~probe & (self._copies[roots] > 1)),
             (self._few, ~probe & (self._copies[roots] == 1)),
         ):
-            queue.put(once(roots[which]))
-            queue.put(pages[which])
+            queue.put(self._in_groups(pages[which], roots[which]))
+
+    def _in_groups(self, pages: Pages, roots: Pages) -> Pages:
+        """Pages and those that they equal, group by group, so that each is compared with what was read just before."""
+        first = once(roots)
+        both, equal = np.concatenate([first, pages]), np.concatenate([first, roots])
+        return both[np.lexsort((both, both != equal, equal))]
 
     def _expect(self, pages: Pages, equal: Pages) -> tuple[Pages, Pages]:
         """Foresee that pages equal others, or what these are foreseen to equal; which do, and what."""
