@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pageshare.policies.generational import Generational
 from pageshare.policies.hash_ranges import HashRanges
 from pageshare.policies.io_hints import IoHints
+from pageshare.policies.ksm import Ksm
 from pageshare.policies.not_recently_written import NotRecentlyWritten
 from pageshare.policies.oracle import Oracle
 from pageshare.policies.peek_runs import PeekRuns
@@ -52,6 +53,7 @@ POLICIES: dict[str, Callable[..., Policy]] = {
     "sequential-interleaved": SequentialInterleaved,
     "random-permutation": RandomPermutation,
     "random-with-replacement": RandomWithReplacement,
+    "ksm": Ksm,
     "stratified": Stratified,
     "same-frame": SameFrame,
     "zero-first": ZeroFirst,
@@ -108,6 +110,7 @@ __all__ = [
     "Generational",
     "HashRanges",
     "IoHints",
+    "Ksm",
     "NotRecentlyWritten",
     "Oracle",
     "PeekRuns",
