@@ -4,6 +4,7 @@ Prints pages, reclaimed pages, and the bytes that the kernel's records of them t
 however this ends. Exit status 77, with the reason on stderr, where KSM can't be had.
 """
 
+import fcntl
 import mmap
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 PAGE = 4096
 KSM = Path("/sys/kernel/mm/ksm")
+LOCK = Path("/run/pageshare-ksm.lock")  # held by whoever uses KSM: tests/kernel_ksm.py too
 # Every page at once, zero pages by the kernel's own one, no page left out, any number of pages on one frame.
 SETTINGS = {
     "sleep_millisecs": 0,
@@ -41,8 +43,6 @@ def unavailable():
         return "KSM's settings are root's"
     if any(not (KSM / name).exists() for name in SETTINGS):
         return "this kernel's KSM is too old: " + ", ".join(name for name in SETTINGS if not (KSM / name).exists())
-    if read("run") or read("pages_shared"):
-        return "KSM is in use on this machine"
     return None
 
 
@@ -81,18 +81,24 @@ def main(paths):
     if reason := unavailable():
         print(reason, file=sys.stderr)
         return 77
-    saved = {name: read(name) for name in SETTINGS}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    try:
-        for name, value in SETTINGS.items():
-            write(name, value)
-        print(*merge(paths))
-    finally:
-        # Nothing may be merged while the limit of pages on a frame is changed.
-        write("run", 2)
-        for name, value in saved.items():
-            write(name, value)
-        write("run", 0)
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if read("run") or read("pages_shared"):
+            print("KSM is in use on this machine", file=sys.stderr)
+            return 77
+        saved = {name: read(name) for name in SETTINGS}
+        try:
+            for name, value in SETTINGS.items():
+                write(name, value)
+            print(*merge(paths))
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+            # Nothing may be merged while the limit of pages on a frame is changed.
+            write("run", 2)
+            for name, value in saved.items():
+                write(name, value)
+            write("run", 0)
     return 0
 
 
