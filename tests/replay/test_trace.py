@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memories import COSTS, all_writes, base, large_base, memory
@@ -74,18 +74,32 @@ def test_the_last_write_is_the_end_unless_there_is_one(tmp_path):
     assert read(tmp_path, "time,owner,page,content\n9,,,\n# done").duration == 9
 
 
-def test_slowly_and_quickly_are_the_same(tmp_path, monkeypatch):
+def slowly(monkeypatch, *args):
+    """Read line by line, which defines what is read; quickly only what nothing is unusual about."""
+    with monkeypatch.context() as patch:
+        patch.setattr(trace._Reader, "quickly", lambda *_: None)
+        return rows(read(*args))
+
+
+def assert_same(one, other):
+    """Rows are, but for the numbers that contents have."""
+    assert [each[:2] for each in one] == [each[:2] for each in other]
+    pairs = {(mine[2], theirs[2]) for mine, theirs in zip(one, other, strict=True)}
+    assert len({mine for mine, _ in pairs}) == len({theirs for _, theirs in pairs}) == len(pairs)
+
+
+@pytest.mark.parametrize("page", ["{}", "0x{:x}"])
+@pytest.mark.parametrize("time", ["{}", "{:.9f}", "{:.17g}", "{:e}", "{:.0f}"])
+def test_slowly_and_quickly_are_the_same(tmp_path, monkeypatch, page, time):
     text = "time,owner,page,content\n" + "".join(
-        f"{i / 7},web{1 + i % 2},{i % 2},{['', '0', '@1@web1', '5', '@0'][i % 5]}\n" for i in range(50)
+        f"{time.format(i / 7)},web{1 + i % 2},{page.format(i % 2)},{['', '0', '@1@web1', '5', '@0'][i % 5]}\n"
+        for i in range(200)
     )
-    quick = rows(read(tmp_path, text))
-    monkeypatch.setattr(trace._Reader, "quickly", lambda *_: None)
-    slow = rows(read(tmp_path, text))
-    assert [each[:2] for each in quick] == [each[:2] for each in slow]
-    first = {}
-    for one, other in zip(quick, slow, strict=True):
-        assert first.setdefault(one[2], other[2]) == other[2]
-    assert len(set(first.values())) == len(first)
+    with monkeypatch.context() as patch:
+        patch.setattr(trace._Reader, "one_by_one", None)
+        quick = rows(read(tmp_path, text))
+    assert [each[0] for each in quick] == [float(time.format(i / 7)) for i in range(200)]
+    assert_same(quick, slowly(monkeypatch, tmp_path, text))
 
 
 def test_contents_are_those_of_a_sharing_domain(tmp_path):
@@ -192,19 +206,28 @@ def test_packed_files_that_are_none(tmp_path):
         assert "not a whole gzip file" in str(caught.value) or "line" in str(caught.value)
 
 
-@settings(max_examples=300, deadline=None)
-@given(
-    text=st.lists(
-        st.sampled_from([*"120", "web1", "web2", *",,,\n\n@x-e.#_+ \r\0", '"', "0x"]),
-        max_size=40,
-    ).map("".join)
-)
-def test_any_text_is_read_or_refused(text, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("text", numbered=True)
+tokens = st.sampled_from([*"120", *",,,\n\n@x-e.#_+ \r\0", '"', "0x", "web1", "web2"])
+lines = st.tuples(
+    st.sampled_from(["1", "2", "1.5", "2.", ".5", "1e0", "+1", "-1", "0.000000001", "x", ""]),
+    st.sampled_from(["web1", "web2", "web", "web1\0", ""]),
+    st.sampled_from(["0", "1", "0x1", "00", "9", "-1", "1_0", ""]),
+    st.sampled_from(["", "0", "5", "05", "@0", "@1@web2", "@0x1", "@", "@9", "@0@", "+5", "2147483648"]),
+).map(lambda fields: ",".join(fields) + "\n")
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.one_of(st.lists(tokens, max_size=40), st.lists(lines, min_size=1, max_size=3)).map("".join))
+def test_any_text_is_read_or_refused(text, tmp_path, monkeypatch):
+    text = "time,owner,page,content\n" + text
     try:
-        read(folder, "time,owner,page,content\n" + text)
+        expected = slowly(monkeypatch, tmp_path, text)
     except trace.TraceError as error:
         assert str(error).isprintable()
+        with pytest.raises(trace.TraceError) as caught:
+            read(tmp_path, text)
+        assert str(caught.value) == str(error)
+    else:
+        assert_same(rows(read(tmp_path, text)), expected)
 
 
 def course(history, policy, by_bytes, duration=None):

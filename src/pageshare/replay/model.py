@@ -442,8 +442,9 @@ class _Source:
         times = generator.random(count)
         times *= np.repeat(ends - begins, counts)
         times += np.repeat(begins, counts)
-        # Nothing else that is drawn depends on the time, so that only the times need be sorted.
-        times.sort()
+        # Nothing else that is drawn depends on the time, so that only the times need be sorted. In nanoseconds, they
+        # are written to a trace with few digits.
+        times = np.sort(np.round(times, 9))
         owner = generator.integers(0, owners, count) if owners > 1 else np.zeros(count, np.int64)
         pages = place.pages[owner]
         order = self._order[number]

@@ -19,6 +19,7 @@ from pageshare.core import NO_PAGE
 from pageshare.files import appearing_whole
 from pageshare.images import printable
 from pageshare.replay.history import Recorded, Writes, WriteSource
+from pageshare.synth import draw
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +33,10 @@ ROWS = 1 << 14
 """Lines that are read at a time."""
 CHUNK = 1 << 20
 LONGEST_LINE = 1 << 16
+FIELDS = 4
+DIGITS = 16
+"""So many digits are a number that arithmetic of 64 bits can have no trouble with."""
+POWERS = 10 ** np.arange(DIGITS + 1, dtype=np.int64)
 NUMBERS = 1 << 31
 """Contents of a trace have numbers below this; those without one get numbers from here on, in order."""
 MOST_FRAME = 1 << 53
@@ -88,16 +93,16 @@ def read(path: str | os.PathLike[str], base: Snapshots) -> Trace:
     return _Reader(os.fspath(path), base).read()
 
 
-def _lines(file: IO[bytes]) -> Iterator[Iterator[str]]:
-    """The lines of a file, many at a time."""
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """A file in pieces of whole lines."""
     rest = b""
     while chunk := file.read(CHUNK):
         end = chunk.rfind(b"\n") + 1
         whole, rest = (rest + chunk[:end], chunk[end:]) if end else (b"", rest + chunk)
-        yield io.StringIO(whole.decode("utf-8", "surrogateescape"), newline="\n")
+        yield whole
         if len(rest) > LONGEST_LINE:
             raise _TooLong
-    yield io.StringIO(rest.decode("utf-8", "surrogateescape"), newline="\n")
+    yield rest
 
 
 class _Reader:
@@ -108,6 +113,12 @@ class _Reader:
         self.contents = base.contents
         self.names = _names(base.space)
         self.domains = np.array([owner.domain for owner in base.space.owners], np.uint32)
+        encoded = [name.encode("utf-8", "surrogateescape") for name in self.names]
+        width = max(map(len, encoded), default=1)
+        self.known = np.array([list(name.ljust(width, b"\0")) for name in encoded], np.uint8).reshape(-1, width)
+        self.by_hash = np.argsort(_hashes(self.known))
+        self.hashes = _hashes(self.known)[self.by_hash]
+        self.line = 0
         self.now = 0.0
         self.ended_on: int | None = None
         self.lines = self.missing = self.nobodies = 0
@@ -124,59 +135,98 @@ class _Reader:
         with Path(self.path).open("rb") as plain:
             zipped = self.path.endswith(".gz")
             file: IO[bytes] = gzip.GzipFile(fileobj=plain) if zipped else plain  # type: ignore[assignment]
-            reader = csv.reader(chain.from_iterable(_lines(file)), strict=True)
             try:
-                self.read_header(reader)
-                while True:
-                    line = reader.line_num + 1
-                    rows = list(islice(reader, ROWS))
-                    if not rows:
+                chunks = filter(None, _chunks(file))
+                for chunk in self.behind_header(chunks):
+                    if b'"' in chunk:
+                        # A name in quotes may have a line break, even between two chunks.
+                        self.read_quoted(chain([chunk], chunks))
                         break
-                    self.add(self.quickly(rows) or self.one_by_one(rows, line))
-            except csv.Error as error:
-                self.fail(reader.line_num, f"not a line of a CSV file: {error}")
+                    # The line of the end is unlike all others, which shall not suffer from it.
+                    text = chunk.rstrip()
+                    last = text.rfind(b"\n") + 1 if text.endswith(b",,,") else 0
+                    for part in filter(None, (chunk[:last], chunk[last:])):
+                        self.add(self.quickly(part) or self.one_by_one(_split(part), self.line + 1))
+                        self.line += part.count(b"\n")
             except _TooLong:
-                self.fail(reader.line_num + 1, f"more than {LONGEST_LINE} bytes: this is no trace of writes")
+                self.fail(self.line + 1, f"more than {LONGEST_LINE} bytes: this is no trace of writes")
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise TraceError(f"{printable(self.path)}: not a whole gzip file: {error}") from None
         return self.trace()
 
-    def read_header(self, reader: Iterator[list[str]]) -> None:
-        for line, row in enumerate(reader, 1):
-            if not _is_comment(row):
-                if row != HEADER.split(","):
-                    self.fail(line, f"{_shown(','.join(row))}: the first line must be {HEADER}")
-                return
+    def behind_header(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """All but the header, and what may stand above it."""
+        for chunk in chunks:
+            at = 0
+            while at < len(chunk):
+                end = chunk.find(b"\n", at)
+                end = len(chunk) if end < 0 else end
+                first, at = chunk[at:end], end + 1
+                self.line += 1
+                if first.strip() and not first.startswith(b"#"):
+                    text = first.removesuffix(b"\r").decode("utf-8", "surrogateescape")
+                    if text != HEADER:
+                        self.fail(self.line, f"{_shown(text)}: the first line must be {HEADER}")
+                    yield from filter(None, chain([chunk[at:]], chunks))
+                    return
         raise TraceError(f"{printable(self.path)}: there is nothing in it: the first line must be {HEADER}")
+
+    def read_quoted(self, chunks: Iterator[bytes]) -> None:
+        """Lines with fields in quotes, and all that follow."""
+        before = self.line
+        lines = (io.StringIO(chunk.decode("utf-8", "surrogateescape"), newline="\n") for chunk in chunks)
+        reader = csv.reader(chain.from_iterable(lines), strict=True)
+        try:
+            while rows := list(islice(reader, ROWS)):
+                self.add(self.one_by_one(rows, self.line + 1))
+                self.line = before + reader.line_num
+        except csv.Error as error:
+            self.fail(before + reader.line_num, f"not a line of a CSV file: {error}")
+        except _TooLong:
+            self.line = before + reader.line_num
+            raise
 
     # ---- from text to columns ----
 
-    def quickly(self, rows: Sequence[list[str]]) -> _Rows | None:
+    def quickly(self, chunk: bytes) -> _Rows | None:
         """Lines in columns; None if there is anything unusual about one of them."""
-        try:
-            times, owners, pages, contents = zip(*rows, strict=True)
-            if self.ended_on or _others(times, b"0123456789.eE+-"):
-                return None
-            seconds = np.array(list(map(float, times)))
-            if not (seconds[0] >= self.now and seconds[-1] < np.inf and (seconds[1:] >= seconds[:-1]).all()):
-                return None
-            numbers = [self.names[name] for name in owners]
-            if not _others(pages, b"0123456789"):
-                frames = list(map(int, pages))
-            elif not _others(pages, b"0123456789abcdefABCDEFx"):
-                frames = [int(page, 16) if page.startswith("0x") else int(page) for page in pages]
-            else:
-                return None
-            if _others(contents, b"0123456789"):
-                held = self.held(contents, numbers)
-            else:
-                held = [int(each) if each else _NOBODY for each in contents]
-            if max(frames) >= MOST_FRAME or max(held) >= NUMBERS:
-                return None
-            found = _Rows(seconds, np.array(numbers), np.array(frames, np.uint64), np.array(held, np.int64))
-        except (ValueError, KeyError, OverflowError):
+        if self.ended_on or b"\0" in chunk:
             return None
-        self.now = float(seconds[-1])
+        if b"\r" in chunk:
+            chunk = chunk.replace(b"\r\n", b"\n")
+        if not chunk.endswith(b"\n"):
+            chunk += b"\n"
+        text = np.frombuffer(chunk, np.uint8)
+        ends = np.flatnonzero((text == ord(",")) | (text == ord("\n")))
+        if len(ends) % FIELDS or not (text[ends].reshape(-1, FIELDS) == np.frombuffer(b",,,\n", np.uint8)).all():
+            return None
+        starts = np.concatenate([[0], ends[:-1] + 1])
+        columns = [_Column(chunk, text, starts[i::FIELDS], ends[i::FIELDS]) for i in range(FIELDS)]
+        try:
+            times = columns[0].seconds()
+            owners = self.owners(columns[1])
+            frames = columns[2].numbers()
+            if frames is None:
+                frames = np.array([_frame("page", each) for each in columns[2].texts()])
+            contents = self.contents_of(columns[3], owners)
+        except (ValueError, KeyError):
+            return None
+        if not (times[0] >= self.now and times[-1] < np.inf and (times[1:] >= times[:-1]).all()):
+            return None
+        if frames.max() >= MOST_FRAME or contents.max() >= NUMBERS:
+            return None
+        self.now = float(times[-1])
+        return _Rows(times, owners, frames.astype(np.uint64), contents)
+
+    def owners(self, column: _Column) -> NDArray[np.int64]:
+        """Owners by their names: looked up by a hash of them, and compared. Raises KeyError."""
+        width = int((column.ends - column.starts).max())
+        if width > self.known.shape[1]:
+            raise KeyError("a longer name than there is")
+        names = column.left(self.known.shape[1])
+        found = self.by_hash[np.minimum(np.searchsorted(self.hashes, _hashes(names)), len(self.hashes) - 1)]
+        if not (self.known[found] == names).all():
+            raise KeyError("another name")
         return found
 
     def one_by_one(self, rows: Sequence[list[str]], line: int) -> _Rows:
@@ -188,7 +238,7 @@ class _Reader:
             try:
                 if self.ended_on:
                     raise ValueError(f"the trace has ended: line {self.ended_on} has a time alone")
-                if len(row) != 4:
+                if len(row) != FIELDS:
                     raise ValueError(f"{_shown(','.join(row))}: must be {HEADER}, 4 fields")
                 time = _seconds(row[0])
                 if time < self.now:
@@ -214,31 +264,42 @@ class _Reader:
             np.array(contents, np.int64),
         )
 
-    def held(self, texts: Sequence[str], owners: Sequence[int]) -> list[int]:
-        """``content`` of many; ValueError or KeyError if there is anything wrong with one."""
-        found = [_NOBODY if not text or text[0] == "@" else int(text) for text in texts]
-        which = [i for i, text in enumerate(texts) if text and text[0] == "@"]
-        parts = [texts[i][1:].partition("@") for i in which]
-        plain = [text for text in texts if text and text[0] != "@"]
-        if _others([*plain, *(part[0] for part in parts)], b"0123456789"):
-            raise ValueError("a sign, or hexadecimal")
-        frames = np.array([int(part[0]) for part in parts], np.uint64)
-        mine = np.array([owners[i] for i in which], np.intp)
-        named = [self.names[part[2]] if part[1] else owners[i] for i, part in zip(which, parts, strict=True)]
-        others = np.array(named, np.intp)
-        if (self.domains[others] != self.domains[mine]).any():
-            raise ValueError("another domain")
-        ids = self.domains[others]
-        for owner in np.unique(others).tolist():
-            asked = others == owner
-            pages = self.base.space.find(owner, frames[asked])
-            if (pages == NO_PAGE).any():
-                raise ValueError("no such page")
-            read = pages < self.base.space.readable
-            ids[np.flatnonzero(asked)[read]] = self.base.ids[pages[read]]
-        for i, number in zip(which, ids.tolist(), strict=True):
-            found[i] = _HELD - number
+    def contents_of(self, column: _Column, owners: NDArray[np.int64]) -> NDArray[np.int64]:
+        """``content`` of many. Raises ValueError or KeyError if there is anything wrong with one."""
+        empty = column.starts == column.ends
+        pages = np.flatnonzero(~empty & (column.text[column.starts] == ord("@")))
+        starts = column.starts.copy()
+        starts[pages] = column.ends[pages]
+        found = _Column(column.chunk, column.text, starts, column.ends).numbers(starts == column.ends)
+        if found is None:
+            raise ValueError("no number")
+        found[empty] = _NOBODY
+        if pages.size:
+            found[pages] = _HELD - self.held(column.some(pages), owners[pages])
         return found
+
+    def held(self, column: _Column, owners: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The ids of what pages held at the start, each written as @PAGE or @PAGE@OWNER."""
+        starts = column.starts + 1
+        names = column.first("@", starts)
+        frames = _Column(column.chunk, column.text, starts, names).numbers()
+        if frames is None:
+            raise ValueError("no number, or a hexadecimal one")
+        others = owners.copy()
+        named = np.flatnonzero(names < column.ends)
+        parts = _Column(column.chunk, column.text, names[named] + 1, column.ends[named]).texts()
+        others[named] = [self.names[name] for name in parts]
+        if (self.domains[others] != self.domains[owners]).any():
+            raise ValueError("another domain")
+        ids: NDArray[np.int64] = self.domains[others].astype(np.int64)
+        for owner in np.unique(others).tolist():
+            mine = np.flatnonzero(others == owner)
+            numbers = self.base.space.find(owner, frames[mine])
+            if (numbers == NO_PAGE).any():
+                raise ValueError("no such page")
+            read = numbers < self.base.space.readable
+            ids[mine[read]] = self.base.ids[numbers[read]]
+        return ids
 
     def content(self, text: str, owner: int) -> int:
         """A number, ``_NOBODY``, or ``_HELD`` - the id of what a page held at the start. Raises ValueError."""
@@ -321,6 +382,84 @@ class _Reader:
             new[mine] = to.find(number, frames[mine])
         into = np.where(pages < space.readable, pages, space.readable + np.searchsorted(holes, pages))
         return new[into]
+
+
+class _Column:
+    """A field of each line of a chunk."""
+
+    def __init__(
+        self, chunk: bytes, text: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> None:
+        self.chunk, self.text, self.starts, self.ends = chunk, text, starts, ends
+
+    def some(self, which: NDArray[np.intp]) -> _Column:
+        """The fields of these lines."""
+        return _Column(self.chunk, self.text, self.starts[which], self.ends[which])
+
+    def first(self, char: str, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where a character is first, from ``starts`` on; where it is not, the end."""
+        places = np.append(np.flatnonzero(self.text == ord(char)), len(self.text))
+        found: NDArray[np.int64] = np.minimum(places[np.searchsorted(places, starts)], self.ends)
+        return found
+
+    def texts(self) -> list[str]:
+        """As they are."""
+        pairs = zip(self.starts.tolist(), self.ends.tolist(), strict=True)
+        return [self.chunk[start:end].decode("utf-8", "surrogateescape") for start, end in pairs]
+
+    def left(self, width: int) -> NDArray[np.uint8]:
+        """The first bytes of each, and zeros behind it: (n, width)."""
+        at = self.starts[:, None] + np.arange(width)
+        found: NDArray[np.uint8] = self.text[np.minimum(at, len(self.text) - 1)]
+        found[at >= self.ends[:, None]] = 0
+        return found
+
+    def numbers(self, empty: NDArray[np.bool_] | None = None) -> NDArray[np.int64] | None:
+        """Decimal numbers, 0 for those that may be ``empty``; None if one is none, or may be too large."""
+        width = int((self.ends - self.starts).max(initial=0))
+        if width > DIGITS or (empty is None and (self.starts == self.ends).any()):
+            return None
+        found = np.zeros(len(self.starts), np.int64)
+        for place in range(width, 0, -1):
+            at = self.ends - place
+            there = at >= self.starts
+            digits = self.text[np.maximum(at, 0)] - np.uint8(ord("0"))
+            digits[~there] = 0
+            if (digits > 9).any():
+                return None
+            found = found * 10 + digits
+        return found
+
+    def seconds(self) -> NDArray[np.float64]:
+        """Decimal fractions, as ``float`` reads them. Raises ValueError."""
+        width = int((self.ends - self.starts).max())
+        if width <= DIGITS:
+            point = self.first(".", self.starts)
+            whole = _Column(self.chunk, self.text, self.starts, point).numbers()
+            after = np.minimum(point + 1, self.ends)
+            part = _Column(self.chunk, self.text, after, self.ends).numbers(after == self.ends)
+            if whole is not None and part is not None:
+                power = POWERS[self.ends - after]
+                digits = whole * power + part
+                # Both are exact as floating point numbers, so the quotient is the number nearest to what is written.
+                if digits.max() < MOST_FRAME:
+                    return digits / power
+        texts = self.texts()
+        if _others(texts, b"0123456789.eE+-"):
+            raise ValueError("no number")
+        return np.array(list(map(float, texts)))
+
+
+def _hashes(names: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Of rows of bytes."""
+    found: NDArray[np.uint64] = (names.astype(np.uint64) + np.uint64(1)) @ draw.first(7, names.shape[1])
+    return found
+
+
+def _split(chunk: bytes) -> list[list[str]]:
+    """Lines without quotes in fields."""
+    lines = chunk.decode("utf-8", "surrogateescape").split("\n")
+    return [line.removesuffix("\r").split(",") for line in (lines if lines[-1] else lines[:-1])]
 
 
 def _names(space: PageSpace) -> dict[str, int]:
