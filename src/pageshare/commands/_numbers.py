@@ -14,6 +14,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def policy_name(text: str) -> str:
+    """The name of a scan policy, perhaps with options behind it."""
+    from pageshare import policies
+
+    try:
+        policies.find(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def size_in_bytes(text: str) -> int:
     """``512MiB``, ``4G``."""
     from pageshare.synth.spec import SpecError, parse_size

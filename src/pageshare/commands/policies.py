@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pageshare.commands import UsageError
 from pageshare.commands._inputs import tell
 from pageshare.commands._memory import SERIES, add_memory_arguments, add_pace_arguments, open_memory, pace_of
-from pageshare.commands._numbers import positive, seed_number
+from pageshare.commands._numbers import policy_name, positive, seed_number
 from pageshare.commands._output import add_output_arguments, outputs
 from pageshare.commands._progress import steps_bar
 
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="name all policies, and what each does")
     parser.add_argument(
         "--policy",
+        type=policy_name,
         action="append",
         default=[],
         metavar="NAME",
@@ -67,11 +68,6 @@ def run(args: argparse.Namespace) -> int:
     from pageshare.replay.report import policies_document
 
     names = list(dict.fromkeys(args.policy or policies.POLICIES))
-    for name in names:
-        try:
-            policies.find(name)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
     files = outputs(args)
     pace = pace_of(args)
     with open_memory(args, Control()) as opened:

@@ -16,17 +16,16 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pageshare.commands import UsageError
 from pageshare.commands._inputs import tell
 from pageshare.commands._memory import SERIES, add_memory_arguments, add_pace_arguments, open_memory, pace_of
-from pageshare.commands._numbers import seed_number
+from pageshare.commands._numbers import policy_name, seed_number
 from pageshare.commands._output import add_output_arguments, outputs
 from pageshare.commands._work import run_with_progress
 
 if TYPE_CHECKING:
     pass
 
-DEFAULT = "random-permutation"
+DEFAULT = "peek-runs"
 SUMMARY = "a scan policy in virtual time: what is saved when, while memory changes"
 EPILOG = SERIES
 
@@ -34,7 +33,11 @@ EPILOG = SERIES
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pageshare replay``."""
     parser.add_argument(
-        "--policy", default=DEFAULT, metavar="NAME", help=f"`pageshare policies --list` names them (default: {DEFAULT})"
+        "--policy",
+        type=policy_name,
+        default=DEFAULT,
+        metavar="NAME",
+        help=f"`pageshare policies --list` names them (default: {DEFAULT})",
     )
     parser.add_argument(
         "--objective",
@@ -50,16 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Replay, print, and say by the exit status whether anything that should be there is not."""
-    from pageshare import policies
     from pageshare.core import Control
     from pageshare.replay import costs
     from pageshare.replay.course import MOST_PASSES, PEEK_PRICE, Run, Settings
     from pageshare.replay.report import replay_document
 
-    try:
-        policies.find(args.policy)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
     files = outputs(args)
     pace = pace_of(args)
     control = Control()
