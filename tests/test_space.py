@@ -218,7 +218,8 @@ def test_a_space_may_be_part_of_a_cycle():
     """Garbage is cleared in any order: a view of memory must not be lost before who looks at it."""
     for _ in range(20):
         space = PageSpace.of(np.ones((4, 4096), np.uint8))
-        holder = {"space": space, "table": FrameTable(space)}
+        private = space.private()
+        holder = {"space": space, "table": FrameTable(space), "other": private, "its": FrameTable(private)}
         holder["itself"] = holder
-        del holder, space
+        del holder, private, space
         gc.collect()

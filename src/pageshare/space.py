@@ -351,11 +351,11 @@ def _private(source: SpaceSource) -> SpaceSource:
         )
     else:
         held = np.frombuffer(source.memory, np.uint8)
-        memory = np.zeros(len(held), np.uint8)
+        memory = mmap.mmap(-1, len(held), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         for at in range(0, len(held), ZEROS):
             # Zeros are left to the kernel: pages that nobody has written yet take no memory.
             if held[at : at + ZEROS].any():
-                memory[at : at + ZEROS] = held[at : at + ZEROS]
+                memory[at : at + ZEROS] = held[at : at + ZEROS].tobytes()
     return replace(source, memory=memory, private=True)
 
 
