@@ -259,7 +259,7 @@ def open_memory(args: argparse.Namespace, control: Control) -> Iterator[Opened]:
             args.page_size,
             args.duration if args.duration is not None else history.duration,
             notes=[note for each in inputs for note in each.notes],
-            warnings=[*(w for each in inputs for w in each.warnings), *base.notes],
+            warnings=[*(w for each in inputs for w in each.warnings), *history.notes],
             skipped=[left for each in inputs for left in each.skipped],
             incomplete=[f"{image.source.path}: {sentence}" for image in images for sentence in image.incomplete],
         )

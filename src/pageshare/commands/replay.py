@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pageshare.commands._inputs import tell
@@ -48,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed_number, default=1, metavar="N", help="of all that is drawn (default: 1)")
     add_memory_arguments(parser)
     add_pace_arguments(parser)
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="write what is written to memory to a trace (docs/writes.md)"
+    )
     add_output_arguments(parser, "the course")
 
 
@@ -59,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     from pageshare.replay.report import replay_document
 
     files = outputs(args)
+    if args.record and args.record.exists() and not args.force:
+        raise FileExistsError(f"{args.record} exists: choose another name, or use --force")
     pace = pace_of(args)
     control = Control()
     with open_memory(args, control) as opened:
@@ -75,6 +81,10 @@ def run(args: argparse.Namespace) -> int:
         )
         if not args.quiet:
             tell(notes=opened.notes)
+        if args.record:
+            from pageshare.replay import trace
+
+            trace.write(args.record, opened.history, args.seed, duration=opened.duration)
         replay = Run(opened.history, settings, measured, control)
         course, interrupt = run_with_progress(
             replay.go,

@@ -368,7 +368,7 @@ class PeekRuns:
                 self._stamp = np.full(view.pages, -np.inf, np.float32)
             self._stamp[written] = view.now
             self._written_at[written // HOT_REGION] = view.now
-            self._changed.append((np.float32(view.now), np.unique(written)))
+            self._changed.append((view.now, np.unique(written)))
             self._foreseen[written] = NO_PAGE
 
     def _look_again(self) -> bool:
@@ -376,7 +376,7 @@ class PeekRuns:
         if not self._changed or self._changed[0][0] > self._view.now - self._calm or self._stamp is None:
             return False
         time, pages = self._changed.popleft()
-        pages = pages[self._stamp[pages] == time]
+        pages = pages[self._stamp[pages] == np.float32(time)]
         self._pass.give_back(pages)
         keys = self._view.peek(pages)
         found = np.full(len(pages), NO_PAGE, np.uint32)

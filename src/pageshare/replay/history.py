@@ -97,6 +97,11 @@ class History(Protocol):
         ...
 
     @property
+    def notes(self) -> Sequence[str]:
+        """Sentences on what it does not tell."""
+        ...
+
+    @property
     def duration(self) -> float | None:
         """Seconds from the first snapshot to the last, or of the trace; None if writes have no end."""
         ...
