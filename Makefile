@@ -12,7 +12,7 @@ RUNS = benchmarks/runs
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test ctest sanitize lint dist pythons guests figures bench benchquick clean
+.PHONY: help setup demo test ctest sanitize lint dist pythons guests figures bench benchquick answer clean
 
 help:		## lists what there is
 	@sed -n 's/^\([a-z]*\):[^#]*## */\1\t/p' Makefile | while IFS='	' read -r name text; do \
@@ -66,6 +66,10 @@ benchquick: $(VENV)/.bench	## the same on small inputs: shows that it works, not
 	PAGESHARE_BENCH=quick $(BENCH) --benchmark-json=$(RUNS)/quick/now.json
 	$(BIN)/python benchmarks/render.py $(RUNS)/quick/now.json $(RUNS)/quick
 	$(BIN)/python benchmarks/compare.py $(RUNS)/quick/now.json $(RUNS)/quick/now.json
+
+answer: $(VENV)/.bench	## every scan policy on every memory: writes docs/policies-measured.md (memories are made once: 10 minutes, 16 GiB)
+	sh tools/need.sh test
+	$(BIN)/python benchmarks/policies.py docs/policies-measured.md
 
 clean:		## removes everything that make made
 	rm -rf $(VENV) build dist guests src/*.egg-info src/pageshare/_core.abi3.so

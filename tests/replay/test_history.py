@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dumps import PAGE
-from memories import all_writes, memory, page
 from pageshare.core import PageReader, hash_pages
 from pageshare.images import image_of_buffer, open_image
 from pageshare.images.ranges import RANGE, State
 from pageshare.replay.history import history_of
 from pageshare.replay.memory import Memory
+from small_memories import all_writes, memory, page
 
 SIZE = 512
 FRAMES = 8

@@ -5,13 +5,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from memories import all_writes, base, large_base, memory
 from pageshare.images import image_of_buffer
 from pageshare.images.ranges import RANGE, State
 from pageshare.replay import model
 from pageshare.replay.history import history_of
 from pageshare.replay.model import Churn, WriteModel, churn
 from pageshare.synth.spec import SpecError
+from small_memories import all_writes, base, large_base, memory
 
 LARGE = large_base(2, 3000)
 

@@ -6,12 +6,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memories import COSTS, Scripted, base, memory
 from pageshare import policies
 from pageshare.core import NO_PAGE, hash_pages
 from pageshare.replay.course import Run, Settings
 from pageshare.replay.history import Writes
 from pageshare.replay.pace import PagesPerSecond
+from small_memories import COSTS, Scripted, base, memory
 from table_model import Model
 
 SIZE = 512

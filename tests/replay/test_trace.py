@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from memories import COSTS, all_writes, base, large_base, memory
 from pageshare.images import image_of_buffer
 from pageshare.images.ranges import RANGE, State
 from pageshare.replay import trace
@@ -19,6 +18,7 @@ from pageshare.replay.course import Settings, replay
 from pageshare.replay.history import history_of
 from pageshare.replay.model import WriteModel, churn
 from pageshare.replay.pace import PagesPerSecond
+from small_memories import COSTS, all_writes, base, large_base, memory
 
 SMALL = base({"web1": [1, 2, 0, 1], "web2": [3, 1]})
 SIZE = 512
