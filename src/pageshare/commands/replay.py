@@ -3,7 +3,7 @@
 Pages are looked at as ESX does it (hints, shared frames, copy-on-write), in the policy's order, at the pace that is
 asked for, while the memory changes as dumps, a model or a trace say. Nothing is written anywhere but to a private copy.
 
-  pageshare replay guest1.elf guest2.elf                           the best policy that we know, at ESX's rate
+  pageshare replay guest1.elf guest2.elf                           peek-runs, at ESX's rate
   pageshare replay --policy ksm --pages-to-scan 100 --sleep 20ms *.elf     Linux KSM's
   pageshare replay --at 0s a.t0 b.t0 --at 60s a.t1 b.t1 --rate 10000       while the guests work
 """
