@@ -11,6 +11,7 @@ take about half a minute.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import re
@@ -21,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -307,7 +307,7 @@ def boot(
                 while waiting and len(running) < at_once:
                     number = waiting.pop(0)
                     initrd = work / f"initramfs{number}"
-                    initrd.write_bytes(zlib.compress(initramfs(more(number)), 1, wbits=31))
+                    initrd.write_bytes(gzip.compress(initramfs(more(number)), 1))
                     running.append(
                         start(
                             number,
