@@ -32,6 +32,8 @@ SAMPLES = 400
 """How many moments of a course are kept."""
 MOST_PASSES = 8
 """Where memory holds still, a policy that has not found what there is gives up after so many visits a page."""
+BATCH = 1024
+"""A policy is asked for that many pages at most, or 1/64 of all if these are more; however many a pace allows."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Settings:
 
     ``policy`` is a name (``policies.create``) or what makes a policy of a ``View``. ``pace`` makes a new pace;
     without one time stands still, and so does memory. ``duration`` in seconds; ``visits`` at most. ``per_owner``:
-    visits a second of each owner at most. ``by_bytes``: on the dumps' own bytes, not on fingerprints of them.
-    ``peek_price``: of a peek, where a visit costs 1. ``stop_when_found``: where memory holds still, end when
+    visits a second of each owner at most, with a ``pace``. ``by_bytes``: on the dumps' own bytes, not on fingerprints
+    of them. ``peek_price``: of a peek, where a visit costs 1. ``stop_when_found``: where memory holds still, end when
     everything is found.
     """
 
@@ -147,7 +149,10 @@ class Run:
     """A replay under way."""
 
     def __init__(self, history: History, settings: Settings, costs: Costs, control: Control | None = None) -> None:
-        """Raises ValueError for a policy that is not there, OSError where a file can't be mapped."""
+        """Raises ValueError for a policy that is not there, and for rates of owners without a pace; OSError where a
+        file can't be mapped."""
+        if settings.per_owner is not None and settings.pace is None:
+            raise ValueError("a rate for each owner says nothing where time stands still: give a pace")
         self.settings, self.costs = settings, costs
         self.control = Control() if control is None else control
         self.memory = memory = Memory(history, seed=settings.seed, by_bytes=settings.by_bytes)
@@ -166,7 +171,7 @@ class Run:
         self.view.attach(memory.table)
         self.pages = history.space.readable
         self.duration = settings.duration if settings.duration is not None else history.duration
-        self.limit = _OwnerLimit(self.view, settings.per_owner) if settings.per_owner else None
+        self.limit = None if settings.per_owner is None else _OwnerLimit(self.view, settings.per_owner)
         self.seconds = self.cost = self.cpu_seconds = 0.0
         self.visits = self.peeks = self.peeks_in_order = 0
         self.writes = self.cow_breaks = self.broken_soon = self.cow_breaks_nonzero = 0
@@ -174,7 +179,7 @@ class Run:
         self.all, self.nonzero = _Line(), _Line()
         self.metadata = 0
         self.samples: list[Sample] = []
-        self._room, self._counts_peeks = 0.0, False
+        self._room, self._counts_peeks, self._next_sample = 0.0, False, 0.0
         self._merged = np.full(self.pages, -np.inf, np.float32) if settings.pace else None
 
     # ---- the loop ----
@@ -185,19 +190,20 @@ class Run:
         pace = self.settings.pace() if self.settings.pace else None
         self._counts_peeks = pace is not None and pace.counts_peeks
         still = max(64, self.pages // 1024)
-        next_sample, spent = 0.0, 0.0
+        spent = 0.0
         while self.pages and not (stopped := self.control.stopped) and not self._is_over():
-            if self._progress() >= next_sample:
-                self._sample()
-                next_sample = self._progress() + self._span() / SAMPLES
+            self._sample_now_and_then()
             before = self.cpu_seconds
             if pace is None:
                 wanted = still
             else:
                 wanted, passed = pace.step(spent)
-                if self.duration is not None:
-                    passed = min(passed, self.duration - self.seconds)
-                self._let_pass(passed)
+                until = self.seconds + passed
+                if self.duration is not None and until >= self.duration:
+                    # The part of a step that is left.
+                    wanted = int(wanted * (self.duration - self.seconds) / passed) if passed else wanted
+                    until = self.duration
+                self._let_pass(until)
             self._look_at(wanted)
             spent = self.cpu_seconds - before
         self._sample()
@@ -212,27 +218,43 @@ class Run:
     def _progress(self) -> float:
         return self.seconds if self.settings.pace and self.duration is not None else self.visits
 
+    @property
+    def share_done(self) -> float:
+        """How far it has come, 0 to 1: of the time, or else of what is to be found, or of the visits."""
+        if not self.pages:
+            return 1.0
+        if self.settings.pace and self.duration is not None:
+            return self.seconds / self.duration if self.duration else 1.0
+        memory, nonzero = self.memory, self.settings.objective == "nonzero"
+        saved, possible = memory.saved, memory.possible.all
+        if nonzero:
+            saved, possible = memory.saved_nonzero, memory.possible.nonzero
+        most = MOST_PASSES * self.pages if self.settings.visits is None else max(1, self.settings.visits)
+        return min(1.0, max(saved / possible if possible else 0.0, self.visits / most))
+
     def _is_over(self) -> bool:
         settings = self.settings
         if settings.visits is not None and self.visits >= settings.visits:
             return True
         if settings.pace and self.duration is not None:
             return self.seconds >= self.duration
-        if self.visits >= MOST_PASSES * self.pages:
-            return settings.visits is None
-        memory = self.memory
+        return self._is_found() or (settings.visits is None and self.visits >= MOST_PASSES * self.pages)
+
+    def _is_found(self) -> bool:
+        """Whether all is saved that could be, of what the policy is to find."""
+        settings, memory = self.settings, self.memory
         found = memory.saved >= memory.possible.all
         if settings.objective == "nonzero":
             found = memory.saved_nonzero >= memory.possible.nonzero
             found = found and (self.all.complete() or not memory.possible.all)
         return settings.stop_when_found and found
 
-    def _let_pass(self, seconds: float) -> None:
-        memory = self.memory
+    def _let_pass(self, until: float) -> None:
+        memory, seconds = self.memory, until - self.seconds
         for line, saved, possible in self._lines():
             line.over_time += saved * seconds
             line.possible_over_time += possible * seconds
-        self.seconds += seconds
+        self.seconds = until
         self.view.now = self.seconds
         written = memory.advance(self.seconds)
         self.writes += written.writes
@@ -251,15 +273,16 @@ class Run:
         if self.settings.visits is not None:
             wanted = min(wanted, self.settings.visits - self.visits)
         self._room += wanted
+        most = max(BATCH, self.pages // 64)
         while self._room >= 1 and not self.control.stopped:
             begun = time.thread_time()
-            count = int(self._room)
+            count = min(int(self._room), most)
             pages = self.limit.next(self.policy, count, self.seconds) if self.limit else self.policy.next(count)
             self.policy_seconds += time.thread_time() - begun
-            if not len(pages):  # all must wait
-                self._room = 0.0
-                return
             price = self._charge_peeks()
+            if not len(pages):  # all must wait
+                self._room = min(0.0, self._room - (price if self._counts_peeks else 0.0))
+                return
             result = self.memory.table.scan(pages)
             self._count(pages, result)
             self.control.advance(len(pages))
@@ -269,6 +292,10 @@ class Run:
             self._room -= len(pages)
             if self._counts_peeks:
                 self._room -= price
+            if self._room >= 1:
+                if self.duration is None and self._is_over():
+                    return
+                self._sample_now_and_then()
 
     # ---- the accounts ----
 
@@ -324,6 +351,11 @@ class Run:
             self._merged[pages[found | (outcomes == Outcome.ZERO)]] = self.seconds
             self._merged[result.partners[outcomes == Outcome.SHARED_NEW]] = self.seconds
 
+    def _sample_now_and_then(self) -> None:
+        if self._progress() >= self._next_sample:
+            self._sample()
+            self._next_sample = self._progress() + self._span() / SAMPLES
+
     def _sample(self) -> None:
         self.metadata = max(self.metadata, metadata_bytes(self.policy))
         memory = self.memory
@@ -372,7 +404,11 @@ class Run:
 
 
 class _OwnerLimit:
-    """Holds back pages of owners that were looked at often enough: they come first when it is their turn."""
+    """Holds back pages of owners that were looked at often enough: they come first when it is their turn.
+
+    The policy is asked for more as long as all that is at hand must wait, until a quarter of all pages does; an order
+    that goes owner by owner then waits for the one that it is at.
+    """
 
     def __init__(self, view: policies.View, rate: float) -> None:
         if not rate > 0:
@@ -380,25 +416,38 @@ class _OwnerLimit:
         self._view, self._rate = view, rate
         self._given = np.zeros(view.owners, np.int64)
         self._waiting = np.empty(0, np.uint32)
+        self._most = max(64, view.pages // 4)
 
     def next(self, policy: policies.Policy, count: int, now: float) -> NDArray[np.uint32]:
         """Up to ``count`` pages, none if all that are at hand must wait."""
-        pages = self._waiting
-        if len(pages) < count:
-            pages = np.concatenate([pages, policy.next(count - len(pages))])
+        # An owner that had no page to look at makes up for a second of it, not for more.
+        due = int(self._rate * now)
+        self._given = np.maximum(self._given, due - max(1, int(self._rate)))
+        left = due - self._given
+        if not left.any():
+            return np.empty(0, np.uint32)
+        going = self._going(self._waiting, left)
+        while np.count_nonzero(going) < count and len(self._waiting) < self._most:
+            more = policy.next(min(count, self._most - len(self._waiting)))
+            self._waiting = np.concatenate([self._waiting, more])
+            going = self._going(self._waiting, left)
+            if np.array_equal(np.bincount(self._view.owner[self._waiting[going]], minlength=len(left)), left):
+                break
+        chosen = np.flatnonzero(going)[:count]
+        pages = self._waiting[chosen]
+        self._waiting = np.delete(self._waiting, chosen)
+        self._given += np.bincount(self._view.owner[pages], minlength=self._view.owners)
+        return pages
+
+    def _going(self, pages: NDArray[np.uint32], left: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """The first ones of each owner, as many as it has ``left``."""
         owners = self._view.owner[pages]
         order = np.argsort(owners, kind="stable")
         starts = np.searchsorted(owners[order], np.arange(self._view.owners))
         rank = np.empty(len(pages), np.int64)
         rank[order] = np.arange(len(pages)) - starts[owners[order]]
-        # An owner that had no page to look at makes up for a second of it, not for more.
-        due = int(self._rate * now)
-        self._given = np.maximum(self._given, due - max(1, int(self._rate)))
-        going = rank < (due - self._given)[owners]
-        chosen = pages[going][:count]
-        self._given += np.bincount(self._view.owner[chosen], minlength=self._view.owners)
-        self._waiting = pages[~going]
-        return chosen
+        going: NDArray[np.bool_] = rank < left[owners]
+        return going
 
 
 def metadata_bytes(policy: object) -> int:

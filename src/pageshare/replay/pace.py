@@ -40,13 +40,14 @@ class PagesPerSecond:
     def __post_init__(self) -> None:
         if not self.rate > 0:
             raise ValueError(f"rate {self.rate}: must be above 0 pages a second")
-        self._step = min(LONGEST, max(SHORTEST, STEP_PAGES / self.rate))
+        # Between two pages there is nothing to be seen of writes.
+        self._step = max(min(LONGEST, max(SHORTEST, STEP_PAGES / self.rate)), 1 / self.rate)
 
     def step(self, spent: float) -> tuple[int, float]:
         """So many pages as are owed by now."""
         del spent
         self._owed += self.rate * self._step
-        pages = int(self._owed)
+        pages = int(self._owed + 1e-9)
         self._owed -= pages
         return pages, self._step
 
@@ -82,15 +83,20 @@ class CpuShare:
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise ValueError(f"share {self.share}: must be above 0, and at most 1 CPU")
-        self._pages = 0
+        self._pages, self._known = 0, False
 
     def step(self, spent: float) -> tuple[int, float]:
         """As many as the time that is left suffices for, if pages go on to cost what they did."""
         if self._pages:
-            self._cost = 0.5 * self._cost + 0.5 * spent / self._pages
+            cost = spent / self._pages
+            self._cost = 0.5 * self._cost + 0.5 * cost if self._known else cost
+            self._known = True
+        cost = max(self._cost, 1e-9)
         self._saved += SHORTEST * self.share - spent
-        # A long look at many pages beforehand, such as a policy's sweep of peeks, is paid for in time.
-        wait = max(0.0, -self._saved / self.share)
-        self._saved = max(self._saved, 0.0)
-        self._pages = int(self._saved / max(self._cost, 1e-9))
+        # Until there is time for a page at least: a long look at many pages beforehand, such as a policy's sweep of
+        # peeks, is paid for in time, too.
+        wait = max(0.0, cost - self._saved) / self.share
+        self._saved = max(self._saved, cost)
+        # The first ones show what a page costs; what they leave is spent later.
+        self._pages = int(self._saved / cost) if self._known else 1
         return self._pages, SHORTEST + wait
