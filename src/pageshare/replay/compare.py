@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
 import statistics
+import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pageshare import limits, policies
-from pageshare.core import Stopped
 from pageshare.replay.course import SHARES, Course, Reached, Run, Settings
 
 if TYPE_CHECKING:
@@ -24,7 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-SEEDS = 3
+_PR_SET_PDEATHSIG = 1
+_TAKEN_BY_PARENT = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -75,9 +80,7 @@ def compare(
     # Long ones first: what is left at the end is short.
     order = sorted(range(len(jobs)), key=lambda i: str(jobs[i].policy) not in ("random-with-replacement", "ksm"))
     work = [jobs[i] for i in order]
-    for number, course in in_processes(
-        lambda job: Run(history, job, costs).go(), work, processes or limits.cpus()
-    ):
+    for number, course in in_processes(lambda job: Run(history, job, costs).go(), work, processes or limits.cpus()):
         yield work[number], course
 
 
@@ -95,11 +98,13 @@ def compared(names: Sequence[str], runs: Sequence[tuple[Settings, Course]]) -> l
 def in_processes(work: Callable[[T], R], items: Sequence[T], processes: int) -> Iterator[tuple[int, R]]:
     """Do ``work`` on each item in forked processes, which see all memory of this one; (number, result) as they come.
 
-    Raises what ``work`` raised, or ChildProcessError where a process died. All are ended before this ends.
+    Raises what ``work`` raised, or ChildProcessError where a process died. All are ended before this ends, and end by
+    themselves if this process is killed. For the main thread of a process that has no other.
     """
     context = multiprocessing.get_context("fork")
     workers: dict[Connection, BaseProcess] = {}
     todo = iter(enumerate(items))
+    parent = os.getpid()
 
     def give(connection: Connection) -> bool:
         number = next(todo, None)
@@ -107,30 +112,36 @@ def in_processes(work: Callable[[T], R], items: Sequence[T], processes: int) -> 
         return number is not None
 
     try:
-        busy = set()
+        busy: dict[Connection, BaseProcess] = {}
         for _ in range(min(processes, len(items))):
             ours, theirs = context.Pipe()
             process: BaseProcess = context.Process(
-                target=_worker, args=(work, items, theirs, [*workers, ours]), daemon=True
+                target=_worker, args=(work, items, theirs, [*workers, ours], parent), daemon=True
             )
-            process.start()
+            # No signal between the fork and the line that keeps the process, nor before it ignores them itself.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _TAKEN_BY_PARENT)
+            try:
+                process.start()
+                workers[ours] = process
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
-            workers[ours] = process
-            if give(ours):
-                busy.add(ours)
+        for connection, process in workers.items():
+            with _death_told(process):
+                if give(connection):
+                    busy[connection] = process
         while busy:
             for ready in wait(list(busy)):
                 if not isinstance(ready, Connection):
                     continue
-                try:
+                with _death_told(busy[ready]):
                     number, result, error = ready.recv()
-                except EOFError:
-                    raise ChildProcessError("a process that ran policies died; is there enough memory?") from None
                 if error is not None:
                     raise error
                 yield number, result
-                if not give(ready):
-                    busy.discard(ready)
+                with _death_told(busy[ready]):
+                    if not give(ready):
+                        del busy[ready]
     finally:
         for connection, process in workers.items():
             connection.close()
@@ -140,24 +151,55 @@ def in_processes(work: Callable[[T], R], items: Sequence[T], processes: int) -> 
             process.close()
 
 
-def _worker(work: Callable[[T], R], items: Sequence[T], connection: Connection, others: Sequence[Connection]) -> None:
+@contextmanager
+def _death_told(process: BaseProcess) -> Iterator[None]:
+    """What a pipe says when the process at its other end has died, in words."""
+    try:
+        yield
+    except (EOFError, ConnectionError):
+        process.join()
+        how = f"status {process.exitcode}"
+        if process.exitcode is not None and process.exitcode < 0:
+            how = signal.Signals(-process.exitcode).name
+        raise ChildProcessError(
+            f"a process that ran policies died ({how}); is there enough memory? --jobs 1 needs the least"
+        ) from None
+
+
+def _worker(
+    work: Callable[[T], R], items: Sequence[T], connection: Connection, others: Sequence[Connection], parent: int
+) -> None:
     """In a process of its own, until there is nothing more to do. The one that started it takes the signals."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TAKEN_BY_PARENT)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
     for other in others:
         other.close()
-    while True:
-        try:
-            number = connection.recv()
-        except EOFError:
-            os._exit(1)
-        if number is None:
-            return
-        try:
-            result, error = work(items[number]), None
-        except (OSError, ValueError, MemoryError, Stopped) as problem:
-            result, error = None, problem
-        connection.send((number, result, error))
+    try:
+        while (number := connection.recv()) is not None:
+            answer: tuple[int, R | None, Exception | None]
+            try:
+                answer = number, work(items[number]), None
+            except Exception as problem:
+                answer = number, None, _travelling(problem)
+            connection.send(answer)
+    except (EOFError, ConnectionError):  # nobody is there any more
+        os._exit(1)
 
 
-__all__ = ["SEEDS", "SHARES", "Compared", "compare", "compared", "in_processes", "jobs_of", "mean", "spread"]
+def _travelling(problem: Exception) -> Exception:
+    """The same, or what says the same where it can't be sent; with where it happened, for those who look for it."""
+    if not isinstance(problem, (OSError, ValueError, MemoryError)):
+        sys.stderr.write(traceback.format_exc())
+        sys.stderr.flush()
+    try:
+        pickle.loads(pickle.dumps(problem))  # noqa: S301
+    except Exception:
+        return RuntimeError(f"{type(problem).__name__}: {problem}")
+    return problem
+
+
+__all__ = ["SHARES", "Compared", "compare", "compared", "in_processes", "jobs_of", "mean", "spread"]
