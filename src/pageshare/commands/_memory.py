@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pageshare.commands import UsageError
 from pageshare.commands._inputs import OwnerImages, add_input_arguments, open_groups
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from pageshare.replay.history import History
     from pageshare.replay.pace import Pace
 
+T = TypeVar("T")
+
 SERIES = """
 memory that changes:
   --at 0s a.t0 b.t0 --at 60s a.t1 b.t1   dumps of the same guests, in order of time
@@ -28,14 +31,29 @@ memory that changes:
 """
 
 
+PACES = ("rate", "pages_to_scan", "sleep", "cpu", "rate_per_owner")
+"""The options that ``add_pace_arguments`` declares."""
+
+
+def changes(args: argparse.Namespace) -> bool:
+    """Whether memory changes, by what was asked for."""
+    return bool(args.writes or args.trace or len(args.at) > 1)
+
+
 def add_memory_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what memory there is, what is written to it, and what a look costs."""
     add_input_arguments(parser, optional=True)
-    parser.add_argument("--threads", type=positive, metavar="N", help="threads of the census beforehand")
+    parser.add_argument("--threads", type=positive, metavar="N", help="of the count beforehand (default: one a CPU)")
     parser.add_argument(
-        "--memory", type=size_in_bytes, metavar="SIZE", help="most to hold of dumps that don't fit into memory"
+        "--memory", type=size_in_bytes, metavar="SIZE", help="most to hold, in the count, of dumps larger than memory"
     )
-    parser.add_argument("--domain", action="append", default=[], metavar="NAME=OWNER[,OWNER...]", help="as for scan")
+    parser.add_argument(
+        "--domain",
+        action="append",
+        default=[],
+        metavar="NAME=OWNER[,OWNER...]",
+        help="these share among themselves only; may be given several times",
+    )
     parser.add_argument("--domain-per-owner", action="store_true", help="no sharing between owners")
     change = parser.add_argument_group("memory that changes")
     change.add_argument(
@@ -48,12 +66,18 @@ def add_memory_arguments(parser: argparse.ArgumentParser) -> None:
     )
     change.add_argument("--writes", type=Path, metavar="MODEL.toml", help="a model of writes (docs/writes.md)")
     change.add_argument("--trace", type=Path, metavar="FILE", help="recorded writes (docs/writes.md)")
-    change.add_argument("--duration", type=seconds, metavar="TIME", help="stop after so much (virtual) time")
+    change.add_argument(
+        "--duration",
+        type=seconds,
+        metavar="TIME",
+        help="of virtual time, such as 90s, 10m or 1h (default: to the end of the series, the model or the trace; where"
+        " memory holds still, until all is found)",
+    )
     parser.add_argument(
         "--peek-cost",
         type=_price,
         metavar="P",
-        help="of a look at one line of a page, where a visit costs 1 (default: 0.04)",
+        help="what a peek at one line of a page takes of the pace, where a visit takes 1 (default: 0.04)",
     )
 
 
@@ -62,12 +86,15 @@ def add_pace_arguments(parser: argparse.ArgumentParser) -> None:
     pace = parser.add_argument_group("how fast, in virtual time; one of")
     pace.add_argument("--rate", type=_rate, metavar="N", help="pages a second (default: 200, as ESX)")
     pace.add_argument(
-        "--pages-to-scan", type=positive, metavar="N", help="pages at a time, then a sleep, as KSM (its default: 100)"
+        "--pages-to-scan", type=positive, metavar="N", help="pages at a time, then a sleep, as KSM (with --sleep: 100)"
     )
-    pace.add_argument("--sleep", type=seconds, metavar="TIME", help="(default: 20ms, with --pages-to-scan)")
-    pace.add_argument("--cpu", type=_share, metavar="P%", help="a share of one CPU, at the measured cost of each look")
+    pace.add_argument("--sleep", type=seconds, metavar="TIME", help="between them (with --pages-to-scan: 20ms)")
+    pace.add_argument("--cpu", type=_share, metavar="P%", help="share of a CPU, at the measured cost of each look")
     pace.add_argument(
-        "--rate-per-owner", type=_rate, metavar="N", help="pages a second of each owner at most (default: no limit)"
+        "--rate-per-owner",
+        type=_rate,
+        metavar="N",
+        help="besides, pages a second of each owner at most (default: no limit)",
     )
 
 
@@ -134,7 +161,7 @@ def pace_of(args: argparse.Namespace) -> Paced:
         sleep = KSM_SLEEP if args.sleep is None else args.sleep
         return Paced(
             lambda: WakeAndSleep(pages, sleep),
-            f"{pages} pages, then {1000 * sleep:g} ms of sleep",
+            f"{pages:,} pages, then {1000 * sleep:g} ms of sleep",
             {"pace": "ksm", "pages_to_scan": pages, "sleep_seconds": sleep},
         )
     rate = ESX_RATE if args.rate is None else args.rate
@@ -153,7 +180,6 @@ class Opened:
     warnings: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
-    interrupt: BaseException | None = None
 
 
 def _groups(args: argparse.Namespace) -> list[tuple[float, list[str]]]:
@@ -176,27 +202,41 @@ def _groups(args: argparse.Namespace) -> list[tuple[float, list[str]]]:
             raise UsageError(f"--at {error}") from None
         if not dumps:
             raise UsageError(f"--at {time}: name the dumps that were taken then")
-    times = [time for time, _ in groups]
-    if sorted(set(times)) != times:
-        raise UsageError("--at: times must ascend")
+    for (earlier, _), (later, _) in pairwise(groups):
+        if later <= earlier:
+            raise UsageError(f"--at {later:g}s behind --at {earlier:g}s: times must ascend")
     return groups
 
 
 def _matched(first: list[OwnerImages], later: list[OwnerImages], time: float) -> list[OwnerImages]:
     """The owners of a later snapshot in the order of the first: by their names, or else in turn."""
     by_name = {owner.name: owner for owner in later if owner.named}
-    in_turn = iter(owner for owner in later if not owner.named)
-    matched = []
+    in_turn = [owner for owner in later if not owner.named]
+    remedy = "every snapshot must have the same owners, by NAME= or else in the same order"
+    for name in by_name:
+        if name not in [owner.name for owner in first if owner.named]:
+            raise UsageError(f"--at {time:g}s: {name}= is not in the first snapshot; {remedy}")
     for owner in first:
-        found = by_name.pop(owner.name, None) if owner.named else next(in_turn, None)
-        if found is None:
-            what = f"no {owner.name}" if owner.named else f"{len(later)} dumps, {len(first)} in the first snapshot"
-            raise UsageError(f"--at {time:g}s: {what}; every snapshot must have the same owners")
-        matched.append(found)
-    left = [*by_name, *(owner.name for owner in in_turn)]
-    if left:
-        raise UsageError(f"--at {time:g}s: {left[0]} is not in the first snapshot; every one must have the same owners")
-    return matched
+        if owner.named and owner.name not in by_name:
+            raise UsageError(f"--at {time:g}s: {owner.name}= is missing; {remedy}")
+    there = sum(not owner.named for owner in first)
+    if len(in_turn) != there:
+        names = " without NAME=" if by_name else ""
+        raise UsageError(f"--at {time:g}s: {_dumps(len(in_turn))}{names}, in the first snapshot {there}; {remedy}")
+    turn = iter(in_turn)
+    return [by_name[owner.name] if owner.named else next(turn) for owner in first]
+
+
+def _dumps(count: int) -> str:
+    return "1 dump" if count == 1 else f"{count} dumps"
+
+
+def _named(path: Path, read: Callable[[Path], T]) -> T:
+    """What ``read`` makes of a file; where it can't be read, OSError of one line."""
+    try:
+        return read(path)
+    except OSError as error:
+        raise OSError(f"{path}: {error.strerror or error}") from None
 
 
 @contextmanager
@@ -209,6 +249,15 @@ def open_memory(args: argparse.Namespace, control: Control) -> Iterator[Opened]:
     if args.writes and args.trace:
         raise UsageError("--writes and --trace: only one of them says what is written")
     groups = _groups(args)
+    write_model = None
+    if args.writes:  # what is wrong with it is said before anything is counted
+        from pageshare.replay import model
+
+        write_model = _named(args.writes, model.WriteModel.from_toml)
+        if write_model.duration is None and args.duration is None:
+            raise UsageError("--writes: the model has no end: say how long, with --duration")
+    elif args.trace:
+        _named(args.trace, lambda path: path.open("rb").close())
     with open_groups(args, [dumps for _, dumps in groups]) as inputs:
         owners = [inputs[0].owners]
         owners += [
@@ -245,10 +294,8 @@ def open_memory(args: argparse.Namespace, control: Control) -> Iterator[Opened]:
             raise interrupt
         control.reset()
         history: History = base
-        if args.writes:
-            from pageshare.replay import model
-
-            history = model.churn(base, model.WriteModel.from_toml(args.writes))
+        if write_model is not None:
+            history = model.churn(base, write_model)
         elif args.trace:
             from pageshare.replay import trace
 
@@ -266,10 +313,13 @@ def open_memory(args: argparse.Namespace, control: Control) -> Iterator[Opened]:
 
 
 __all__ = [
+    "PACES",
     "SERIES",
     "Opened",
     "Paced",
     "add_memory_arguments",
+    "add_pace_arguments",
+    "changes",
     "open_memory",
     "pace_of",
     "seconds",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from pageshare.commands import UsageError
@@ -36,8 +37,17 @@ def outputs(args: argparse.Namespace) -> list[tuple[Path, str]]:
     if len({path for path, _ in wanted}) < len(wanted):
         raise UsageError("name a file of its own for each of --svg, --png and --html")
     for path, _ in wanted:
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"{path.parent}: there is no such folder")
-        if path.is_dir() or (path.exists() and not args.force):
-            raise FileExistsError(f"{path} exists: choose another name, or use --force")
+        check_free(path, force=args.force)
     return wanted
+
+
+def check_free(path: Path, *, force: bool) -> None:
+    """Raise OSError unless a file can appear there, in place of one that exists only with ``force``."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: there is no such folder")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file")
+    if path.exists() and not force:
+        raise FileExistsError(f"{path} exists: choose another name, or use --force")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path.parent}: no file can be made in this folder")

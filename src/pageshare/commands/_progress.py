@@ -1,4 +1,4 @@
-"""A progress bar with rate and time left: on a terminal only, on stderr, gone when it is done."""
+"""Progress bars with the time left: on a terminal only, on stderr, gone when they are done."""
 
 from __future__ import annotations
 
@@ -55,4 +55,22 @@ def progress_bar(label: str, total_bytes: int, *, quiet: bool) -> Iterator[Show]
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total_bytes)
+        yield lambda done, more="": bar.update(task, completed=done, description=label + more)
+
+
+PARTS = 1000
+"""Of the whole, in ``share_bar``."""
+
+
+@contextmanager
+def share_bar(label: str, *, quiet: bool) -> Iterator[Show]:
+    """The same for work of which only a share is known, in ``PARTS``."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, more="": None  # noqa: ARG005
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=PARTS)
         yield lambda done, more="": bar.update(task, completed=done, description=label + more)

@@ -7,12 +7,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from pageshare.commands._inputs import tell
-from pageshare.commands._progress import progress_bar
+from pageshare.commands._progress import PARTS, Show, progress_bar, share_bar
 
 if TYPE_CHECKING:
     from pageshare.core import Control
@@ -65,6 +65,33 @@ def run_with_progress(
     ``control.stop()``, and the work ends within milliseconds, with its result or by raising ``Stopped``.
     To be called by the main thread.
     """
+    told = quiet or sys.stderr.isatty()  # by the bar
+
+    def look(show: Show) -> None:
+        nonlocal told
+        show(*_progress(control, pages, page_size))
+        if not told and control.reading[1]:
+            told = True
+            with contextlib.suppress(OSError):
+                tell(notes=[f"the files are read {control.reading[1]} times in all"])
+
+    return _run(work, control, label, progress_bar(label, pages * page_size, quiet=quiet), look)
+
+
+def run_with_share(
+    work: Callable[[], T], control: Control, *, label: str, done: Callable[[], float], quiet: bool
+) -> tuple[T, BaseException | None]:
+    """The same, where ``done`` says which share of the work is done, 0 to 1."""
+    return _run(work, control, label, share_bar(label, quiet=quiet), lambda show: show(round(PARTS * done())))
+
+
+def _run(
+    work: Callable[[], T],
+    control: Control,
+    label: str,
+    progress: AbstractContextManager[Show],
+    look: Callable[[Show], None],
+) -> tuple[T, BaseException | None]:
     outcome: list[T] = []
     failure: list[BaseException] = []
     # Not Thread.join: interrupted by a signal, it takes a running thread for one that has ended.
@@ -78,15 +105,10 @@ def run_with_progress(
         finally:
             done.set()
 
-    told = quiet or sys.stderr.isatty()  # by the bar
-    with _signals_stop(control) as raised, progress_bar(label, pages * page_size, quiet=quiet) as show:
+    with _signals_stop(control) as raised, progress as show:
         threading.Thread(target=target, name=label).start()
         while not done.wait(REDRAW):
-            show(*_progress(control, pages, page_size))
-            if not told and control.reading[1]:
-                told = True
-                with contextlib.suppress(OSError):
-                    tell(notes=[f"the files are read {control.reading[1]} times in all"])
+            look(show)
     interrupt = raised[0] if raised else None
     if failure:
         raise interrupt or failure[0]

@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from pageshare.commands import UsageError
 from pageshare.commands._inputs import tell
-from pageshare.commands._memory import SERIES, add_memory_arguments, add_pace_arguments, open_memory, pace_of
+from pageshare.commands._memory import (
+    PACES,
+    SERIES,
+    add_memory_arguments,
+    add_pace_arguments,
+    changes,
+    open_memory,
+    pace_of,
+)
 from pageshare.commands._numbers import policy_name, positive, seed_number
 from pageshare.commands._output import add_output_arguments, outputs
 from pageshare.commands._progress import steps_bar
@@ -67,13 +75,14 @@ def run(args: argparse.Namespace) -> int:
     from pageshare.replay.course import PEEK_PRICE, Settings
     from pageshare.replay.report import policies_document
 
-    names = list(dict.fromkeys(args.policy or policies.POLICIES))
+    names = list(dict.fromkeys(policies.ALIASES.get(name, name) for name in args.policy or policies.POLICIES))
     files = outputs(args)
     pace = pace_of(args)
+    paced = any(getattr(args, name) is not None for name in PACES)
+    if paced and not changes(args) and args.duration is None:
+        raise UsageError("memory that holds still is compared by visits: to see it over time, give --duration")
     with open_memory(args, Control()) as opened:
         changing = opened.duration is not None
-        if not changing and args.writes:
-            raise UsageError("--writes: say how long, with --duration")
         measured = costs.measure(args.page_size)
         settings = Settings(
             pace=pace.make if changing else None,
@@ -106,8 +115,8 @@ def run(args: argparse.Namespace) -> int:
             incomplete=opened.incomplete,
             skipped=opened.skipped,
         )
-    _save(document, found, files)
-    _show(document, args)
+    _save(document, found, pace.words, files)
+    _show(document, pace.words, args)
     tell(skipped=opened.skipped, warnings=opened.warnings, incomplete=opened.incomplete)
     return 3 if opened.incomplete or opened.skipped else 0
 
@@ -138,7 +147,7 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _save(document: dict[str, Any], found: Sequence[Compared], files: Sequence[Any]) -> None:
+def _save(document: dict[str, Any], found: Sequence[Compared], pace: str, files: Sequence[Any]) -> None:
     if not files:
         return
     from pageshare.render.course_plot import draw_policies
@@ -146,10 +155,10 @@ def _save(document: dict[str, Any], found: Sequence[Compared], files: Sequence[A
     from pageshare.render.policies_page import page
 
     draw = partial(draw_policies, found, over_time=document["pace"] is not None)
-    save(draw, files, size=(11, 5), page=partial(page, document))
+    save(draw, files, size=(11, 5), page=partial(page, document, pace))
 
 
-def _show(document: dict[str, Any], args: argparse.Namespace) -> None:
+def _show(document: dict[str, Any], pace: str, args: argparse.Namespace) -> None:
     if args.json:
         json.dump(document, sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -157,5 +166,5 @@ def _show(document: dict[str, Any], args: argparse.Namespace) -> None:
         from pageshare.render import policies
         from pageshare.render.console import show
 
-        show(lambda console: policies.write(document, console))
+        show(lambda console: policies.write(document, pace, console))
     sys.stdout.flush()

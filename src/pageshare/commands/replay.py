@@ -2,10 +2,13 @@
 
 Pages are looked at as ESX does it (hints, shared frames, copy-on-write), in the policy's order, at the pace that is
 asked for, while the memory changes as dumps, a model or a trace say. Nothing is written anywhere but to a private copy.
+docs/replay.md shows how to read what comes out.
 
-  pageshare replay guest1.elf guest2.elf                           peek-runs, at ESX's rate
-  pageshare replay --policy ksm --pages-to-scan 100 --sleep 20ms *.elf     Linux KSM's
-  pageshare replay --at 0s a.t0 b.t0 --at 60s a.t1 b.t1 --rate 10000       while the guests work
+  pageshare replay guest1.elf guest2.elf            peek-runs, at ESX's rate, 200 pages a second
+  pageshare replay --policy random-with-replacement --duration 1h *.elf     ESX, as it comes
+  pageshare replay --policy ksm --pages-to-scan 100 --sleep 20ms *.elf      Linux KSM, as it comes
+  pageshare replay --at 0s a.t0 b.t0 --at 60s a.t1 b.t1 --rate 10000        while the guests work
+  pageshare replay --writes model.toml --duration 10m *.elf                 while a model writes
 """
 
 from __future__ import annotations
@@ -15,16 +18,14 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pageshare.commands import UsageError
 from pageshare.commands._inputs import tell
-from pageshare.commands._memory import SERIES, add_memory_arguments, add_pace_arguments, open_memory, pace_of
+from pageshare.commands._memory import SERIES, add_memory_arguments, add_pace_arguments, changes, open_memory, pace_of
 from pageshare.commands._numbers import policy_name, seed_number
-from pageshare.commands._output import add_output_arguments, outputs
-from pageshare.commands._work import run_with_progress
-
-if TYPE_CHECKING:
-    pass
+from pageshare.commands._output import add_output_arguments, check_free, outputs
+from pageshare.commands._work import run_with_share
 
 DEFAULT = "peek-runs"
 SUMMARY = "a scan policy in virtual time: what is saved when, while memory changes"
@@ -38,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=policy_name,
         default=DEFAULT,
         metavar="NAME",
-        help=f"`pageshare policies --list` names them (default: {DEFAULT})",
+        help="which pages to look at next, perhaps with options (ksm:smart_scan=0); `pageshare policies --list` names"
+        f" all (default: {DEFAULT})",
     )
     parser.add_argument(
         "--objective",
@@ -46,11 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="all",
         help="save any pages (default), or others than zero ones",
     )
-    parser.add_argument("--seed", type=seed_number, default=1, metavar="N", help="of all that is drawn (default: 1)")
+    parser.add_argument(
+        "--seed", type=seed_number, default=1, metavar="N", help="of all that is drawn at random (default: 1)"
+    )
     add_memory_arguments(parser)
     add_pace_arguments(parser)
     parser.add_argument(
-        "--record", type=Path, metavar="FILE", help="write what is written to memory to a trace (docs/writes.md)"
+        "--record", type=Path, metavar="FILE", help="record all writes to a trace, for --trace (docs/writes.md)"
     )
     add_output_arguments(parser, "the course")
 
@@ -59,12 +63,16 @@ def run(args: argparse.Namespace) -> int:
     """Replay, print, and say by the exit status whether anything that should be there is not."""
     from pageshare.core import Control
     from pageshare.replay import costs
-    from pageshare.replay.course import MOST_PASSES, PEEK_PRICE, Run, Settings
+    from pageshare.replay.course import PEEK_PRICE, Run, Settings
     from pageshare.replay.report import replay_document
 
     files = outputs(args)
-    if args.record and args.record.exists() and not args.force:
-        raise FileExistsError(f"{args.record} exists: choose another name, or use --force")
+    if args.record:
+        if not changes(args):
+            raise UsageError("--record: nothing is written to memory that holds still: give --at, --writes or --trace")
+        if any(args.record == path for path, _ in files):
+            raise UsageError("name a file of its own for each of --record, --svg and --png")
+        check_free(args.record, force=args.force)
     pace = pace_of(args)
     control = Control()
     with open_memory(args, control) as opened:
@@ -86,12 +94,11 @@ def run(args: argparse.Namespace) -> int:
 
             trace.write(args.record, opened.history, args.seed, duration=opened.duration)
         replay = Run(opened.history, settings, measured, control)
-        course, interrupt = run_with_progress(
+        course, interrupt = run_with_share(
             replay.go,
             control,
             label="replay",
-            pages=MOST_PASSES * opened.history.space.readable,
-            page_size=args.page_size,
+            done=lambda: replay.share_done,
             quiet=args.quiet,
         )
         document = replay_document(

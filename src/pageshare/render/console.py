@@ -6,9 +6,12 @@ import io
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 
 def laid_out(write: Callable[[Console], None], *, colour: bool = False, width: int = 80) -> str:
@@ -28,6 +31,22 @@ def laid_out(write: Callable[[Console], None], *, colour: bool = False, width: i
         )
     )
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def say(console: Console, sentence: str, *, indent: str = "") -> None:
+    """Print a sentence in lines of 80 columns, each behind ``indent``; words are not broken."""
+    lines = textwrap.wrap(
+        sentence, 80, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def titled(console: Console, title: str, table: Table) -> None:
+    """Print a table under its title, which may be wider."""
+    for line in textwrap.wrap(title, 80):
+        console.print(Text(line, style="bold"), soft_wrap=True)
+    console.print(table)
 
 
 def show(write: Callable[[Console], None]) -> None:

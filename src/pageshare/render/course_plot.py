@@ -56,7 +56,7 @@ def _curve(course: Course, nonzero: bool, over_time: bool) -> tuple[list[float],
         return [sample.seconds for sample in course.samples], saved
     possible = [max(1, getattr(sample, "possible" + suffix)) for sample in course.samples]
     shares = [one / most for one, most in zip(saved, possible, strict=True)]
-    return [sample.cost / course.pages for sample in course.samples], shares
+    return [sample.cost / max(1, course.pages) for sample in course.samples], shares
 
 
 def _styles(names: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:

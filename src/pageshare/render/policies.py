@@ -9,59 +9,71 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pageshare.render.units import percent, size
+from pageshare.render.console import say, titled
+from pageshare.render.units import clock, percent, size
 
 
-def write(document: Mapping[str, Any], console: Console) -> None:
-    """Print a comparison's document (``replay.report.policies_document``)."""
+def write(document: Mapping[str, Any], pace: str, console: Console) -> None:
+    """Print a comparison's document (``replay.report.policies_document``); ``pace`` in words."""
     still = document["pace"] is None
     console.print(Text(_headline(document), style="bold"), soft_wrap=True)
-    for sentence in _settings(document):
-        console.print(f"  {sentence}", soft_wrap=True)
+    for sentence in _settings(document, pace):
+        say(console, sentence, indent="  ")
+    shown = 0
     for suffix, what in (("", "any pages"), ("_nonzero", "pages that are not zero")):
+        if still and not document["possible" + suffix]:
+            continue
+        shown += 1
         console.print()
-        console.print((_still if still else _changing)(document, suffix, what))
-    console.print()
-    for sentence in _legend(document, still):
-        console.print(sentence, soft_wrap=True)
+        if still:
+            title = f"To save {what}: visits in % of pages until 50, 90, 99 % found"
+            titled(console, title, _still(document, suffix))
+        else:
+            titled(console, f"To save {what}, while memory changes", _changing(document, suffix))
+    if shown:
+        console.print()
+        for sentence in _legend(document, still):
+            say(console, sentence)
 
 
 def _headline(document: Mapping[str, Any]) -> str:
     page_size = document["page_size"]
     possible, pages = document["possible"], document["pages"]
+    still = document["pace"] is None
+    if not pages:
+        return "No page that must be read: there is nothing to look for."
+    if still and not possible:
+        return "No two pages are equal: there is nothing to save."
     return (
-        f"{size(possible * page_size)} of {size(pages * page_size)} can be saved ({percent(possible, pages)}),"
-        f" {size(document['possible_nonzero'] * page_size)} of it other content than zeros"
+        f"{size(possible * page_size)} of {size(pages * page_size)} can be saved{'' if still else ' at the start'}"
+        f" ({percent(possible, pages)}), {size(document['possible_nonzero'] * page_size)} of it not zero"
     )
 
 
-def _settings(document: Mapping[str, Any]) -> Iterator[str]:
+def _settings(document: Mapping[str, Any], pace: str) -> Iterator[str]:
     peek = document["peek"]
     yield (
         f"a peek is charged {peek['price']:g} of a visit; here it costs {peek['measured']['sequential']:.3f} of one in"
         f" address order, {peek['measured']['random']:.3f} anywhere"
     )
     if document["pace"] is not None:
-        pace = ", ".join(f"{key} {value}" for key, value in document["pace"].items())
-        yield f"{document['duration']:g} s of virtual time; {pace}"
+        yield f"{clock(document['duration'])} of virtual time, {pace}"
 
 
 def _share(number: float | None) -> str:
     return "-" if number is None else f"{100 * number:.1f}"
 
 
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for i, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=True)
+def _table(name: str, *headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(name, overflow="fold")  # options behind a name make it long
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 
-def _still(document: Mapping[str, Any], suffix: str, what: str) -> Table:
-    table = _table(
-        f"To save {what}: visits in % of all pages until 50, 90, 99 % are found",
-        *("policy", "50 %", "90 %", "99 %", "cost 90", "+-", "CPU s", "area", "bits"),
-    )
+def _still(document: Mapping[str, Any], suffix: str) -> Table:
+    table = _table("policy", "50 %", "90 %", "99 %", "cost 90", "+-", "CPU s", "area", "bits")
     ranked = sorted(document["policies"], key=lambda each: _rank(each["cost" + suffix]["90"]))
     for each in ranked:
         visits, cpu = each["visits" + suffix], each["cpu_seconds" + suffix]["90"]
@@ -81,12 +93,9 @@ def _rank(number: float | None) -> float:
     return float("inf") if number is None else number
 
 
-def _changing(document: Mapping[str, Any], suffix: str, what: str) -> Table:
+def _changing(document: Mapping[str, Any], suffix: str) -> Table:
     page_size = document["page_size"]
-    table = _table(
-        f"To save {what}, while memory changes",
-        *("policy", "mean saved", "of possible", "+-", "merges", "broken", "in 10 s", "CPU s", "bits"),
-    )
+    table = _table("policy", "saved", "of most", "+-", "merges", "broken", "in 10 s", "CPU s", "bits")
     for each in sorted(document["policies"], key=lambda each: -each["mean_saved" + suffix]):
         mean, possible = each["mean_saved" + suffix], each["mean_possible" + suffix]
         table.add_row(
@@ -111,5 +120,5 @@ def _legend(document: Mapping[str, Any], still: bool) -> Iterator[str]:
         yield "area: mean share found over a cost of 0 to one visit a page; bits: what the policy keeps for each page"
         yield "-: not within eight visits a page; docs/policies.md says what each policy does"
     else:
-        yield f"mean saved: over time; of possible: of what could be saved, over time; {runs}"
+        yield f"saved: mean over time; of most: of what could be saved, mean over time; {runs}"
         yield "broken: merges that a write undid (copy-on-write), in 10 s: within ten seconds; CPU s: of all looks"

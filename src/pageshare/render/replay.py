@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pageshare.render.units import clock, percent, size
+from pageshare.render.console import say, titled
+from pageshare.render.units import clock, duration, percent, size
 
 ROWS = 12
 
@@ -21,35 +22,50 @@ def write(document: Mapping[str, Any], pace: str, console: Console) -> None:
     def in_bytes(pages: float) -> str:
         return size(round(pages * page_size))
 
+    for line in _headline(document, in_bytes):
+        console.print(Text(line, style="bold"), soft_wrap=True)
+    say(
+        console,
+        f"{document['policy']}, {pace}, seed {document['seed']}, set to save {_SET_TO[document['objective']]}"
+        + ("; interrupted" if document["interrupted"] else ""),
+        indent="  ",
+    )
+    if document["possible"]:
+        saved, possible = document["saved_nonzero"], document["possible_nonzero"]
+        say(
+            console,
+            f"without zero pages: {in_bytes(saved)} saved of {in_bytes(possible)} ({percent(saved, possible)})",
+            indent="  ",
+        )
+    if document["course"][-1]["visits"]:
+        console.print()
+        titled(console, "Course", _course(document, in_bytes))
+        say(console, "of possible: of what could be saved at that moment, by a count of all pages")
+        console.print()
+        titled(console, "What visits met", _outcomes(document))
+        console.print()
+        for sentence in _footer(document, in_bytes):
+            say(console, sentence)
+
+
+_SET_TO = {"all": "any pages", "nonzero": "pages that are not zero"}
+
+
+def _headline(document: Mapping[str, Any], in_bytes: Callable[[float], str]) -> Iterator[str]:
     saved, possible = document["saved"], document["possible"]
-    line = (
-        f"{in_bytes(saved)} saved after {clock(document['seconds'])}, of {in_bytes(possible)} that could be"
-        f" ({percent(saved, possible)})"
-    )
-    console.print(Text(line, style="bold"), soft_wrap=True)
-    interrupted = "; interrupted" if document["interrupted"] else ""
-    console.print(
-        f"  {document['policy']}, {pace}, seed {document['seed']},"
-        f" set to save {document['objective']} pages{interrupted}",
-        soft_wrap=True,
-    )
-    console.print(
-        f"  {in_bytes(document['saved_nonzero'])} of it other content than zeros,"
-        f" of {in_bytes(document['possible_nonzero'])}",
-        soft_wrap=True,
-    )
-    console.print()
-    console.print(_course(document, in_bytes))
-    console.print("of possible: of what could be saved at that moment, by a count of all pages", soft_wrap=True)
-    console.print()
-    console.print(_outcomes(document))
-    console.print()
-    for sentence in _footer(document, in_bytes):
-        console.print(sentence, soft_wrap=True)
+    if not document["pages"]:
+        yield "No page that must be read: there is nothing to look for."
+    elif not possible and not document["visits"]:
+        yield "No two pages are equal: there is nothing to save."
+    else:
+        yield (
+            f"{in_bytes(saved)} saved after {clock(document['seconds'])}, of {in_bytes(possible)} that could be"
+            f" ({percent(saved, possible)})"
+        )
 
 
-def _course(document: Mapping[str, Any], in_bytes: Any) -> Table:
-    table = Table(title="Course", title_justify="left", title_style="bold", box=None, pad_edge=False)
+def _course(document: Mapping[str, Any], in_bytes: Callable[[float], str]) -> Table:
+    table = Table(box=None, pad_edge=False)
     changing = bool(document["writes"])
     headings = ["time", "visits", "saved", "of possible", "nonzero", "of possible"]
     for heading in [*headings, *(["broken"] if changing else [])]:
@@ -73,7 +89,7 @@ _OUTCOMES = {
     "SHARED_NEW": "found: equal to a hint, now one frame",
     "SHARED": "found: joined a frame",
     "ZERO": "found: zero",
-    "HINTED": "seen first: a hint",
+    "HINTED": "seen first, or changed since: a hint",
     "ALREADY_HINTED": "its own hint, unchanged",
     "ALREADY_SHARED": "shared already",
     "STALE_HINT": "its hint's page had changed",
@@ -85,7 +101,7 @@ _OUTCOMES = {
 
 
 def _outcomes(document: Mapping[str, Any]) -> Table:
-    table = Table(title="What visits met", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("")
     table.add_column("pages", justify="right")
     table.add_column("of visits", justify="right")
@@ -96,20 +112,21 @@ def _outcomes(document: Mapping[str, Any]) -> Table:
     return table
 
 
-def _footer(document: Mapping[str, Any], in_bytes: Any) -> Sequence[str]:
-    sentences = []
+def _footer(document: Mapping[str, Any], in_bytes: Callable[[float], str]) -> Iterator[str]:
     if document["writes"]:
-        sentences.append(
+        yield (
             f"{document['writes']:,} writes; {document['cow_breaks']:,} broke a shared page (copy-on-write),"
             f" {document['cow_breaks_within_10s']:,} of them within 10 s of its merge"
         )
-    sentences.append(
-        f"on average over time {in_bytes(document['mean_saved'])} saved, of {in_bytes(document['mean_possible'])}"
+    if document["seconds"]:
+        yield (
+            f"on average over time {in_bytes(document['mean_saved'])} saved, of {in_bytes(document['mean_possible'])}"
+        )
+    pages, peeks = document["pages"], document["peeks"]
+    yield (
+        f"{document['visits']:,} visits of {pages:,} {'page' if pages == 1 else 'pages'}"
+        + (f", {peeks:,} peeks" if peeks else "")
+        + f": {duration(document['cpu_seconds'])} of CPU at costs measured here, and"
+        f" {duration(document['policy_seconds'])} for the policy, which keeps"
+        f" {document['metadata_bits']:,.1f} bits a page"
     )
-    peeks = f", {document['peeks']:,} peeks" if document["peeks"] else ""
-    sentences.append(
-        f"{document['visits']:,} visits of {document['pages']:,} pages{peeks}: {document['cpu_seconds']:.2f} s of CPU"
-        f" at measured costs, and {document['policy_seconds']:.2f} s for the policy, which keeps"
-        f" {document['metadata_bits']:.1f} bits a page"
-    )
-    return sentences
