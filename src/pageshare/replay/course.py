@@ -201,7 +201,7 @@ class Run:
                 until = self.seconds + passed
                 if self.duration is not None and until >= self.duration:
                     # The part of a step that is left.
-                    wanted = int(wanted * (self.duration - self.seconds) / passed) if passed else wanted
+                    wanted = int(wanted * (self.duration - self.seconds) / passed + 1e-6) if passed else wanted
                     until = self.duration
                 self._let_pass(until)
             self._look_at(wanted)
