@@ -33,19 +33,18 @@ def laid_out(write: Callable[[Console], None], *, colour: bool = False, width: i
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def say(console: Console, sentence: str, *, indent: str = "") -> None:
+def say(console: Console, sentence: str, *, indent: str = "", style: str = "") -> None:
     """Print a sentence in lines of 80 columns, each behind ``indent``; words are not broken."""
     lines = textwrap.wrap(
         sentence, 80, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
     for line in lines:
-        console.print(line, soft_wrap=True)
+        console.print(Text(line, style=style), soft_wrap=True)
 
 
 def titled(console: Console, title: str, table: Table) -> None:
     """Print a table under its title, which may be wider."""
-    for line in textwrap.wrap(title, 80):
-        console.print(Text(line, style="bold"), soft_wrap=True)
+    say(console, title, style="bold")
     console.print(table)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from pageshare.render.console import say, titled
 from pageshare.render.units import clock, percent, size
@@ -16,7 +15,7 @@ from pageshare.render.units import clock, percent, size
 def write(document: Mapping[str, Any], pace: str, console: Console) -> None:
     """Print a comparison's document (``replay.report.policies_document``); ``pace`` in words."""
     still = document["pace"] is None
-    console.print(Text(_headline(document), style="bold"), soft_wrap=True)
+    say(console, _headline(document), style="bold")
     for sentence in _settings(document, pace):
         say(console, sentence, indent="  ")
     shown = 0
@@ -95,26 +94,26 @@ def _rank(number: float | None) -> float:
 
 def _changing(document: Mapping[str, Any], suffix: str) -> Table:
     page_size = document["page_size"]
-    table = _table("policy", "saved", "of most", "+-", "merges", "broken", "in 10 s", "CPU s", "bits")
+    table = _table("policy", "saved", "of most", "+- %", "merges", "broken", "in 10 s", "CPU s")
     for each in sorted(document["policies"], key=lambda each: -each["mean_saved" + suffix]):
         mean, possible = each["mean_saved" + suffix], each["mean_possible" + suffix]
         table.add_row(
             each["name"],
             size(round(mean * page_size)),
             percent(round(mean), round(possible)),
-            size(round(each["spread"]["mean_saved" + suffix] * page_size)),
+            f"{100 * each['spread']['mean_saved' + suffix] / mean:.1f}" if mean else "-",
             f"{each['merges' + suffix]:,.0f}",
             f"{each['cow_breaks' + suffix]:,.0f}",
             f"{each['cow_breaks_within_10s' + suffix]:,.0f}",
             f"{each['total_cpu_seconds' + suffix]:.2f}",
-            f"{each['metadata_bits' + suffix]:.1f}",
         )
     return table
 
 
 def _legend(document: Mapping[str, Any], still: bool) -> Iterator[str]:
     seeds = len(document["seeds"])
-    runs = f"means of {seeds} seeds, +- their standard deviation" if seeds > 1 else "a single seed"
+    of_saved = "" if still else " in % of saved"
+    runs = f"means of {seeds} seeds, +- their standard deviation{of_saved}" if seeds > 1 else "a single seed"
     if still:
         yield f"cost 90: visits and peeks until 90 %, in % of pages; CPU s: until then, at costs measured here; {runs}"
         yield "area: mean share found over a cost of 0 to one visit a page; bits: what the policy keeps for each page"

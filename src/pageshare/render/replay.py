@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from pageshare.render.console import say, titled
 from pageshare.render.units import clock, duration, percent, size
@@ -23,7 +22,7 @@ def write(document: Mapping[str, Any], pace: str, console: Console) -> None:
         return size(round(pages * page_size))
 
     for line in _headline(document, in_bytes):
-        console.print(Text(line, style="bold"), soft_wrap=True)
+        say(console, line, style="bold")
     say(
         console,
         f"{document['policy']}, {pace}, seed {document['seed']}, set to save {_SET_TO[document['objective']]}"

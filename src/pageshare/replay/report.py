@@ -157,7 +157,7 @@ def _policy(policy: Compared, pages: int) -> dict[str, Any]:
                 for course in runs
             ]
         )
-        for key in ("writes", "cow_breaks", "cow_breaks_nonzero", "broken_soon", "metadata_bits", "policy_seconds"):
+        for key in ("writes", "cow_breaks", "broken_soon", "metadata_bits", "policy_seconds"):
             name = "cow_breaks_within_10s" if key == "broken_soon" else key
             entry[name + suffix] = mean([getattr(course, key) for course in runs])
         entry["total_cpu_seconds" + suffix] = mean([course.last.cpu_seconds for course in runs])
