@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -217,6 +218,9 @@ def test_text_fits_80_columns(guests, series, capsys):
     out = replay(capsys, *series)[1]
     assert " that could be (" in out.splitlines()[0]
     assert "copy-on-write" in out
+    assert re.search(r"\n  50 % of what could be after [0-9.]+ s, 90 % ", out)
+    out = replay(capsys, *series, "--duration", "2s", "--objective", "nonzero")[1]
+    assert "\n  50 % of what could be without zero pages not, 90 % not, 99 % not\n" in out
     assert out.count("\n") < 50
 
 

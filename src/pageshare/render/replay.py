@@ -30,6 +30,7 @@ def write(document: Mapping[str, Any], pace: str, console: Console) -> None:
         indent="  ",
     )
     if document["possible"]:
+        say(console, _when(document), indent="  ")
         saved, possible = document["saved_nonzero"], document["possible_nonzero"]
         say(
             console,
@@ -45,6 +46,16 @@ def write(document: Mapping[str, Any], pace: str, console: Console) -> None:
         console.print()
         for sentence in _footer(document, in_bytes):
             say(console, sentence)
+
+
+def _when(document: Mapping[str, Any]) -> str:
+    """When shares of what the policy is to find were saved first."""
+    nonzero = document["objective"] == "nonzero"
+    moments, of = [], f"of what could be{' without zero pages' if nonzero else ''} "
+    for share, reached in document["reached_nonzero" if nonzero else "reached"].items():
+        moments.append(f"{share} % {of}" + ("not" if reached is None else f"after {clock(reached['seconds'])}"))
+        of = ""
+    return ", ".join(moments)
 
 
 _SET_TO = {"all": "any pages", "nonzero": "pages that are not zero"}
