@@ -288,7 +288,7 @@ def sparse(numbers, name):
     image = image_of_buffer(memory(numbers, SIZE), name)
     ranges = np.zeros(len(numbers), RANGE)
     ranges["address"] = np.arange(len(numbers)) * SIZE
-    ranges["offset"] = np.where(numbers, ranges["address"], -1)
+    ranges["offset"] = np.where(numbers, np.arange(len(numbers)) * SIZE, -1)
     ranges["bytes"] = SIZE
     ranges["state"] = np.where(numbers, State.DATA, State.ZERO_INFERRED)
     return type(image)(image.source, "raw", ranges, image.kind)
