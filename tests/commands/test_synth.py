@@ -128,7 +128,7 @@ def test_existing_files_stay_without_force(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_no_file(signum: signal.Signals, status: int, tmp_path: Path) -> None:
     folder = tmp_path / "made"
-    command = [*PAGESHARE, "synth", "--images", "100", "--size", "64MiB", "-o", str(folder)]
+    command = [*PAGESHARE, "synth", "--images", "100", "--size", "16MiB", "-o", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 30
         while not list(folder.glob(".synth-*/guest*")):
