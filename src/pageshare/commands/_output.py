@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from pageshare.commands import UsageError
+from pageshare.files import is_written_to
 
 FORMS = ("svg", "png", "html")
 
@@ -47,6 +48,8 @@ def check_free(path: Path, *, force: bool) -> None:
         raise FileNotFoundError(f"{path.parent}: there is no such folder")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file")
+    if is_written_to(path):
+        return
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists: choose another name, or use --force")
     if not os.access(path.parent, os.W_OK | os.X_OK):
