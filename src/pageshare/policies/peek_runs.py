@@ -166,7 +166,7 @@ class PeekRuns:
         alike = (block.shift[1:] == block.shift[:-1]) | (block.partner[1:] == block.partner[:-1])
         self._met = self._met / 2 + np.count_nonzero(met)
         self._met_in_runs = self._met_in_runs / 2 + np.count_nonzero(met & alike)
-        return self._met < ENOUGH or bool( self._met_in_runs >= self._met / 4)
+        return bool(self._met < ENOUGH or self._met_in_runs >= self._met / 4)
 
     def _match(self, block: _Block) -> None:
         """Pages that begin alike are foreseen to be equal, if more speaks for it."""
