@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from pageshare.policies.generational import Generational
 from pageshare.policies.hash_ranges import HashRanges
@@ -24,9 +27,9 @@ from pageshare.policies.sequential_interleaved import SequentialInterleaved
 from pageshare.policies.stratified import Stratified
 from pageshare.policies.view import View
 from pageshare.policies.zero_first import ZeroFirst
+from pageshare.space import PageSpace
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -92,6 +95,26 @@ def create(name: str, view: View) -> Policy:
         raise ValueError(f"policy {name}: {error}") from None
 
 
+def check(name: str) -> None:
+    """Try a policy's name and the options behind it on a page, so that what is wrong is known before anything is read.
+
+    Raises ValueError.
+    """
+    known = [*inspect.signature(find(name)).parameters][1:]
+    base, _colon, options = name.partition(":")
+    for option in filter(None, options.split(",")):
+        if option.partition("=")[0] not in known:
+            there = f"its options are {', '.join(known)}" if known else "it has none"
+            raise ValueError(f"policy {base} has no option {option.partition('=')[0]!r}: {there}")
+    view = View(PageSpace.of(bytes(4096)), contents=lambda: np.zeros(1, np.uint32))
+    try:
+        create(name, view).next(1)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"policy {name}: an option makes no sense ({error})") from None
+
+
 def _options(given: str) -> dict[str, Any]:
     """Options as they are written behind a name: NAME=NUMBER, with commas between."""
     options: dict[str, Any] = {}
@@ -127,6 +150,7 @@ __all__ = [
     "Stratified",
     "View",
     "ZeroFirst",
+    "check",
     "create",
     "find",
 ]
