@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from pageshare import limits, policies
 from pageshare.core import Census, Control, FrameTable, MediaError, Stopped, Tally, census, populate, shed
-from pageshare.images import Image, Source, check_page_size, image_of_buffer, open_image
+from pageshare.images import Image, check_page_size, image_of_buffer, open_image
 from pageshare.limits import Memory
 from pageshare.report import Partial, Report, Seconds, count
 from pageshare.space import DEFAULT_DOMAIN, PageSpace
@@ -346,23 +347,8 @@ def scan(
     1
     """
     started = time.perf_counter()
-    check_page_size(page_size)
-    opened: list[Source] = []
-
-    def image(each: Any, name: str) -> Image:
-        if isinstance(each, Image):
-            return each
-        if isinstance(each, (str, Path)):
-            found = open_image(each, format=format, holes=holes, page_size=page_size)
-            opened.append(found.source)
-            return found
-        return image_of_buffer(each, name)
-
-    try:
-        named = [
-            (name, [image(each, name) for each in (group if isinstance(group, (list, tuple)) else [group])])
-            for name, group in _named(dumps)
-        ]
+    with ExitStack() as stack:
+        named = open_dumps(dumps, stack, format=format, holes=holes, page_size=page_size)
         names = [name for name, _ in named]
         space = PageSpace(
             named, page_size=page_size, domains=domains_of(names, domains, per_owner=domain_per_owner)
@@ -371,9 +357,31 @@ def scan(
         warnings = [sentence for _, images in named for each in images for sentence in each.warnings]
         del named  # the space has all of it; their ranges may take more memory
         return scan_space(space, options, control=control, started=started, warnings=warnings)
-    finally:
-        for each in opened:
-            each.close()
+
+
+def open_dumps(
+    dumps: Any, stack: ExitStack, *, format: str | None = None, holes: str = "zero", page_size: int = 4096
+) -> list[tuple[str, list[Image]]]:
+    """What a library was given, as owners and their images: see ``scan`` for what that may be.
+
+    Files that are opened are closed by ``stack``, which keeps no image: whoever has it may drop what takes memory.
+    Raises ImageError, OSError; TypeError for what is none of these.
+    """
+    check_page_size(page_size)
+
+    def image(each: Any, name: str) -> Image:
+        if isinstance(each, Image):
+            return each
+        if isinstance(each, (str, Path)):
+            found = open_image(each, format=format, holes=holes, page_size=page_size)
+            stack.enter_context(found.source)
+            return found
+        return image_of_buffer(each, name)
+
+    return [
+        (name, [image(each, name) for each in (group if isinstance(group, (list, tuple)) else [group])])
+        for name, group in _named(dumps)
+    ]
 
 
 def _named(dumps: Any) -> list[tuple[str, Any]]:
@@ -389,4 +397,4 @@ def _named(dumps: Any) -> list[tuple[str, Any]]:
     return list(zip(names, group, strict=True))
 
 
-__all__ = ["Control", "MediaError", "Options", "Reading", "Stopped", "domains_of", "scan", "scan_space"]
+__all__ = ["Control", "MediaError", "Options", "Reading", "Stopped", "domains_of", "open_dumps", "scan", "scan_space"]

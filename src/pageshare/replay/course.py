@@ -11,6 +11,7 @@ import numpy as np
 
 from pageshare import policies
 from pageshare.core import NO_PAGE, Control, Outcome
+from pageshare.replay import checks
 from pageshare.replay.memory import Memory
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Settings:
     without one time stands still, and so does memory. ``duration`` in seconds; ``visits`` at most. ``per_owner``:
     visits a second of each owner at most, with a ``pace``. ``by_bytes``: on the dumps' own bytes, not on fingerprints
     of them. ``peek_price``: of a peek, where a visit costs 1. ``stop_when_found``: where memory holds still, end when
-    everything is found.
+    everything is found. ``max_refs``: pages of a frame at most, 0 for any number, whatever the policy's
+    ``table_options`` say. Raises ValueError.
     """
 
     policy: str | Callable[[policies.View], policies.Policy] = "random-permutation"
@@ -57,13 +59,39 @@ class Settings:
     by_bytes: bool = True
     peek_price: float = PEEK_PRICE
     stop_when_found: bool = True
+    max_refs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.objective not in ("all", "nonzero"):
+            raise ValueError(f"objective {self.objective!r}: must be all or nonzero")
+        checks.whole("seed", self.seed, "a whole number from 0 to 2^63 - 1", lambda seed: 0 <= seed < 1 << 63)
+        checks.number("peek_cost", self.peek_price, "from 0 to 1", lambda price: 0 <= price <= 1)
+        if self.duration is not None:
+            checks.number("duration", self.duration, "a number of seconds from 0", lambda seconds: seconds >= 0)
+        if self.visits is not None:
+            checks.whole("visits", self.visits, "a whole number from 0", lambda visits: visits >= 0)
+        if self.per_owner is not None:
+            checks.rate("rate_per_owner", self.per_owner)
+        if self.max_refs is not None:
+            must = "0 (no limit) or a whole number from 2"
+            checks.whole("max_refs", self.max_refs, must, lambda refs: refs == 0 or 2 <= refs < NO_PAGE)
 
     @property
     def name(self) -> str:
         """The policy's."""
-        if isinstance(self.policy, str):
-            return policies.ALIASES.get(self.policy, self.policy)
-        return getattr(self.policy, "__name__", "policy")
+        return name_of(self.policy)
+
+
+class PolicyError(ValueError):
+    """A policy gave what is no batch of pages to look at."""
+
+
+def name_of(policy: object) -> str:
+    """What a policy is called: by its name, an alias by what it stands for, or as its class or function is."""
+    if isinstance(policy, str):
+        return policies.ALIASES.get(policy, policy)
+    made_of = getattr(policy, "func", policy)  # of functools.partial, which gives options
+    return str(getattr(made_of, "__name__", type(made_of).__name__))
 
 
 @dataclass(frozen=True)
@@ -102,12 +130,16 @@ class Course:
     a page; ``mean_saved`` and ``mean_saved_nonzero`` pages, over time (0 where it stands still). ``outcomes`` count
     by name. ``broken_soon`` are the copy-on-write breaks of pages merged up to ten seconds before. ``metadata_bits``
     is what the policy kept at most, in bits a page. ``policy_seconds`` is CPU time that the policy itself took.
+    ``page_size`` is in bytes, ``owners`` are their names. ``interrupted``: it was stopped before its end. ``warnings``
+    and ``incomplete`` are sentences on the dumps, where ``pageshare.replay.run`` opened them.
     """
 
     policy: str
     seed: int
     objective: Objective
     pages: int
+    page_size: int
+    owners: tuple[str, ...]
     samples: tuple[Sample, ...]
     reached: Mapping[float, Reached | None]
     reached_nonzero: Mapping[float, Reached | None]
@@ -125,6 +157,8 @@ class Course:
     metadata_bits: float
     policy_seconds: float
     interrupted: bool = False
+    warnings: tuple[str, ...] = ()
+    incomplete: tuple[str, ...] = ()
 
     @property
     def last(self) -> Sample:
@@ -149,8 +183,8 @@ class Run:
     """A replay under way."""
 
     def __init__(self, history: History, settings: Settings, costs: Costs, control: Control | None = None) -> None:
-        """Raises ValueError for a policy that is not there, and for rates of owners without a pace; OSError where a
-        file can't be mapped."""
+        """Raises ValueError for a policy that is not there, and for rates of owners without a pace; TypeError for what
+        makes none, and what that itself raises; OSError where a file can't be mapped."""
         if settings.per_owner is not None and settings.pace is None:
             raise ValueError("a rate for each owner says nothing where time stands still: give a pace")
         self.settings, self.costs = settings, costs
@@ -167,11 +201,18 @@ class Run:
         made = settings.policy
         self.policy = policies.create(made, self.view) if isinstance(made, str) else made(self.view)
         self.policy_seconds = time.thread_time() - begun
-        memory.use(getattr(self.policy, "table_options", {}))
+        for needed in ("next", "feedback"):
+            if not callable(getattr(self.policy, needed, None)):
+                raise TypeError(f"policy {settings.name}: what it makes of a View has no method {needed}")
+        options = dict(getattr(self.policy, "table_options", {}))
+        if settings.max_refs is not None:
+            options["max_refs"] = settings.max_refs
+        memory.use(options)
         self.view.attach(memory.table)
         self.pages = history.space.readable
+        self.page_size, self.owners = history.space.page_size, tuple(owner.name for owner in history.space.owners)
         self.duration = settings.duration if settings.duration is not None else history.duration
-        self.limit = None if settings.per_owner is None else _OwnerLimit(self.view, settings.per_owner)
+        self.limit = None if settings.per_owner is None else _OwnerLimit(self.view, settings.per_owner, self._next)
         self.seconds = self.cost = self.cpu_seconds = 0.0
         self.visits = self.peeks = self.peeks_in_order = 0
         self.writes = self.cow_breaks = self.broken_soon = self.cow_breaks_nonzero = 0
@@ -185,7 +226,8 @@ class Run:
     # ---- the loop ----
 
     def go(self) -> Course:
-        """Run to the end, or until ``control`` stops it. Raises MediaError."""
+        """Run to the end, or until ``control`` stops it. Raises MediaError; PolicyError for a policy that keeps no
+        rule, and what the policy itself raises."""
         stopped = False
         pace = self.settings.pace() if self.settings.pace else None
         self._counts_peeks = pace is not None and pace.counts_peeks
@@ -277,7 +319,7 @@ class Run:
         while self._room >= 1 and not self.control.stopped:
             begun = time.thread_time()
             count = min(int(self._room), most)
-            pages = self.limit.next(self.policy, count, self.seconds) if self.limit else self.policy.next(count)
+            pages = self.limit.next(count, self.seconds) if self.limit else self._next(count)
             self.policy_seconds += time.thread_time() - begun
             price = self._charge_peeks()
             if not len(pages):  # all must wait
@@ -296,6 +338,27 @@ class Run:
                 if self.duration is None and self._is_over():
                     return
                 self._sample_now_and_then()
+
+    def _next(self, count: int) -> NDArray[np.uint32]:
+        """What the policy gives, held to the rules: a batch that is empty would be asked for again for ever, one that
+        is too long would break the pace."""
+        given = self.policy.next(count)
+        pages = np.asarray(given)
+        wrong = ""
+        if pages.ndim != 1:
+            wrong = f"{type(given).__name__} of {pages.ndim} dimensions" if pages.ndim else repr(given)
+        elif not 1 <= pages.size <= count:
+            wrong = f"{pages.size} pages"
+        elif pages.dtype.kind not in "iu":
+            wrong = f"pages of type {pages.dtype}"
+        elif not 0 <= (first := int(pages.min())) <= (last := int(pages.max())) < self.pages:
+            wrong = f"page {first if first < 0 else last}, and pages are 0 to {self.pages - 1}"
+        if wrong:
+            raise PolicyError(
+                f"policy {self.settings.name}: next({count}) gave {wrong}; it must give page numbers, a uint32 array of"
+                f" shape (n,), 1 <= n <= {count}"
+            )
+        return pages.astype(np.uint32, copy=False)
 
     # ---- the accounts ----
 
@@ -383,6 +446,8 @@ class Run:
             seed=self.settings.seed,
             objective=self.settings.objective,
             pages=self.pages,
+            page_size=self.page_size,
+            owners=self.owners,
             samples=tuple(self.samples),
             reached=self.all.reached,
             reached_nonzero=self.nonzero.reached,
@@ -410,15 +475,14 @@ class _OwnerLimit:
     that goes owner by owner then waits for the one that it is at.
     """
 
-    def __init__(self, view: policies.View, rate: float) -> None:
-        if not rate > 0:
-            raise ValueError(f"rate {rate} for each owner: must be above 0 pages a second")
-        self._view, self._rate = view, rate
+    def __init__(self, view: policies.View, rate: float, ask: Callable[[int], NDArray[np.uint32]]) -> None:
+        """``ask`` gives a policy's next pages."""
+        self._view, self._rate, self._ask = view, rate, ask
         self._given = np.zeros(view.owners, np.int64)
         self._waiting = np.empty(0, np.uint32)
         self._most = max(64, view.pages // 4)
 
-    def next(self, policy: policies.Policy, count: int, now: float) -> NDArray[np.uint32]:
+    def next(self, count: int, now: float) -> NDArray[np.uint32]:
         """Up to ``count`` pages, none if all that are at hand must wait."""
         # An owner that had no page to look at makes up for a second of it, not for more.
         due = int(self._rate * now)
@@ -428,7 +492,7 @@ class _OwnerLimit:
             return np.empty(0, np.uint32)
         going = self._going(self._waiting, left)
         while np.count_nonzero(going) < count and len(self._waiting) < self._most:
-            more = policy.next(min(count, self._most - len(self._waiting)))
+            more = self._ask(min(count, self._most - len(self._waiting)))
             self._waiting = np.concatenate([self._waiting, more])
             going = self._going(self._waiting, left)
             if np.array_equal(np.bincount(self._view.owner[self._waiting[going]], minlength=len(left)), left):

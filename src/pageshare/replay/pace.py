@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
+
+from pageshare.replay import checks
 
 ESX_RATE = 200.0
 """Pages a second: ESX's default, system-wide (Mem.ShareScanTotal of ESX 3)."""
@@ -38,8 +41,7 @@ class PagesPerSecond:
     _owed: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.rate > 0:
-            raise ValueError(f"rate {self.rate}: must be above 0 pages a second")
+        checks.rate("rate", self.rate)
         # Between two pages there is nothing to be seen of writes.
         self._step = max(min(LONGEST, max(SHORTEST, STEP_PAGES / self.rate)), 1 / self.rate)
 
@@ -62,8 +64,8 @@ class WakeAndSleep:
     sleep: float = KSM_SLEEP
 
     def __post_init__(self) -> None:
-        if self.pages < 1 or self.sleep < 0:
-            raise ValueError("a page at least must be looked at a time, and the sleep be 0 seconds or more")
+        checks.whole("pages_to_scan", self.pages, "a whole number from 1", lambda pages: pages >= 1)
+        checks.number("sleep", self.sleep, "a number of seconds from 0", lambda sleep: sleep >= 0)
         self._wakes = max(1, round(SHORTEST / self.sleep)) if self.sleep else max(1, 1000 // self.pages)
 
     def step(self, spent: float) -> tuple[int, float]:
@@ -81,8 +83,7 @@ class CpuShare:
     _cost: float = 1e-6
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share {self.share}: must be above 0, and at most 1 CPU")
+        checks.number("cpu", self.share, "a share of a CPU above 0, at most 1", lambda share: 0 < share <= 1)
         self._pages, self._known = 0, False
 
     def step(self, spent: float) -> tuple[int, float]:
@@ -100,3 +101,52 @@ class CpuShare:
         # The first ones show what a page costs; what they leave is spent later.
         self._pages = int(self._saved / cost) if self._known else 1
         return self._pages, SHORTEST + wait
+
+
+@dataclass(frozen=True)
+class Paced:
+    """How fast: what makes a pace, and what it is in words and as JSON has it."""
+
+    make: Callable[[], Pace]
+    words: str
+    document: dict[str, float | str]
+
+
+def paced(
+    rate: float | None = None,
+    pages_to_scan: int | None = None,
+    sleep: float | None = None,
+    cpu: float | None = None,
+) -> Paced:
+    """The pace that was asked for: pages a second (``ESX_RATE`` if nothing was); KSM's pages at a time and sleep in
+    seconds, one of which may be left out; or a share of a CPU.
+
+    Raises SettingError for two of them, ValueError for numbers that are none.
+
+    >>> paced(pages_to_scan=7).words
+    '7 pages, then 20 ms of sleep'
+    """
+    ksm = pages_to_scan is not None or sleep is not None
+    asked = {"rate": rate is not None, "pages_to_scan": ksm, "cpu": cpu is not None}
+    given = [f"{{{name}}}" for name, there in asked.items() if there]
+    if len(given) > 1:
+        raise checks.SettingError(f"{' and '.join(given)}: only one of them says how fast pages are looked at")
+    found: Paced
+    if cpu is not None:
+        share = cpu
+        found = Paced(lambda: CpuShare(share), f"{100 * share:g} % of a CPU", {"pace": "cpu", "share": share})
+    elif ksm:
+        pages = KSM_PAGES if pages_to_scan is None else pages_to_scan
+        pause = KSM_SLEEP if sleep is None else sleep
+        found = Paced(
+            lambda: WakeAndSleep(pages, pause),
+            f"{pages:,} pages, then {1000 * pause:g} ms of sleep",
+            {"pace": "ksm", "pages_to_scan": pages, "sleep_seconds": pause},
+        )
+    else:
+        each = ESX_RATE if rate is None else rate
+        found = Paced(
+            lambda: PagesPerSecond(each), f"{each:,.10g} pages/s", {"pace": "rate", "pages_per_second": each}
+        )
+    found.make()  # what is wrong with its numbers is said at once
+    return found
