@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pageshare import synth
+    from pageshare import replay, synth
     from pageshare._version import __version__
     from pageshare.core import (
         Census,
@@ -110,14 +110,15 @@ __all__ = [
     "hash_pages",
     "kernels",
     "open_image",
+    "replay",
     "scan",
     "synth",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "synth":
-        return importlib.import_module("pageshare.synth")
+    if name in ("replay", "synth"):
+        return importlib.import_module(f"pageshare.{name}")
     for module, names in _HOME.items():
         if name in names:
             value = getattr(importlib.import_module(module), name)

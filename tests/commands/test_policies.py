@@ -248,7 +248,7 @@ def test_text_fits_80_columns(guests, series, capsys):
         ("", "name dumps, or a series: --at 0s DUMP... --at 60s DUMP..."),
         ("WEB0 --at 0s WEB0", "with --at, every dump must stand behind the time that it was taken at"),
         ("--at 0s WEB0 DB0 --at 1s WEB20", "--at 1s: 1 dump, in the first snapshot 2; every snapshot must have the"),
-        ("--at 0s a=WEB0 --at 1s b=WEB20", "--at 1s: b= is not in the first snapshot; "),
+        ("--at 0s a=WEB0 --at 1s b=WEB20", "--at 1s: b is not in the first snapshot; "),
         ("--at 1s WEB0 --at 0s WEB20", "--at 0s behind --at 1s: times must ascend"),
         ("--at 0s WEB0 --at 1s WEB20 --skip-bad", "--skip-bad: a series needs all of its dumps"),
         ("WEB0 --writes ENDLESS", "--writes: the model has no end: say how long, with --duration"),

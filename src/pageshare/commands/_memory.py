@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pageshare.commands import UsageError
-from pageshare.commands._inputs import OwnerImages, add_input_arguments, open_groups
+from pageshare.commands._inputs import add_input_arguments, open_groups
 from pageshare.commands._numbers import domains_given, positive, seed_number, size_in_bytes
 from pageshare.commands._work import run_with_progress
 
 if TYPE_CHECKING:
     from pageshare.core import Control
+    from pageshare.replay.entry import Plan
     from pageshare.replay.history import History
-    from pageshare.replay.pace import Pace
-
-T = TypeVar("T")
 
 SERIES = """
 memory that changes:
@@ -136,36 +133,45 @@ def _price(text: str) -> float:
     return price
 
 
-@dataclass(frozen=True)
-class Paced:
-    """How fast: what makes a pace, and what it is in words and as JSON has it."""
-
-    make: Callable[[], Pace]
-    words: str
-    document: dict[str, float | str]
+_SPELLED = {"series": "--at", "named": "NAME="}
 
 
-def pace_of(args: argparse.Namespace) -> Paced:
-    """The pace that was asked for. Raises UsageError for two of them."""
-    from pageshare.replay.pace import ESX_RATE, KSM_PAGES, KSM_SLEEP, CpuShare, PagesPerSecond, WakeAndSleep
+def option(keyword: str) -> str:
+    """How the library's keyword for what was asked is spelled here."""
+    return _SPELLED.get(keyword, f"--{keyword.replace('_', '-')}")
 
-    ksm = args.pages_to_scan is not None or args.sleep is not None
-    given = [name for name, there in (("--rate", args.rate), ("--pages-to-scan", ksm), ("--cpu", args.cpu)) if there]
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)}: only one of them says how fast pages are looked at")
-    if args.cpu is not None:
-        share = args.cpu
-        return Paced(lambda: CpuShare(share), f"{100 * share:g} % of a CPU", {"pace": "cpu", "share": share})
-    if ksm:
-        pages = KSM_PAGES if args.pages_to_scan is None else args.pages_to_scan
-        sleep = KSM_SLEEP if args.sleep is None else args.sleep
-        return Paced(
-            lambda: WakeAndSleep(pages, sleep),
-            f"{pages:,} pages, then {1000 * sleep:g} ms of sleep",
-            {"pace": "ksm", "pages_to_scan": pages, "sleep_seconds": sleep},
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """What makes no sense together, in terms of options. Raises UsageError."""
+    from pageshare.replay.checks import SettingError
+
+    try:
+        yield
+    except SettingError as error:
+        raise UsageError(error.told(option)) from None
+
+
+def plan_of(args: argparse.Namespace, **more: Any) -> Plan:
+    """What ``add_memory_arguments`` and ``add_pace_arguments`` declared, and ``more``, checked before anything is read.
+
+    Raises UsageError, and what is wrong with a model.
+    """
+    from pageshare.replay.entry import plan
+
+    with usage_errors():
+        return plan(
+            rate=args.rate,
+            pages_to_scan=args.pages_to_scan,
+            sleep=args.sleep,
+            cpu=args.cpu,
+            rate_per_owner=args.rate_per_owner,
+            duration=args.duration,
+            peek_cost=args.peek_cost,
+            writes=args.writes,
+            recorded=args.trace,
+            **more,
         )
-    rate = ESX_RATE if args.rate is None else args.rate
-    return Paced(lambda: PagesPerSecond(rate), f"{rate:,.10g} pages/s", {"pace": "rate", "pages_per_second": rate})
 
 
 @dataclass
@@ -174,7 +180,6 @@ class Opened:
 
     history: History
     names: list[str]
-    page_size: int
     duration: float | None
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -184,14 +189,14 @@ class Opened:
 
 def _groups(args: argparse.Namespace) -> list[tuple[float, list[str]]]:
     """The dumps by time. Raises UsageError."""
+    from pageshare.replay.entry import check_series
+
     if not args.at:
         if not args.dumps:
             raise UsageError("name dumps, or a series: --at 0s DUMP... --at 60s DUMP...")
         return [(0.0, args.dumps)]
     if args.dumps:
         raise UsageError(f"{args.dumps[0]}: with --at, every dump must stand behind the time that it was taken at")
-    if args.writes or args.trace:
-        raise UsageError("--at tells what is written already: leave out --writes and --trace")
     if args.skip_bad:
         raise UsageError("--skip-bad: a series needs all of its dumps")
     groups = []
@@ -202,113 +207,48 @@ def _groups(args: argparse.Namespace) -> list[tuple[float, list[str]]]:
             raise UsageError(f"--at {error}") from None
         if not dumps:
             raise UsageError(f"--at {time}: name the dumps that were taken then")
-    for (earlier, _), (later, _) in pairwise(groups):
-        if later <= earlier:
-            raise UsageError(f"--at {later:g}s behind --at {earlier:g}s: times must ascend")
+    with usage_errors():
+        check_series([time for time, _ in groups], changes=bool(args.writes or args.trace))
     return groups
 
 
-def _matched(first: list[OwnerImages], later: list[OwnerImages], time: float) -> list[OwnerImages]:
-    """The owners of a later snapshot in the order of the first: by their names, or else in turn."""
-    by_name = {owner.name: owner for owner in later if owner.named}
-    in_turn = [owner for owner in later if not owner.named]
-    remedy = "every snapshot must have the same owners, by NAME= or else in the same order"
-    for name in by_name:
-        if name not in [owner.name for owner in first if owner.named]:
-            raise UsageError(f"--at {time:g}s: {name}= is not in the first snapshot; {remedy}")
-    for owner in first:
-        if owner.named and owner.name not in by_name:
-            raise UsageError(f"--at {time:g}s: {owner.name}= is missing; {remedy}")
-    there = sum(not owner.named for owner in first)
-    if len(in_turn) != there:
-        names = " without NAME=" if by_name else ""
-        raise UsageError(f"--at {time:g}s: {_dumps(len(in_turn))}{names}, in the first snapshot {there}; {remedy}")
-    turn = iter(in_turn)
-    return [by_name[owner.name] if owner.named else next(turn) for owner in first]
-
-
-def _dumps(count: int) -> str:
-    return "1 dump" if count == 1 else f"{count} dumps"
-
-
-def _named(path: Path, read: Callable[[Path], T]) -> T:
-    """What ``read`` makes of a file; where it can't be read, OSError of one line."""
-    try:
-        return read(path)
-    except OSError as error:
-        raise OSError(f"{path}: {error.strerror or error}") from None
-
-
 @contextmanager
-def open_memory(args: argparse.Namespace, control: Control) -> Iterator[Opened]:
+def open_memory(args: argparse.Namespace, plan: Plan, control: Control) -> Iterator[Opened]:
     """Open all that ``add_memory_arguments`` declared, and count it. Raises UsageError, BadInputs, and what reading
     raises."""
-    from pageshare.replay.history import history_of
-    from pageshare.scanner import domains_of
+    from pageshare.replay.entry import arranged
 
-    if args.writes and args.trace:
-        raise UsageError("--writes and --trace: only one of them says what is written")
     groups = _groups(args)
-    write_model = None
-    if args.writes:  # what is wrong with it is said before anything is counted
-        from pageshare.replay import model
-
-        write_model = _named(args.writes, model.WriteModel.from_toml)
-        if write_model.duration is None and args.duration is None:
-            raise UsageError("--writes: the model has no end: say how long, with --duration")
-    elif args.trace:
-        _named(args.trace, lambda path: path.open("rb").close())
     with open_groups(args, [dumps for _, dumps in groups]) as inputs:
-        owners = [inputs[0].owners]
-        owners += [
-            _matched(inputs[0].owners, each.owners, time)
-            for (time, _), each in zip(groups[1:], inputs[1:], strict=True)
-        ]
-        names = [owner.name for owner in owners[0]]
+        moments = [(time, each.owners) for (time, _), each in zip(groups, inputs, strict=True)]
+        domains = domains_given(args.domain)
         try:
-            domains = domains_of(names, domains_given(args.domain), per_owner=args.domain_per_owner)
+            with usage_errors():
+                dumps = arranged(
+                    moments, page_size=args.page_size, domains=domains, domain_per_owner=args.domain_per_owner
+                )
         except ValueError as error:
             raise UsageError(f"--domain: {error}") from None
-        snapshots = [
-            (time, [(name, owner.images) for name, owner in zip(names, each, strict=True)])
-            for (time, _), each in zip(groups, owners, strict=True)
-        ]
-        images = [image for each in owners for owner in each for image in owner.images]
         base, interrupt = run_with_progress(
-            lambda: history_of(
-                snapshots,
-                page_size=args.page_size,
-                domains=domains,
-                seed=args.seed or 0,
-                threads=args.threads,
-                memory=args.memory,
-                control=control,
-            ),
+            lambda: dumps.count(plan.settings.seed, threads=args.threads, memory=args.memory, control=control),
             control,
             label="census",
-            pages=sum(image.source.size for image in images) // args.page_size,
+            pages=sum(image.source.size for image in dumps.images) // args.page_size,
             page_size=args.page_size,
             quiet=args.quiet,
         )
         if interrupt is not None:
             raise interrupt
         control.reset()
-        history: History = base
-        if write_model is not None:
-            history = model.churn(base, write_model)
-        elif args.trace:
-            from pageshare.replay import trace
-
-            history = trace.read(args.trace, base)
+        history = plan.changes.over(base)
         yield Opened(
             history,
-            names,
-            args.page_size,
-            args.duration if args.duration is not None else history.duration,
+            dumps.names,
+            plan.duration(history),
             notes=[note for each in inputs for note in each.notes],
             warnings=[*(w for each in inputs for w in each.warnings), *history.notes],
             skipped=[left for each in inputs for left in each.skipped],
-            incomplete=[f"{image.source.path}: {sentence}" for image in images for sentence in image.incomplete],
+            incomplete=dumps.incomplete,
         )
 
 
@@ -316,12 +256,11 @@ __all__ = [
     "PACES",
     "SERIES",
     "Opened",
-    "Paced",
     "add_memory_arguments",
     "add_pace_arguments",
     "changes",
     "open_memory",
-    "pace_of",
+    "plan_of",
     "seconds",
     "seed_number",
 ]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from pageshare.commands._memory import (
     add_pace_arguments,
     changes,
     open_memory,
-    pace_of,
+    plan_of,
 )
 from pageshare.commands._numbers import policy_name, positive, seed_number
 from pageshare.commands._output import add_output_arguments, outputs
@@ -72,25 +73,18 @@ def run(args: argparse.Namespace) -> int:
     from pageshare.core import Control
     from pageshare.replay import costs
     from pageshare.replay.compare import compared, jobs_of
-    from pageshare.replay.course import PEEK_PRICE, Settings
     from pageshare.replay.report import policies_document
 
     names = list(dict.fromkeys(policies.ALIASES.get(name, name) for name in args.policy or policies.POLICIES))
     files = outputs(args)
-    pace = pace_of(args)
+    plan = plan_of(args, seed=args.seed)
     paced = any(getattr(args, name) is not None for name in PACES)
     if paced and not changes(args) and args.duration is None:
         raise UsageError("memory that holds still is compared by visits: to see it over time, give --duration")
-    with open_memory(args, Control()) as opened:
+    with open_memory(args, plan, Control()) as opened:
         changing = opened.duration is not None
         measured = costs.measure(args.page_size)
-        settings = Settings(
-            pace=pace.make if changing else None,
-            duration=opened.duration,
-            per_owner=args.rate_per_owner,
-            by_bytes=False,
-            peek_price=PEEK_PRICE if args.peek_cost is None else args.peek_cost,
-        )
+        settings = replace(plan.settings, pace=plan.settings.pace if changing else None, by_bytes=False)
         if not args.quiet:
             tell(notes=opened.notes)
         seeds = list(range(args.seed, args.seed + args.seeds))
@@ -105,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
             owners=opened.names,
             possible=first.possible,
             possible_nonzero=first.possible_nonzero,
-            pace=pace.document if changing else None,
+            pace=plan.pace.document if changing else None,
             duration=opened.duration,
             seeds=seeds,
             peek_price=settings.peek_price,
@@ -115,8 +109,8 @@ def run(args: argparse.Namespace) -> int:
             incomplete=opened.incomplete,
             skipped=opened.skipped,
         )
-    _save(document, found, pace.words, files)
-    _show(document, pace.words, args)
+    _save(document, found, plan.pace.words, files)
+    _show(document, plan.pace.words, args)
     tell(skipped=opened.skipped, warnings=opened.warnings, incomplete=opened.incomplete)
     return 3 if opened.incomplete or opened.skipped else 0
 

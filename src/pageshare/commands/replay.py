@@ -22,7 +22,7 @@ from typing import Any
 
 from pageshare.commands import UsageError
 from pageshare.commands._inputs import tell
-from pageshare.commands._memory import SERIES, add_memory_arguments, add_pace_arguments, changes, open_memory, pace_of
+from pageshare.commands._memory import SERIES, add_memory_arguments, add_pace_arguments, changes, open_memory, plan_of
 from pageshare.commands._numbers import policy_name, seed_number
 from pageshare.commands._output import add_output_arguments, check_free, outputs
 from pageshare.commands._work import run_with_share
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     """Replay, print, and say by the exit status whether anything that should be there is not."""
     from pageshare.core import Control
     from pageshare.replay import costs
-    from pageshare.replay.course import PEEK_PRICE, Run, Settings
+    from pageshare.replay.course import Run
     from pageshare.replay.report import replay_document
 
     files = outputs(args)
@@ -73,27 +73,17 @@ def run(args: argparse.Namespace) -> int:
         if any(args.record == path for path, _ in files):
             raise UsageError("name a file of its own for each of --record, --svg and --png")
         check_free(args.record, force=args.force)
-    pace = pace_of(args)
+    plan = plan_of(args, policy=args.policy, objective=args.objective, seed=args.seed)
     control = Control()
-    with open_memory(args, control) as opened:
+    with open_memory(args, plan, control) as opened:
         measured = costs.measure(args.page_size)
-        price = PEEK_PRICE if args.peek_cost is None else args.peek_cost
-        settings = Settings(
-            policy=args.policy,
-            seed=args.seed,
-            objective=args.objective,
-            pace=pace.make,
-            duration=opened.duration,
-            per_owner=args.rate_per_owner,
-            peek_price=price,
-        )
         if not args.quiet:
             tell(notes=opened.notes)
         if args.record:
             from pageshare.replay import trace
 
             trace.write(args.record, opened.history, args.seed, duration=opened.duration)
-        replay = Run(opened.history, settings, measured, control)
+        replay = Run(opened.history, plan.settings, measured, control)
         course, interrupt = run_with_share(
             replay.go,
             control,
@@ -105,9 +95,9 @@ def run(args: argparse.Namespace) -> int:
             course,
             page_size=args.page_size,
             owners=opened.names,
-            pace=pace.document,
+            pace=plan.pace.document,
             duration=opened.duration,
-            peek_price=price,
+            peek_price=plan.settings.peek_price,
             costs=measured,
             notes=opened.notes,
             warnings=opened.warnings,
@@ -119,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
             from pageshare.render.plot import save
 
             save(partial(draw_course, course, args.page_size), files)
-        _show(document, pace.words, args)
+        _show(document, plan.pace.words, args)
         tell(skipped=opened.skipped, warnings=opened.warnings, incomplete=opened.incomplete)
         if interrupt is not None:
             raise interrupt

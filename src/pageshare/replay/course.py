@@ -343,8 +343,11 @@ class Run:
         """What the policy gives, held to the rules: a batch that is empty would be asked for again for ever, one that
         is too long would break the pace."""
         given = self.policy.next(count)
-        pages = np.asarray(given)
         wrong = ""
+        try:
+            pages: NDArray[Any] = np.asarray(given)
+        except ValueError:  # lists of different lengths, for example
+            pages = np.empty((0, 0))
         if pages.ndim != 1:
             wrong = f"{type(given).__name__} of {pages.ndim} dimensions" if pages.ndim else repr(given)
         elif not 1 <= pages.size <= count:

@@ -131,22 +131,19 @@ def paced(
     given = [f"{{{name}}}" for name, there in asked.items() if there]
     if len(given) > 1:
         raise checks.SettingError(f"{' and '.join(given)}: only one of them says how fast pages are looked at")
-    found: Paced
     if cpu is not None:
+        CpuShare(cpu)  # what is wrong with a number is said at once
         share = cpu
-        found = Paced(lambda: CpuShare(share), f"{100 * share:g} % of a CPU", {"pace": "cpu", "share": share})
-    elif ksm:
+        return Paced(lambda: CpuShare(share), f"{100 * share:g} % of a CPU", {"pace": "cpu", "share": share})
+    if ksm:
         pages = KSM_PAGES if pages_to_scan is None else pages_to_scan
         pause = KSM_SLEEP if sleep is None else sleep
-        found = Paced(
+        WakeAndSleep(pages, pause)
+        return Paced(
             lambda: WakeAndSleep(pages, pause),
             f"{pages:,} pages, then {1000 * pause:g} ms of sleep",
             {"pace": "ksm", "pages_to_scan": pages, "sleep_seconds": pause},
         )
-    else:
-        each = ESX_RATE if rate is None else rate
-        found = Paced(
-            lambda: PagesPerSecond(each), f"{each:,.10g} pages/s", {"pace": "rate", "pages_per_second": each}
-        )
-    found.make()  # what is wrong with its numbers is said at once
-    return found
+    each = ESX_RATE if rate is None else rate
+    PagesPerSecond(each)
+    return Paced(lambda: PagesPerSecond(each), f"{each:,.10g} pages/s", {"pace": "rate", "pages_per_second": each})
