@@ -49,6 +49,7 @@ class Runs:
             raise ValueError(f"slack {slack}: must be from 0 to 127")
         self._slack, self._with_zero = slack, view.objective == "all"
         self._owner_first = view.owner_first
+        self._missed = 0  # what a run begins with
         self._found = Bits(view.pages)
         self.begin()
 
@@ -59,12 +60,16 @@ class Runs:
         self.ready = NONE  # pages that there was no room for
         self._open = NONE  # pages, these included, whose outcomes are not known yet
 
-    def next(self, count: int, where: Pass) -> Pages:
-        """Up to ``count`` pages that ``where`` has not given yet, which runs come to next."""
+    def next(self, count: int, where: Pass, zero: bool | None = None) -> Pages:
+        """Up to ``count`` pages that ``where`` has not given yet, which runs come to next; with ``zero`` only runs of
+        zero pages, or only the others, begin to go on."""
         batch, self.ready = self.ready[:count], self.ready[count:]
         for _ in range(ROUNDS):
             room = count - len(batch)
-            waiting = np.flatnonzero(self._runs["ahead"] == 0)
+            waits = self._runs["ahead"] == 0
+            if zero is not None:
+                waits &= (self._runs["page"] == self._runs["partner"]) == zero
+            waiting = np.flatnonzero(waits)
             if not room or not len(waiting):
                 break
             fresh = self._go_ahead(waiting, room, where)
@@ -80,6 +85,11 @@ class Runs:
         going[0] = True
         chosen = waiting[going]
         self._runs["ahead"][chosen] = step[going]
+        ended = self._look_ahead(chosen)
+        chosen = chosen[~ended]
+        if not len(chosen):
+            self._runs = np.delete(self._runs, waiting[going])
+            return NONE
         pages, partners, rows = self._pairs(self._runs[chosen])
         # Run by run, each in address order: the partners become hints, if they are none yet; the pages find them.
         rows = np.concatenate([rows, rows])
@@ -95,9 +105,13 @@ class Runs:
         # Where everything was visited before, another run is under way, or was.
         idle = chosen[fits & (counts == 0)]
         fresh = where.take(pages[new[fits[rows[new]]]])
-        self._runs = np.delete(self._runs, idle)
+        self._runs = np.delete(self._runs, np.concatenate([idle, waiting[going][ended]]))
         self._open = np.concatenate([self._open, fresh])
         return fresh
+
+    def _look_ahead(self, chosen: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Whether these runs, which are about to go on, have come to their end after all."""
+        return np.zeros(len(chosen), np.bool_)
 
     def _pairs(self, runs: NDArray[Any]) -> tuple[Pages, Pages, NDArray[np.intp]]:
         """The pairs that are being looked at, run by run: pages, partners, and the place of the run."""
@@ -151,8 +165,12 @@ class Runs:
         runs["step"] = np.where(all_hit, np.minimum(2 * ahead, LONGEST), 1)
         runs["missed"] = np.minimum(missed, 255)
         runs["ahead"] = 0
-        alive = runs[(missed <= self._slack) & (runs["room"] > 0)]
-        self._runs = np.concatenate([np.delete(self._runs, going), alive])
+        alive = (missed <= self._slack) & (runs["room"] > 0) & self._is_worth(ahead, np.add.reduceat(hit, begins))
+        self._runs = np.concatenate([np.delete(self._runs, going), runs[alive]])
+
+    def _is_worth(self, ahead: NDArray[np.int64], hits: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Whether runs should go on in which so many of the pairs that were looked at were found."""
+        return np.ones(np.broadcast(ahead, hits).shape, np.bool_)
 
     def _spawn(self, pages: Pages, partners: Pages, where: Pass) -> None:
         """Begin runs in both directions from these pairs, where there is anything to be visited beside them."""
@@ -165,11 +183,15 @@ class Runs:
                 continue
             runs = np.zeros(int(fresh.sum()), RUN)
             runs["page"], runs["partner"], runs["room"] = pages[fresh], partners[fresh], room[fresh]
-            runs["step"], runs["back"] = 1, back
+            runs["step"], runs["back"], runs["missed"] = 1, back, self._missed
             known = self._runs[self._runs["back"] == back]
             parts.append(runs[~np.isin(_pair(runs), _pair(known))])
         if len(parts) > 1:
             self._runs = np.concatenate(parts)
+
+    def forget(self, pages: Pages) -> None:
+        """These may not be shared any more."""
+        self._found.remove(pages)
 
     def _room(self, pages: Pages, back: bool) -> NDArray[np.uint32]:
         """How many pages of the same owner lie on one side of each page."""
