@@ -57,11 +57,12 @@ class PeekedRuns(Runs):
         pages, partners = ((runs[side] + offset).astype(np.uint32) for side in ("page", "partner"))
         agree: NDArray[np.bool_] = self._found.has(pages) & self._found.has(partners)
         todo = np.flatnonzero(~agree)
-        keys = self._view.peek(pages[todo])
-        others = np.zeros_like(keys)
-        pair = np.flatnonzero(pages[todo] != partners[todo])
-        others[pair] = self._view.peek(partners[todo[pair]])
-        agree[todo] = keys == others
+        if len(todo):
+            pair = np.flatnonzero(pages[todo] != partners[todo])
+            keys = self._view.peek(np.concatenate([pages[todo], partners[todo[pair]]]))
+            others = np.zeros(len(todo), np.uint32)
+            others[pair] = keys[len(todo) :]
+            agree[todo] = keys[: len(todo)] == others
         return agree
 
     def _is_worth(self, ahead: NDArray[np.int64], hits: NDArray[np.intp]) -> NDArray[np.bool_]:

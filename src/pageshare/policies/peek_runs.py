@@ -129,7 +129,7 @@ class PeekRuns:
             pairs = self._groups.take(max(1, count // 2))
             if count == 1 and pairs[0, 0] != pairs[0, 1]:
                 self._groups.put_back(pairs[:, [1, 1]])
-            parts.append(self._pass.take(pairs.reshape(-1)[:count]))
+            parts.append(self._pass.take(pairs.T.reshape(-1)[:count]))
             count -= len(parts[-1])
         return np.concatenate(parts)
 
