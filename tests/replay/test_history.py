@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dumps import PAGE
+from pageshare import synth
 from pageshare.core import PageReader, hash_pages
 from pageshare.images import image_of_buffer, open_image
 from pageshare.images.ranges import RANGE, State
@@ -216,3 +217,15 @@ def test_series_that_are_none(series, problem):
     snapshots = [(time, [(name, [image([(State.DATA, 1)], name)]) for name in names]) for time, names in series]
     with pytest.raises(ValueError, match=problem):
         history_of(snapshots, page_size=SIZE)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_contents_that_are_made_up_are_in_no_made_image(seed, tmp_path):
+    # Made with the same seed, and with as many numbers as are asked for.
+    spec = synth.Spec(images=1, size=1 << 20, seed=seed, zero=0.0, duplicate=1.0, popularity=synth.Zipf(contents=10))
+    synth.make(spec, tmp_path)
+    history = history_of([(0.0, [("guest", [open_image(tmp_path / "guest1.raw")])])], seed=seed)
+    contents = history.contents
+    made = contents.new(np.arange(1, 2001))
+    assert not np.isin(contents.fingerprints(made), contents.fingerprints(history.ids)).any()
+    assert not np.isin(contents.line_keys(made, 0), contents.line_keys(history.ids, 0)).any()

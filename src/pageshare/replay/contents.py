@@ -82,7 +82,9 @@ class Contents:
         if self._collide():
             raise ValueError("two contents have the same 64-bit hash, by chance: choose another seed")
         self._lines: dict[int, Grown[np.uint32]] = {}
-        self._generator = Generator(synth.Spec(page_size=space.page_size, seed=seed & 0xFFFF_FFFF))
+        # The dumps may come from pageshare synth, with the same seed.
+        other_seed = (seed * 0x9E3779B1 ^ 0x5BD1E995) & 0xFFFF_FFFF
+        self._generator = Generator(synth.Spec(page_size=space.page_size, seed=other_seed))
         self._made = Grown(np.uint32)  # the generator's number of each generated content
         self._made_fingerprints = Grown(np.uint64)
 
