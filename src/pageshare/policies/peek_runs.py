@@ -40,6 +40,8 @@ TRIED = 512
 """Visits, after which what peeks foresee is judged."""
 FADES = 0.75
 """What counts of earlier experience, band by band, or batch by batch."""
+FULL = 2
+"""A batch is full enough, if it is by one in so many."""
 FORGETS = 0.97
 """The same, while nothing new is learnt."""
 
@@ -89,17 +91,18 @@ class PeekRuns:
         """The best that is known of; what lies where much is written, and then the others in random order, when
         nothing is left."""
         self._heat.notice(self._view.written(), self._view.now)
+        self._blind = self._tried >= TRIED and self._found * 8 < self._tried
         batch = NONE
-        while not len(batch):
-            self._blind = self._tried >= TRIED and self._found * 8 < self._tried
-            if self._blind:
-                return self._others(count)
-            batch = self._best(count)
-            batch = np.concatenate([batch, self._runs.next(count - len(batch), self._pass, zero=False)])
-            batch = np.concatenate([batch, self._take_groups(count - len(batch))])
-            if not len(batch) and not self._look_again() and not self._sweep():
-                self._blind = True
-                return self._others(count)
+        while not self._blind and FULL * len(batch) < count:
+            more = self._best(count - len(batch))
+            more = np.concatenate([more, self._runs.next(count - len(batch) - len(more), self._pass, zero=False)])
+            more = np.concatenate([more, self._take_groups(count - len(batch) - len(more))])
+            batch = np.concatenate([batch, more])
+            if not len(more) and not self._look_again() and not self._sweep():
+                break
+        if not len(batch):
+            self._blind = True
+            batch = self._others(count)
         return batch
 
     def _best(self, count: int) -> Pages:
