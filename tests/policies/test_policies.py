@@ -14,7 +14,7 @@ from policy_runs import Scan, history, like_guests, replayed, view_of
 OTHER_PASSES = {"random-with-replacement", "ksm"}
 ONCE = [name for name in policies.POLICIES if name not in OTHER_PASSES]
 # What these give next depends on what they were told, and so on how visits are cut into batches.
-ADAPTIVE = {"peek-runs", "region-ladder", "run-following", "region-bandit", "region-runs"}
+ADAPTIVE = {"peek-first", "peek-runs", "region-ladder", "run-following", "region-bandit", "region-runs"}
 
 MIXED = [0, 1, 2, 3, 0, 4, 5, 5]
 MEMORIES = {

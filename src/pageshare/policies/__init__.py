@@ -14,6 +14,7 @@ from pageshare.policies.io_hints import IoHints
 from pageshare.policies.ksm import Ksm
 from pageshare.policies.not_recently_written import NotRecentlyWritten
 from pageshare.policies.oracle import Oracle
+from pageshare.policies.peek_first import PeekFirst
 from pageshare.policies.peek_runs import PeekRuns
 from pageshare.policies.random_permutation import RandomPermutation
 from pageshare.policies.random_with_replacement import RandomWithReplacement
@@ -68,6 +69,7 @@ POLICIES: dict[str, Callable[..., Policy]] = {
     "run-following": RunFollowing,
     "region-bandit": RegionBandit,
     "region-runs": RegionRuns,
+    "peek-first": PeekFirst,
     "peek-runs": PeekRuns,
     "oracle": Oracle,
 }
@@ -136,6 +138,7 @@ __all__ = [
     "Ksm",
     "NotRecentlyWritten",
     "Oracle",
+    "PeekFirst",
     "PeekRuns",
     "Policy",
     "RandomPermutation",
