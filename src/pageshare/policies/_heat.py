@@ -29,7 +29,7 @@ class Heat:
         self._calm, self._cool = calm, cool
         self._pages = pages
         self._now = 0.0
-        self._writes = np.zeros(pages // REGION + 1, np.float32)
+        self._writes = np.zeros(-(-pages // REGION), np.float32)
         self._stamp: NDArray[np.float32] | None = None
         self._waiting: deque[tuple[float, Pages]] = deque()
         self._hot: NDArray[np.bool_] | None = None

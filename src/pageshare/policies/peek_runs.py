@@ -270,7 +270,9 @@ class PeekRuns:
         met = zero | ((partners != NO_PAGE) & (partners != pages))
         shifts = np.where(zero, 0, pages.astype(np.int64) - partners)
         alike = met[1:] & (zero[1:] == zero[:-1]) & ((shifts[1:] == shifts[:-1]) | (partners[1:] == partners[:-1]))
-        beside = met[:-1] & (np.diff(pages) == 1)
+        # What lies beside a partner can only be met if it was peeked at.
+        known = zero | self._peeked.has(np.minimum(partners, self._view.pages - 2) + 1)
+        beside = (met & known)[:-1] & (np.diff(pages) == 1)
         self._met = FADES * self._met + np.count_nonzero(beside)
         self._met_in_runs = FADES * self._met_in_runs + np.count_nonzero(beside & alike)
         self._runs.begins = bool(self._met < ENOUGH or 2 * self._met_in_runs >= self._met)
