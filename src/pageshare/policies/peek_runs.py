@@ -36,6 +36,12 @@ GOOD = 32
 """Zero pages and such of which there are many, in a band: while sweeps find more, nothing else is worth a visit."""
 ENOUGH = 32
 """Pages met before that tell whether there are runs."""
+RARE = 1 / 8
+"""Of pages that begin with zeros."""
+DOUBTED = 4
+"""Visits to pages that are foreseen to equal one page, after which that is judged."""
+MOST = 1 << 14
+"""What is counted no further."""
 TRIED = 512
 """Visits, after which what peeks foresee is judged."""
 FADES = 0.75
@@ -78,6 +84,9 @@ class PeekRuns:
         self._second, self._proven = Bits(view.pages), Bits(view.pages)  # the second line is known; needs no more looks
         # Pages to be visited, best first; groups as pairs of a page and one that begins alike.
         self._zeros, self._many, self._groups = _Queue(), _Queue(), _Queue()
+        # Of pages that many seem to equal: how many of these were visited, and how many did; and who is to be judged.
+        self._visits, self._finds = np.zeros((2, view.pages), np.uint16)
+        self._awaited: list[Pages] = []
         self._bands = self._all_bands()
         self._level = self._band = 0
         self._worth = np.inf  # zero pages, and such of which there are many, that a band brings
@@ -118,11 +127,18 @@ class PeekRuns:
         parts = []
         if self._with_zero:
             parts.append(self._runs.next(count, self._pass, zero=True))
-        for queue in (self._zeros, self._many):
-            left = count - sum(map(len, parts))
-            while left and queue.rows:
-                parts.append(self._pass.take(queue.take(left)))
-                left -= len(parts[-1])
+        left = count - sum(map(len, parts))
+        while left and self._zeros.rows:
+            parts.append(self._pass.take(self._zeros.take(left)))
+            left -= len(parts[-1])
+        while left and self._many.rows:
+            pairs = self._many.take(left)
+            partners = pairs[:, 0]
+            doubtful = (self._visits[partners] >= DOUBTED) & (2 * self._finds[partners] < self._visits[partners])
+            self._pass.late.append(pairs[doubtful, 1])
+            self._awaited.append(pairs[~doubtful])
+            parts.append(self._pass.take(pairs[~doubtful, 1]))
+            left -= len(parts[-1])
         return np.concatenate([NONE, *parts])
 
     def _take_groups(self, count: int) -> Pages:
@@ -165,7 +181,22 @@ class PeekRuns:
         else:
             self._tried = FADES * self._tried + len(pages)
             self._found = FADES * self._found + np.count_nonzero(saved)
+        if self._awaited:
+            self._judge(pages, saved)
         self._runs.feedback(pages, outcomes, partners, self._pass)
+
+    def _judge(self, pages: Pages, saved: Flags) -> None:
+        """How often what was foreseen to equal a page of which there are many did so."""
+        pairs = np.concatenate(self._awaited)
+        self._awaited.clear()
+        pairs = pairs[(pairs[:, 0] != pairs[:, 1]) & self._peeked.has(pairs[:, 1])]
+        order = np.argsort(pages, kind="stable")
+        at = np.minimum(np.searchsorted(pages, pairs[:, 1], sorter=order), len(pages) - 1)
+        there = pages[order[at]] == pairs[:, 1]
+        found = saved[order[at]]
+        for counts, which in ((self._visits, there), (self._finds, there & found)):
+            firsts, more = np.unique(pairs[which, 0], return_counts=True)
+            counts[firsts] = np.minimum(counts[firsts] + more, MOST)
 
     # ---- sweeps ----
 
@@ -229,7 +260,10 @@ class PeekRuns:
         self._learn_of_runs(pages, keys, partners)
         if self._with_zero:
             zeros = pages[keys == 0]
-            zeros = zeros[self._view.peek(zeros, self._second_line) == 0]
+            # Where zeros are rare, what begins with them mostly is something else.
+            lines = (self._second_line, self._view.lines - 1)
+            for line in lines[: 1 if len(zeros) > RARE * len(pages) else 2]:
+                zeros = zeros[self._view.peek(zeros, line) == 0]
             self._zeros.put(_filled(zeros, np.zeros_like(zeros), apart)[0])
         alike = (partners != NO_PAGE) & (partners != pages)
         pages, partners = self._confirmed(pages[alike], partners[alike], keys[alike])
@@ -242,7 +276,8 @@ class PeekRuns:
         many[1:] |= near
         many[:-1] |= near
         tract, of = _filled(pages[many], partners[many], apart)
-        self._many.put(np.concatenate([np.unique(of), tract]))
+        firsts = np.unique(of)
+        self._many.put(np.stack([np.append(firsts, of), np.append(firsts, tract)], axis=1))
         run, shifts = _filled(pages[~many], pages[~many].astype(np.int64) - partners[~many], apart)
         self._groups.put(np.stack([(run - shifts).astype(np.uint32), run], axis=1))
 
