@@ -4,13 +4,14 @@ those that are missing and prints the dumps of each moment.
 - same: guests of the same system at different work, while they work
 - different: guests of different systems
 - processes: programs of this machine
-- held-out: guests like those of "same" at other work. It is for judging only: no constant is chosen by it.
+- held-out: guests like those of "same" at other work. No constant is chosen by it.
+- unseen: guests like those of "same", once more at other work. Nothing is chosen by it, neither constants nor ideas.
 
 They are kept in `inputs.folder` as memories/NAME/OWNER.tSECONDS.raw, or .core. Whoever is dumped is stopped meanwhile,
 so that each dump is of one moment. A guest has run for at least these seconds since it was ready. What the dumps hold
 differs from one making to the next, as timing does; the work is drawn from fixed seeds.
 
-They take 16 GiB, and ten minutes to make on two CPUs.
+They take 20 GiB, and twelve minutes to make on two CPUs.
 """
 
 from __future__ import annotations
@@ -399,6 +400,12 @@ PLANS = {
         ("index", "analytics", "files"),
         (0, 20, 40),
         lambda into, plan: same(into, plan, 384),
+    ),
+    "unseen": _Plan(
+        "Linux guests of 320 MiB, the same system at other work again",
+        ("documents", "numbers", "web", "analytics"),
+        (0, 20, 40),
+        lambda into, plan: same(into, plan, 320),
     ),
 }
 if QUICK:

@@ -40,7 +40,7 @@ RARE = 1 / 8
 """Of pages that begin with zeros."""
 DOUBTED = 4
 """Visits to pages that are foreseen to equal one page, after which that is judged."""
-MOST = 1 << 14
+MOST = 200
 """What is counted no further."""
 TRIED = 512
 """Visits, after which what peeks foresee is judged."""
@@ -63,7 +63,7 @@ class PeekRuns:
     comes last, and pages left alone for ``calm`` seconds after a write are looked at again.
 
     Measured here: the best of all orders, see the end of docs/policies.md. Each page once a pass; later passes are
-    random permutations with what was written to before. Needs 40 to 120 bits for each page: keys of pages peeked at,
+    random permutations with what was written to before. Needs 50 to 140 bits for each page: keys of pages peeked at,
     and what waits. Fails where many different pages begin alike in two lines: then it costs up to 0.12 of a visit a
     page, in peeks, more than random order.
     """
@@ -85,7 +85,7 @@ class PeekRuns:
         # Pages to be visited, best first; groups as pairs of a page and one that begins alike.
         self._zeros, self._many, self._groups = _Queue(), _Queue(), _Queue()
         # Of pages that many seem to equal: how many of these were visited, and how many did; and who is to be judged.
-        self._visits, self._finds = np.zeros((2, view.pages), np.uint16)
+        self._visits, self._finds = np.zeros((2, view.pages), np.uint8)
         self._awaited: list[Pages] = []
         self._bands = self._all_bands()
         self._level = self._band = 0
@@ -133,11 +133,11 @@ class PeekRuns:
             left -= len(parts[-1])
         while left and self._many.rows:
             pairs = self._many.take(left)
-            partners = pairs[:, 0]
-            doubtful = (self._visits[partners] >= DOUBTED) & (2 * self._finds[partners] < self._visits[partners])
-            self._pass.late.append(pairs[doubtful, 1])
-            self._awaited.append(pairs[~doubtful])
-            parts.append(self._pass.take(pairs[~doubtful, 1]))
+            visits, finds = self._visits[pairs[:, 0]], self._finds[pairs[:, 0]]
+            doubtful = (visits >= DOUBTED) & (finds < visits - finds)
+            pairs = pairs[~doubtful]
+            self._awaited.append(pairs)
+            parts.append(self._pass.take(pairs[:, 1]))
             left -= len(parts[-1])
         return np.concatenate([NONE, *parts])
 
@@ -306,7 +306,7 @@ class PeekRuns:
         shifts = np.where(zero, 0, pages.astype(np.int64) - partners)
         alike = met[1:] & (zero[1:] == zero[:-1]) & ((shifts[1:] == shifts[:-1]) | (partners[1:] == partners[:-1]))
         # What lies beside a partner can only be met if it was peeked at.
-        known = zero | self._peeked.has(np.minimum(partners, self._view.pages - 2) + 1)
+        known = zero | self._peeked.has(np.minimum(partners, max(0, self._view.pages - 2)) + 1)
         beside = (met & known)[:-1] & (np.diff(pages) == 1)
         self._met = FADES * self._met + np.count_nonzero(beside)
         self._met_in_runs = FADES * self._met_in_runs + np.count_nonzero(beside & alike)
