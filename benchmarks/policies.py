@@ -28,7 +28,13 @@ PACES = {
     "KSM's default, 100 pages and 20 ms": ["--pages-to-scan", "100"],
 }
 OURS = "peek-runs"
-TUNED = ("same", "different")
+NOTES = {
+    "same": "Constants were tuned on it.",
+    "different": "Constants were tuned on it.",
+    "processes": "No constant was tuned on it, but it was looked at while peek-runs was made.",
+    "held-out": "No constant was tuned on it, but it showed that peek-runs must doubt contents.",
+    "unseen": "Nothing was chosen by it, neither constants nor ideas: it was made when all was done.",
+}
 CHURN = """
 [[region]]
 owner = "all"
@@ -145,8 +151,7 @@ def page(work: Path) -> Iterator[str]:
     )
     for name in memories.NAMES:
         memory = memories.memory(name)
-        note = "constants were tuned on it" if name in TUNED else "no constant was tuned on it"
-        yield f"## {name}: {memory.words}\n\n{note[0].upper()}{note[1:]}.\n"
+        yield f"## {name}: {memory.words}\n\n{NOTES.get(name, '')}\n"
         document = policies(*memory.snapshots[0])
         peek = document["peek"]["measured"]
         yield (
@@ -161,7 +166,7 @@ def page(work: Path) -> Iterator[str]:
     yield "## Pages of *same* shuffled within each guest\n"
     yield "What knows places must be as good as random here; what knows contents need not suffer.\n"
     yield from still(policies(*shuffled(memories.memory("same").snapshots[0], work)))
-    yield "## churn: made, with many writes\n"
+    yield "## churn: made, with many writes\n\nIt was looked at while peek-runs was made.\n"
     spec = synth.Spec(images=4, size=128 << 20, seed=9, run=synth.Runs(zero=64, duplicate=64, unique=64), base=0.1)
     synth.make(spec, work / "churn")
     (work / "churn.toml").write_text(CHURN)
