@@ -161,6 +161,14 @@ def test_usage_errors(guests, capsys, arguments):
     assert arguments[0] in err
 
 
+@pytest.mark.parametrize("name", ["oracle", "oracle:"])
+def test_a_policy_that_needs_the_answer_is_refused_before_anything_is_opened(guests, capsys, name):
+    folder, _ = guests
+    status, out, err = scan(capsys, folder / "web.raw", folder / "none", "--policy", name)
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1].endswith("only pageshare replay and pageshare policies know the answer beforehand")
+
+
 @pytest.mark.parametrize(
     ("free", "arguments", "said"),
     [

@@ -14,16 +14,21 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def policy_name(text: str) -> str:
+def policy_name(text: str, *, answer_known: bool = True) -> str:
     """The name of a scan policy, perhaps with options behind it: tried, so that what is wrong is known before anything
     is read."""
     from pageshare import policies
 
     try:
-        policies.check(text)
+        policies.check(text, answer_known=answer_known)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def blind_policy_name(text: str) -> str:
+    """The same for a command that knows nothing of the pages beforehand."""
+    return policy_name(text, answer_known=False)
 
 
 def size_in_bytes(text: str) -> int:

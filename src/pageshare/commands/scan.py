@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pageshare.commands import Terminated, UsageError
 from pageshare.commands._inputs import add_input_arguments, open_inputs, tell
-from pageshare.commands._numbers import domains_given, policy_name, positive, seed_number, size_in_bytes
+from pageshare.commands._numbers import blind_policy_name, domains_given, positive, seed_number, size_in_bytes
 from pageshare.commands._work import run_with_progress
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     partial = parser.add_argument_group("scan as a hypervisor does: some pages, in some order")
     partial.add_argument(
         "--policy",
-        type=policy_name,
+        type=blind_policy_name,
         metavar="NAME",
         help="order of visits: sequential, random-permutation (or random), random-with-replacement, and more:"
         " docs/policies.md",

@@ -97,10 +97,11 @@ def create(name: str, view: View) -> Policy:
         raise ValueError(f"policy {name}: {error}") from None
 
 
-def check(name: str) -> None:
+def check(name: str, *, answer_known: bool = True) -> None:
     """Try a policy's name and the options behind it on a page, so that what is wrong is known before anything is read.
 
-    Raises ValueError.
+    ``answer_known``: for who counts all pages first, and so can run a policy that needs to know what they hold. Raises
+    ValueError.
     """
     known = [*inspect.signature(find(name)).parameters][1:]
     base, _colon, options = name.partition(":")
@@ -108,7 +109,8 @@ def check(name: str) -> None:
         if option.partition("=")[0] not in known:
             there = f"its options are {', '.join(known)}" if known else "it has none"
             raise ValueError(f"policy {base} has no option {option.partition('=')[0]!r}: {there}")
-    view = View(PageSpace.of(bytes(4096)), contents=lambda: np.zeros(1, np.uint32))
+    contents = (lambda: np.zeros(1, np.uint32)) if answer_known else None
+    view = View(PageSpace.of(bytes(4096)), contents=contents)
     try:
         create(name, view).next(1)
     except ValueError:
