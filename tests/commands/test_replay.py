@@ -439,6 +439,22 @@ def test_interrupted_while_pages_are_counted(guests, signum, status):
 
 
 @SIGNALS
+@pytest.mark.parametrize("after", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("command", ["replay", "policies"])
+def test_interrupted_while_costs_are_measured(guests, command, after, signum, status):
+    with start(command, "--json", guests["web0"], slow="measure") as process:
+        assert process.stderr.readline() == b"census\n"
+        assert process.stderr.readline() == b"measure\n"
+        time.sleep(after)
+        sent = time.monotonic()
+        process.send_signal(signum)
+        out, err = process.communicate(timeout=60)
+        took = time.monotonic() - sent
+    assert (process.returncode, out, err) == (status, b"", b"")
+    assert took < 2  # 0.2 s, and what a loaded machine adds
+
+
+@SIGNALS
 @pytest.mark.parametrize("more", [[], ["--duration", "1000h"]])
 def test_an_interrupted_replay_prints_what_it_found(guests, tmp_path, signum, status, more):
     svg = tmp_path / "course.svg"

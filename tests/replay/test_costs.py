@@ -1,5 +1,8 @@
 """What looks cost, measured."""
 
+import signal
+import time
+
 import numpy as np
 import pytest
 
@@ -20,6 +23,20 @@ def test_measured_costs_are_in_a_sane_order(page_size, monkeypatch):
     for where in (0, 1):
         assert measured.peek[where] < measured.read[where] < 1.5 * measured.found[where]
         assert measured.shared[where] < measured.found[where]
+
+
+def test_a_signal_is_taken_soon_at_any_moment_of_measuring():
+    """By CPU time, which others on this machine don't make longer: no call into C takes long."""
+    taken = [time.process_time()]
+    before = signal.signal(signal.SIGPROF, lambda *_: taken.append(time.process_time()))
+    signal.setitimer(signal.ITIMER_PROF, 0.005, 0.005)
+    try:
+        costs.measure(rounds=1)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+    assert len(taken) > 10
+    assert np.diff(taken).max() < 0.15
 
 
 def test_by_outcome():

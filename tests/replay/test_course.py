@@ -183,6 +183,64 @@ def test_no_more_visits_than_asked_for(guests, visits, pace):
     assert course.last.visits == len(policy.visits) == visits
 
 
+class Endless(policies.Sequential):
+    """Peeks and peeks before it gives its first page."""
+
+    def __init__(self, view):
+        super().__init__(view)
+        self.view = view
+
+    def next(self, count):
+        del count
+        for _ in range(1000):
+            self.view.peek(np.arange(8))
+        raise AssertionError("nobody stopped it")
+
+
+def test_a_stop_ends_a_policy_that_peeks_before_it_gives_anything(guests):
+    control = Control()
+    run = Run(guests, Settings(policy=Endless, pace=PagesPerSecond, by_bytes=False), COSTS, control)
+    told = run.memory.peek
+    run.memory.peek = lambda pages, line: (run.view.peeks > 100 and control.stop(), told(pages, line))[1]
+    course = run.go()
+    assert course.interrupted
+    assert (course.last.visits, course.last.peeks) == (0, 0)
+
+
+def quick_writes(writes_a_second, seconds):
+    """Two pages that are alike, and the first of them written to, again and again."""
+    still = base({"a": [1, 1, 2]})
+    times = np.arange(1, seconds * writes_a_second + 1) / writes_a_second
+    script = Writes(times, np.zeros(len(times), np.uint32), np.zeros(len(times), np.uint32))
+    return Scripted(still.space, still.contents, still.ids, script, float(seconds))
+
+
+@pytest.mark.parametrize(("rate", "parts"), [(10, 20), (5000, 133)])
+def test_long_steps_go_by_in_parts_the_more_the_more_is_written(rate, parts):
+    settings = Settings(policy="sequential", pace=lambda: PagesPerSecond(0.01), by_bytes=False)
+    counts = []
+    for stop_at in (None, 7):
+        control, asked = Control(), []
+        run = Run(quick_writes(rate, 200), settings, COSTS, control)
+        advance = run.memory.advance
+
+        def told(until, *, advance=advance, asked=asked, control=control, stop_at=stop_at):
+            asked.append(until)
+            if len(asked) == stop_at:
+                control.stop()
+            return advance(until)
+
+        run.memory.advance = told
+        course = run.go()
+        counts.append(len(asked))
+        assert course.interrupted == bool(stop_at)
+        assert course.last.seconds == asked[-1]
+        assert course.writes == asked[-1] * rate
+    assert counts[0] <= parts + 2
+    assert counts[1] == 7
+    assert course.last.visits == 0
+
+
 def test_random_draws_have_seen_a_share_of_all_pages(guests):
     """1 - 1/e of n pages after n draws; its deviation is sqrt((1/e)(1 - 2/e) n)."""
     n = len(HELD)

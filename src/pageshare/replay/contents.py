@@ -69,9 +69,11 @@ class Contents:
         if lost:
             raise OSError(f"{lost} pages could not be read (I/O error); copy what can be read, and replay that")
         zero = np.isin(census.canonical, census.zeros)
-        heads, numbers = np.unique(census.canonical[~zero], return_inverse=True)
-        self.ids = np.empty(space.readable, np.uint32)
-        self.ids[~zero] = self.zeros + numbers
+        # A content's canonical page is its own.
+        is_head = (census.canonical == np.arange(space.readable, dtype=np.uint32)) & ~zero
+        heads = np.flatnonzero(is_head)
+        numbers = self.zeros - 1 + np.cumsum(is_head, dtype=np.uint32)
+        self.ids = numbers[census.canonical]
         self.ids[zero] = self.domain_of_pages(np.flatnonzero(zero).astype(np.uint32))
         self._heads: NDArray[np.uint32] = heads.astype(np.uint32)
         self.generated = self.zeros + len(heads)

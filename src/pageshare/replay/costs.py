@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 BYTES = 96 << 20
 """Of each of the two parts that are measured on: together more than most caches."""
 FAULTS = 4096
+BLOCK = 4 << 20
+"""Bytes of memory that are filled at a time: a signal is taken only between two calls."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,12 @@ def measure(page_size: int = 4096, *, seed: int = 1, rounds: int = 3) -> Costs:
     memory = mmap.mmap(-1, 3 * count * page_size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)
     pages = np.frombuffer(memory, np.uint8).reshape(3 * count, page_size)
-    pages[:count] = np.frombuffer(generator.bytes(count * page_size), np.uint8).reshape(count, page_size)
-    pages[count : 2 * count] = pages[:count]
-    pages[2 * count :] = 0
+    random, again, zero = pages.reshape(3, -1)
+    for at in range(0, random.size, BLOCK):
+        part = slice(at, at + BLOCK)
+        random[part] = np.frombuffer(generator.bytes(random[part].size), np.uint8)
+        again[part] = random[part]
+        zero[part] = 0
     space = PageSpace.of(pages, page_size=page_size)
     reader = PageReader(space)
     first, second, zeros = (np.arange(i * count, (i + 1) * count, dtype=np.uint32) for i in range(3))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageshare import policies
-from pageshare.core import NO_PAGE, Control, Outcome
+from pageshare.core import NO_PAGE, Control, Outcome, Stopped
 from pageshare.replay import checks
 from pageshare.replay.memory import Memory
 
@@ -35,6 +35,13 @@ MOST_PASSES = 8
 """Where memory holds still, a policy that has not found what there is gives up after so many visits a page."""
 BATCH = 1024
 """A policy is asked for that many pages at most, or 1/64 of all if these are more; however many a pace allows."""
+MOST_AT_ONCE = 1 << 16
+"""More than that it never is, however large memory is: a stop is seen only between two batches."""
+PART, LONGEST_PART = 1.5, 64.0
+"""A step that takes longer than so many seconds goes by in parts, longer ones while little is written: a stop is seen
+between two of them, and nobody holds the writes of hours."""
+FEW_WRITES = 1 << 12
+"""In a part; if there were no more, the next one is twice as long."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +201,7 @@ class Run:
             history.space,
             seed=settings.seed,
             objective=settings.objective,
-            peek=memory.peek,
+            peek=self._peek,
             contents=lambda: memory.ids,
         )
         begun = time.thread_time()
@@ -221,6 +228,7 @@ class Run:
         self.metadata = 0
         self.samples: list[Sample] = []
         self._room, self._counts_peeks, self._next_sample = 0.0, False, 0.0
+        self._part = PART
         self._merged = np.full(self.pages, -np.inf, np.float32) if settings.pace else None
 
     # ---- the loop ----
@@ -231,7 +239,7 @@ class Run:
         stopped = False
         pace = self.settings.pace() if self.settings.pace else None
         self._counts_peeks = pace is not None and pace.counts_peeks
-        still = max(64, self.pages // 1024)
+        still = min(max(64, self.pages // 1024), MOST_AT_ONCE)
         spent = 0.0
         while self.pages and not (stopped := self.control.stopped) and not self._is_over():
             self._sample_now_and_then()
@@ -292,6 +300,15 @@ class Run:
         return settings.stop_when_found and found
 
     def _let_pass(self, until: float) -> None:
+        """Go on to that time, or not as far if ``control`` stops it."""
+        while True:
+            writes = self._let_part_pass(until if until - self.seconds <= self._part else self.seconds + self._part)
+            self._part = min(2 * self._part, LONGEST_PART) if writes <= FEW_WRITES else PART
+            if self.seconds >= until or self.control.stopped:
+                return
+
+    def _let_part_pass(self, until: float) -> int:
+        """How many writes there were."""
         memory, seconds = self.memory, until - self.seconds
         for line, saved, possible in self._lines():
             line.over_time += saved * seconds
@@ -301,7 +318,7 @@ class Run:
         written = memory.advance(self.seconds)
         self.writes += written.writes
         if not written.writes:
-            return
+            return 0
         self.view.tell_written(written.pages)
         broken = written.pages[written.broken]
         self.cow_breaks += len(broken)
@@ -309,17 +326,26 @@ class Run:
         self.cpu_seconds += len(broken) * self.costs.fault * 1e-9
         if self._merged is not None:
             self.broken_soon += int(np.count_nonzero(self.seconds - self._merged[broken] <= SOON))
+        return written.writes
+
+    def _peek(self, pages: NDArray[np.uint32], line: int) -> NDArray[np.uint32]:
+        """For the policy, which may go through much memory to choose one batch: a stop ends that, too."""
+        self.control.check()
+        return self.memory.peek(pages, line)
 
     def _look_at(self, wanted: int) -> None:
         """Visit so many pages."""
         if self.settings.visits is not None:
             wanted = min(wanted, self.settings.visits - self.visits)
         self._room += wanted
-        most = max(BATCH, self.pages // 64)
+        most = min(max(BATCH, self.pages // 64), MOST_AT_ONCE)
         while self._room >= 1 and not self.control.stopped:
             begun = time.thread_time()
             count = min(int(self._room), most)
-            pages = self.limit.next(count, self.seconds) if self.limit else self._next(count)
+            try:
+                pages = self.limit.next(count, self.seconds) if self.limit else self._next(count)
+            except Stopped:
+                return
             self.policy_seconds += time.thread_time() - begun
             price = self._charge_peeks()
             if not len(pages):  # all must wait

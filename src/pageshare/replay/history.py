@@ -201,6 +201,7 @@ def history_of(
 
     def held(snapshot: int) -> NDArray[np.uint32]:
         """What the pages hold in a snapshot: ids, ``NO_PAGE`` where that is not known."""
+        control.check()
         ids = np.full(space.readable, NO_PAGE, np.uint32)
         for owner in range(count):
             mine = slice(edges[owner], edges[owner + 1])
