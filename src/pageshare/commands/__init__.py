@@ -76,6 +76,21 @@ def _parser(first: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _standard_streams() -> bool:
+    """See that there are all three: what is closed leads nowhere from here on. False if nothing can be printed.
+
+    A file that is opened would else take the place of one, and be written what is meant for people.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    if sys.stderr is None:  # print(file=None) would go to stdout
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - for as long as the process lives
+    return sys.stdout is not None
+
+
 def _discard_output() -> None:
     """Let what is still in stdout's buffer go nowhere: Python would try once more, and complain, at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -85,6 +100,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status (argparse itself exits with 2 on bad usage)."""
     started = time.perf_counter()
     argv = sys.argv[1:] if argv is None else argv
+    if not _standard_streams():
+        print("pageshare: standard output is closed: nothing could be printed", file=sys.stderr)
+        return 1
     previous = signal.signal(signal.SIGTERM, _terminate)
     # numpy's linear algebra, which nothing here uses, would start a thread for every CPU, to wait busily for work.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
