@@ -216,12 +216,20 @@ def test_a_policy_by_two_names_is_one(guests, capsys):
 def test_the_list(capsys):
     status, out, err = compare(capsys, "--list")
     assert (status, err) == (0, "")
-    assert out.split("\n")[::2][:-1] == [*scan_policies.POLICIES]
-    assert max(map(len, out.splitlines())) <= 124
+    lines = out.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [*scan_policies.POLICIES]
+    assert max(map(len, lines)) <= 80
     document = compare_json(capsys, "--list")
     assert document["format"] == "pageshare-policy-list/1"
     assert [*document["policies"]] == [*scan_policies.POLICIES]
-    assert all(document["policies"].values())
+    for name, sentence in document["policies"].items():
+        words, count = scan_policies.POLICIES[name].__doc__.replace("``", "").split(), len(sentence.split())
+        named = {"RunFollowing": "run-following", "RegionBandit": "region-bandit"}
+        as_named = [named.get(word, word) for word in words]
+        assert sentence.split() == as_named[:count]  # whole, however it is broken into lines
+        assert re.fullmatch(r"[^.].*\.", sentence)
+        assert not re.search(r"\. [A-Z]|  |\n", sentence)  # and one
+        assert " ".join(sentence.split()) in " ".join(out.split())
 
 
 def test_text_fits_80_columns(guests, series, capsys):

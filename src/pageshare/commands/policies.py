@@ -131,13 +131,15 @@ def _run(
 def _list(args: argparse.Namespace) -> int:
     from pageshare import policies
 
-    first_lines = {name: (policy.__doc__ or "").split("\n")[0] for name, policy in policies.POLICIES.items()}
+    sentences = {name: policies.sentence(name) for name in policies.POLICIES}
     if args.json:
-        json.dump({"format": "pageshare-policy-list/1", "policies": first_lines}, sys.stdout, indent=2)
+        json.dump({"format": "pageshare-policy-list/1", "policies": sentences}, sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
-        for name, words in first_lines.items():
-            print(f"{name}\n    {words}")
+        from pageshare.render.console import show
+        from pageshare.render.policies import write_list
+
+        show(lambda console: write_list(sentences, console))
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -85,6 +86,19 @@ def find(name: str) -> Callable[..., Policy]:
     return policy
 
 
+def sentence(name: str) -> str:
+    """What the policy of that name does: the first sentence of its docstring, on one line, classes by their names here.
+
+    >>> from pageshare import policies
+    >>> policies.sentence("sequential")
+    'Page numbers 0, 1, .. pages-1, and again.'
+    """
+    names = {getattr(policy, "__name__", ""): name for name, policy in POLICIES.items()}
+    paragraph = " ".join((inspect.getdoc(find(name)) or "").partition("\n\n")[0].split())
+    first = re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0]
+    return re.sub(r"``(\w+)``", lambda quoted: names.get(quoted[1], quoted[1]), first)
+
+
 def create(name: str, view: View) -> Policy:
     """The policy of that name, or alias, perhaps with options: ``ksm:smart_scan=0,max_page_sharing=2``.
 
@@ -158,4 +172,5 @@ __all__ = [
     "check",
     "create",
     "find",
+    "sentence",
 ]

@@ -35,6 +35,13 @@ def write(document: Mapping[str, Any], pace: str, console: Console) -> None:
             say(console, sentence)
 
 
+def write_list(sentences: Mapping[str, str], console: Console) -> None:
+    """Print each policy's name, and below it the sentence that says what it does."""
+    for name, sentence in sentences.items():
+        say(console, name, style="bold")
+        say(console, sentence, indent="    ")
+
+
 def _headline(document: Mapping[str, Any]) -> str:
     page_size = document["page_size"]
     possible, pages = document["possible"], document["pages"]
