@@ -1,4 +1,4 @@
-"""What holds for every command: standard streams that are closed."""
+"""What holds for every command: closed standard streams, and that what is read is never written."""
 
 import json
 import subprocess
@@ -69,3 +69,60 @@ def test_a_closed_stderr_changes_nothing_else(dump, tmp_path, redirected):
 
 def test_both_closed(dump):
     assert shell(">&- 2>&-", "scan", dump).returncode == 1
+
+
+# ---- what is read is never written ----
+
+READ = [
+    ("replay G.raw --svg G.raw", "--svg G.raw: is read"),
+    ("replay x=G.raw --png ./G.raw", "--png G.raw: is read"),
+    ("replay folder --svg link.svg", "--svg link.svg: is folder/g.raw, which is read"),
+    ("replay G.raw --svg hard.svg", "--svg hard.svg: is G.raw, which is read"),
+    ("replay --at 0s G.raw --at 1s x=H.raw --svg H.raw", "--svg H.raw: is read"),
+    ("replay G.raw --trace t.csv --svg t.csv", "--svg t.csv: is read"),
+    ("replay G.raw --trace t.csv --record t.csv", "--record t.csv: is read"),
+    ("replay G.raw --writes m.toml --record m.toml", "--record m.toml: is read"),
+    ("replay G.raw --writes m.toml --record G.raw", "--record G.raw: is read"),
+    ("policies G.raw --html G.raw", "--html G.raw: is read"),
+    ("policies G.raw --writes m.toml --duration 1 --html m.toml", "--html m.toml: is read"),
+    ("figures 4 --guests G.raw --png hard.svg", "--png hard.svg: is G.raw, which is read"),
+]
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize(("arguments", "message"), READ)
+def test_what_is_read_is_never_written(tmp_path, monkeypatch, capsys, arguments, message, force):
+    def fail(*_, **__):
+        raise AssertionError("something was read")
+
+    monkeypatch.setattr("pageshare.commands._memory.open_groups", fail)
+    monkeypatch.setattr("pageshare.figures.figure_4", fail)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    held = {"G.raw": b"a" * PAGE, "H.raw": b"b" * PAGE, "folder/g.raw": b"c" * PAGE, "t.csv": b"not", "m.toml": b"read"}
+    for name, data in held.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "link.svg").symlink_to("folder/g.raw")
+    (tmp_path / "hard.svg").hardlink_to("G.raw")
+    assert main([*arguments.split(), *force]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"pageshare {arguments.split()[0]}: {message}: name another file\n")
+    assert {name: (tmp_path / name).read_bytes() for name in held} == held
+    assert (tmp_path / "link.svg").is_symlink()
+    assert (tmp_path / "hard.svg").samefile("G.raw")
+
+
+@pytest.mark.usefixtures("dump")
+def test_files_beside_those_that_are_read_are_written(tmp_path, capsys):
+    plot = tmp_path / "old.svg"
+    plot.write_text("old")
+    assert main(["replay", "-q", "--duration", "1", str(tmp_path), "--svg", str(plot), "--force"]) == 0
+    assert plot.read_text().rstrip().endswith("</svg>")
+    assert capsys.readouterr().out
+
+
+def test_two_names_of_one_output_are_one(dump, tmp_path, capsys):
+    (tmp_path / "link.png").symlink_to("a.svg")
+    options = ["--svg", str(tmp_path / "a.svg"), "--png", str(tmp_path / "link.png")]
+    assert main(["replay", str(dump), *options]) == 2
+    assert "name a file of its own for each" in capsys.readouterr().err

@@ -91,6 +91,15 @@ def _standard_streams() -> bool:
     return sys.stdout is not None
 
 
+def _complain(command: str, error: BaseException) -> None:
+    """Print what went wrong, in lines that any terminal can show."""
+    # Errors of the package are OSError or ValueError with a message for people; see images.ImageError.
+    from pageshare.images import printable
+
+    for line in (str(error) or type(error).__name__).split("\n"):
+        print(f"pageshare {command}: {printable(line)}", file=sys.stderr)
+
+
 def _discard_output() -> None:
     """Let what is still in stdout's buffer go nowhere: Python would try once more, and complain, at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -123,18 +132,14 @@ def main(argv: list[str] | None = None) -> int:
         _discard_output()
         return 128 + signal.SIGPIPE
     except UsageError as error:
-        print(f"pageshare {args.command}: {error}", file=sys.stderr)
+        _complain(args.command, error)
         return 2
     except (OSError, ValueError, MemoryError) as error:
         try:
             sys.stdout.flush()
         except OSError:  # a full disk
             _discard_output()
-        # Errors of the package are OSError or ValueError with a message for people; see images.ImageError.
-        from pageshare.images import printable
-
-        for line in (str(error) or type(error).__name__).split("\n"):
-            print(f"pageshare {args.command}: {printable(line)}", file=sys.stderr)
+        _complain(args.command, error)
         return 1
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import resource
+import stat
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -95,6 +98,37 @@ def _files(argument: str) -> Iterator[_Named]:
         return
     files = sorted(each for each in Path(path).iterdir() if each.is_file())
     yield from (_Named(str(each), owner, found=True) for each in files)
+
+
+def would_be_read(argument: str, status: os.stat_result, args: argparse.Namespace) -> str:
+    """Which of the files that one argument stands for is this one, by whatever name; empty if none is.
+
+    OSError as from ``_files``, and for those that can't be opened.
+    """
+    for named in _files(argument):
+        with contextlib.suppress(FileNotFoundError):
+            if same_file(status, Path(named.path).stat()) and not (named.found and _is_passed_over(named, args)):
+                return named.path
+    return ""
+
+
+def same_file(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether both are one file, or one disk."""
+    if stat.S_ISBLK(one.st_mode) and stat.S_ISBLK(other.st_mode):
+        return one.st_rdev == other.st_rdev
+    return os.path.samestat(one, other)
+
+
+def _is_passed_over(named: _Named, args: argparse.Namespace) -> bool:
+    how = {"format": None, "holes": "zero", "page_size": 4096, **vars(args)}
+    try:
+        image = _open(named, argparse.Namespace(**how))
+    except (OSError, ValueError):
+        return True
+    if image is None:
+        return True
+    image.close()
+    return False
 
 
 def _explain(named: _Named, argument: str, error: Exception) -> str:

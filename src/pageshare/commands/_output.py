@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from pathlib import Path
 
 from pageshare.commands import UsageError
+from pageshare.commands._inputs import same_file, would_be_read
 from pageshare.files import is_written_to
 
 FORMS = ("svg", "png", "html")
@@ -25,6 +27,7 @@ def add_output_arguments(parser: argparse.ArgumentParser, what: str, *, html: bo
 def outputs(args: argparse.Namespace) -> list[tuple[Path, str]]:
     """The files that were asked for, each with its form. Raises UsageError, OSError, or MissingPlotter for those that
     could not be written."""
+    _spare_inputs(args)
     wanted = [(path, form) for form in FORMS if (path := getattr(args, form, None))]
     if not wanted:
         return []
@@ -35,11 +38,42 @@ def outputs(args: argparse.Namespace) -> list[tuple[Path, str]]:
         from pageshare.render.policies_page import check_templates
 
         check_templates()
-    if len({path for path, _ in wanted}) < len(wanted):
+    if len({os.path.realpath(path) for path, _ in wanted}) < len(wanted):
         raise UsageError("name a file of its own for each of --svg, --png and --html")
     for path, _ in wanted:
         check_free(path, force=args.force)
     return wanted
+
+
+def _spare_inputs(args: argparse.Namespace) -> None:
+    """Raise UsageError if a file that is to be written is one that is read, by whatever name: ``--force`` is meant for
+    old drawings, not for dumps."""
+    for name in (*FORMS, "record"):
+        path = getattr(args, name, None)
+        try:
+            status = path.stat() if path else None
+        except OSError:
+            continue  # what is not there is no input
+        if status and (read := _read_as(status, args)):
+            itself = "is read" if path == Path(read) else f"is {read}, which is read"
+            raise UsageError(f"--{name} {path}: {itself}: name another file")
+
+
+def _read_as(status: os.stat_result, args: argparse.Namespace) -> str:
+    """By which name a file is read: as a dump, or as what tells the writes; empty if it is not."""
+    for name in ("writes", "trace"):
+        with contextlib.suppress(OSError):  # whatever is wrong with it is said when it is opened
+            path = getattr(args, name, None)
+            if path and same_file(status, path.stat()):
+                return str(path)
+    dumps = [*getattr(args, "dumps", ()), *getattr(args, "guests", ())]
+    for _, *group in getattr(args, "at", ()):
+        dumps += group
+    for argument in dumps:
+        with contextlib.suppress(OSError, ValueError):
+            if read := would_be_read(argument, status, args):
+                return read
+    return ""
 
 
 def check_free(path: Path, *, force: bool) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.record:
         if not changes(args):
             raise UsageError("--record: nothing is written to memory that holds still: give --at, --writes or --trace")
-        if any(args.record == path for path, _ in files):
+        if any(os.path.realpath(args.record) == os.path.realpath(path) for path, _ in files):
             raise UsageError("name a file of its own for each of --record, --svg and --png")
         check_free(args.record, force=args.force)
     plan = plan_of(args, policy=args.policy, objective=args.objective, seed=args.seed)
