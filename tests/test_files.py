@@ -63,9 +63,33 @@ def test_a_pipe_stays_one(tmp_path: Path) -> None:
 
 
 def test_a_full_device_is_an_error_and_stays() -> None:
-    with pytest.raises(OSError, match="No space left"), appearing_whole(Path("/dev/full")) as file:
+    named = "^/dev/full: No space left on device$"
+    with pytest.raises(OSError, match=named), appearing_whole(Path("/dev/full")) as file:
         file.write(b"drawn")
     assert Path("/dev/full").is_char_device()
+
+
+def test_a_file_that_cannot_be_is_named_as_it_was_given(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="^/proc/a.svg: No such file or directory$"):
+        appearing_whole(Path("/proc/a.svg")).__enter__()
+    link = tmp_path / "link.svg"
+    link.symlink_to("none/a.svg")
+    with pytest.raises(FileNotFoundError, match=f"^{link}: No such file or directory$"):
+        appearing_whole(link).__enter__()
+
+
+def test_a_file_that_has_no_room_is_named_and_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.svg"
+    path.write_bytes(b"old")
+    command = ["bash", "-c", 'ulimit -f 0; exec "$@"', "bash", sys.executable, "-c", WRITER, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.stderr.splitlines()[-1] == f"OSError: {path}: File too large"
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("a.svg", b"old")]
+
+
+def test_what_fails_elsewhere_meanwhile_is_not_said_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="none"), appearing_whole(tmp_path / "a.svg"):
+        (tmp_path / "none").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])

@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -132,3 +133,10 @@ def test_sentences_are_wrapped_and_words_are_not_broken():
     assert all(line.startswith("  ") for line in lines)
     assert lines[-1] == "  " + "x" * 90
     assert max(map(len, lines[:-1])) <= 80
+
+
+def test_where_one_drawing_has_no_room_none_appears(tmp_path):
+    paths = [(tmp_path / "a.svg", "svg"), (Path("/dev/full"), "png")]
+    with pytest.raises(OSError, match="^/dev/full: No space left on device$"):
+        plot.save(lambda canvas: canvas.subplots(), paths)
+    assert list(tmp_path.iterdir()) == []

@@ -49,9 +49,14 @@ def save(
 
     Raises MissingPlotter, OSError.
     """
+    ready = []
+    for path, form in paths:
+        data = drawn(draw, "svg" if form == "html" else form, size)
+        if form == "html" and page:
+            data = page(data.decode()).encode()
+        ready.append((path, data))
     with contextlib.ExitStack() as stack:
-        for path, form in paths:
-            data = drawn(draw, "svg" if form == "html" else form, size)
-            if form == "html" and page:
-                data = page(data.decode()).encode()
-            stack.enter_context(appearing_whole(path)).write(data)
+        for path, data in ready:
+            file = stack.enter_context(appearing_whole(path))
+            file.write(data)
+            file.flush()  # a full disk is known before the first of them takes its place
