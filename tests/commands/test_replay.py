@@ -385,6 +385,17 @@ def test_incomplete_dumps_are_status_3(tmp_path, guests, capsys):
     assert f"pageshare: left out: {tmp_path}/none: No such file or directory\n" in err
 
 
+@pytest.mark.parametrize("command", ["replay", "policies"])
+def test_a_raw_dump_cut_off_within_a_page_is_a_warning(tmp_path, capsys, command):
+    cut = tmp_path / "cut.raw"
+    cut.write_bytes(b"a" * 5000)
+    sentence = "1 incomplete page at a range's end, in cut.raw: left out"
+    assert main([command, "-q", str(cut)]) == main(["scan", "-q", str(cut)]) == 0
+    assert capsys.readouterr().err == f"pageshare: warning: {sentence}\n"
+    assert main([command, "--json", str(cut)]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == [sentence]
+
+
 def test_what_a_series_does_not_show_is_a_warning(guests, tmp_path, capsys):
     short = dump(tmp_path / "short.raw", [1] * 10)
     options = ["--at", "0s", guests["web0"], "--at", "1s", short]

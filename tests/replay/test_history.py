@@ -127,6 +127,18 @@ def test_pages_that_later_dumps_have_or_lack_are_told():
     assert len(all_writes(history)) == 0
 
 
+def test_a_page_that_was_cut_off_is_told():
+    whole, cut = (image_of_buffer(bytes(size), "a") for size in (2 * SIZE, 2 * SIZE - 1))
+    assert history_of([(0.0, [("a@b", [whole])])], page_size=SIZE).notes == ()
+    one = history_of([(0.0, [("a@b", [cut])])], page_size=SIZE)
+    assert one.notes == ("1 incomplete page at a range's end, in a@b: left out",)
+    later = history_of([(0.0, [("a", [cut])]), (5.0, [("a", [cut])])], page_size=SIZE)
+    assert later.notes == ("2 incomplete pages at a range's end, in a@0s, a@5s: left out",)
+    many = history_of([(0.0, [(f"owner{i}", [cut]) for i in range(12)])], page_size=SIZE)
+    assert many.notes[0].startswith("12 incomplete pages at a range's end, in owner0, owner1, ")
+    assert many.notes[0].endswith(", owner9 and 2 more: left out")
+
+
 def raw(path, contents):
     """A sparse file: 0 is a hole."""
     with path.open("wb") as file:

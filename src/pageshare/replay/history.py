@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
@@ -221,13 +221,28 @@ def history_of(
         pages = np.flatnonzero(then != now).astype(np.uint32)
         changes.append((times[number - 1] - times[0], times[number] - times[0], pages, then[pages]))
         now = then
-    notes = []
+    notes = [*_cut_off(whole, len(times))]
     if unseen:
         notes.append(f"{unseen} pages are missing from later snapshots; they are taken to stay as they were")
     appeared = _appeared(whole, count, len(snapshots))
     if appeared:
         notes.append(f"{appeared} pages of later snapshots are missing from the first one; they are left out")
     return Snapshots(space, contents, start, tuple(changes), tuple(notes), grow)
+
+
+def _cut_off(whole: PageSpace, snapshots: int) -> Iterator[str]:
+    """A sentence, if pages are there in part only, as the last one of a file that was cut off."""
+    # Their names in the whole have the time; where there is one moment it says nothing.
+    cut = {
+        owner.name if snapshots > 1 else owner.name.rpartition("@")[0]: owner.coverage.partial
+        for owner in whole.owners
+        if owner.coverage.partial
+    }
+    if cut:
+        count, names = sum(cut.values()), list(cut)
+        some = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        pages = "1 incomplete page" if count == 1 else f"{count} incomplete pages"
+        yield f"{pages} at a range's end, in {some}: left out"
 
 
 def _frames(whole: PageSpace, owner: int) -> NDArray[np.uint64]:
