@@ -121,6 +121,19 @@ def test_json_keys_are_those_documented(guests, capsys):
     assert ksm["spread"]["visits"] == {"50": 0, "90": 0, "99": 0}
 
 
+def test_where_no_time_goes_by_nothing_is_said_of_it(guests, capsys):
+    never = {"50": None, "90": None, "99": None}
+    for each in compare_json(capsys, guests["web0"], *FEW)["policies"]:
+        for suffix in ("", "_nonzero"):
+            for figures in (each, each["spread"]):
+                assert figures["seconds" + suffix] == never
+                assert figures["mean_saved" + suffix] is figures["mean_possible" + suffix] is None
+                assert figures["area" + suffix] is not None
+    for each in compare_json(capsys, guests["web0"], *FEW, "--rate", "100", "--duration", "60s")["policies"]:
+        assert each["seconds"]["50"] > 0
+        assert each["mean_possible"] > each["mean_saved"] > 0
+
+
 def test_what_is_possible_is_what_a_dict_says(guests, capsys):
     document = compare_json(capsys, guests["web0"], guests["db0"], "--policy", "sequential")
     held = b"".join(guests[name].read_bytes() for name in ("web0", "db0"))

@@ -133,7 +133,8 @@ def _shares(
     return means, spreads
 
 
-def _policy(policy: Compared, pages: int) -> dict[str, Any]:
+def _policy(policy: Compared, pages: int, *, still: bool) -> dict[str, Any]:
+    """Means and spreads; ``still``: no time went by, so that what is said of it is None."""
     entry: dict[str, Any] = {"name": policy.name, "runs": len(policy.all), "spread": {}}
     measures: tuple[tuple[str, Callable[[Reached], float], float], ...] = (
         ("visits", lambda each: each.visits, 1 / max(1, pages)),
@@ -144,10 +145,13 @@ def _policy(policy: Compared, pages: int) -> dict[str, Any]:
     for suffix, nonzero in (("", False), ("_nonzero", True)):
         for key, of, scale in measures:
             means, spreads = _shares(policy, of, nonzero=nonzero, scale=scale)
+            if still and key == "seconds":
+                means, spreads = dict.fromkeys(means), dict.fromkeys(spreads)
             entry[key + suffix], entry["spread"][key + suffix] = means, spreads
         runs = policy.nonzero if nonzero else policy.all
         for key in ("area", "mean_saved", "mean_possible"):
-            numbers = [getattr(course, key + suffix) for course in runs]
+            timeless = still and key != "area"
+            numbers = None if timeless else [getattr(course, key + suffix) for course in runs]
             entry[key + suffix], entry["spread"][key + suffix] = mean(numbers), spread(numbers)
         entry["found" + suffix] = mean(
             [
@@ -197,7 +201,7 @@ def policies_document(
         "seeds": list(seeds),
         "peek": peek_of(peek_price, costs),
         "costs": costs_of(costs),
-        "policies": [_policy(each, pages) for each in found],
+        "policies": [_policy(each, pages, still=pace is None) for each in found],
         "notes": list(notes),
         "warnings": list(warnings),
         "incomplete": list(incomplete),
