@@ -1,12 +1,15 @@
-"""What holds for every command: closed standard streams, and that what is read is never written."""
+"""What holds for every command: closed standard streams, narrow terminals; what is read is never written."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
+from known_child import known_child
 from pageshare.commands import main
+from watched import on_a_terminal
 
 PAGE = 4096
 
@@ -126,3 +129,26 @@ def test_two_names_of_one_output_are_one(dump, tmp_path, capsys):
     options = ["--svg", str(tmp_path / "a.svg"), "--png", str(tmp_path / "link.png")]
     assert main(["replay", str(dump), *options]) == 2
     assert "name a file of its own for each" in capsys.readouterr().err
+
+
+# ---- narrow terminals ----
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["replay -q DUMP", "policies -q --policy ksm:smart_scan=0,max_page_sharing=16 DUMP", "info DUMP", "capture -q PID"],
+)
+def test_a_narrow_terminal_gets_whole_words_and_numbers(dump, tmp_path, arguments):
+    """It breaks lines of 80 columns itself, and whoever makes it wider sees them as they are meant."""
+    environment = {**os.environ, "COLUMNS": "40", "NO_COLOR": "1"}
+    with known_child(3) as child:
+        given = arguments.replace("PID", f"{child.pid} -o {tmp_path}/cores").replace("DUMP", str(dump)).split()
+        seen, _ = on_a_terminal(*given, stream="stdout", env=environment)
+    text = seen.decode()
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    if "capture" in arguments:
+        row = text.splitlines()[1].split()
+        assert row[0].endswith(f"-{child.pid}.core")
+        assert all(number.replace(",", "").isdecimal() for number in row[1:])
+    else:
+        assert max(len(line) for line in text.splitlines() if str(dump) not in line) <= 80

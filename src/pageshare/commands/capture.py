@@ -133,21 +133,23 @@ def _print_json(captured: list[Capture], refused: list[ProcessError]) -> None:
 
 def _print_table(captured: list[Capture], folder: Path) -> None:
     import shlex
+    import shutil
 
-    from rich.console import Console
     from rich.table import Table
+
+    from pageshare.render.console import laid_out
 
     counts = [_counts(one) for one in captured]
     shown = [name for name in counts[0] if name in _ALWAYS or any(each[name] for each in counts)]
     table = Table(box=None, pad_edge=False)
     table.add_column("core", overflow="fold")
     for name in shown:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for one, each in zip(captured, counts, strict=True):
         table.add_row(one.path.name, *(f"{each[name]:,}" for name in shown))
-    # Nothing is cut off where no person looks on.
-    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
-    console.print(table)
+    # Nothing is cut off where no person looks on, nor where the terminal is narrow.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
+    sys.stdout.write(laid_out(lambda console: console.print(table), width=width))
     total = sum(one.pages.captured for one in captured) * captured[0].page_size
     print(f"\nin pages of {captured[0].page_size} bytes; {total / 2**20:,.1f} MiB in all")
     print(f"next: pageshare scan {shlex.quote(str(folder))}")
