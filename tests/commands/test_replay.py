@@ -262,6 +262,15 @@ def test_odd_paces_come_to_an_end(guests, capsys, options):
     assert document["visits"] < 2 * document["pages"]
 
 
+def test_without_a_sleep_the_course_takes_the_time_of_its_looks(guests, capsys):
+    document = replay_json(capsys, guests["web0"], guests["db0"], "--sleep", "0", "--policy", "random")
+    reached = [document["reached"][share]["seconds"] for share in ("50", "90", "99")]
+    assert 0 < reached[0] < reached[1] <= reached[2]
+    assert [sample["visits"] for sample in document["course"] if not sample["seconds"]][2:] == []
+    out = replay(capsys, guests["web0"], guests["db0"], "--sleep", "0", "--policy", "random")[1]
+    assert " ms, of " in out.splitlines()[0]
+
+
 @pytest.mark.parametrize(("size", "pages"), [("512", 6400), ("16K", 200), ("2M", 0)])
 def test_page_sizes(guests, capsys, size, pages):
     assert replay_json(capsys, guests["web0"], guests["db0"], "--page-size", size)["pages"] == pages

@@ -174,3 +174,14 @@ def test_a_huge_rate_ends_when_all_is_found(guests):
     assert course.last.saved == course.last.possible
     assert course.last.visits <= course.pages
     assert len(course.samples) > 3
+
+
+def test_without_a_sleep_time_goes_by_from_the_second_page_on():
+    pace, seen, seconds, spent = WakeAndSleep(100_000, 0.0), 0, 0.0, 0.0
+    for _ in range(10):
+        pages, passed = pace.step(spent)
+        seconds += passed
+        assert seconds == pytest.approx(seen * 1e-6)  # of all pages before these
+        assert pages <= seen + 1
+        seen, spent = seen + pages, pages * 1e-6
+    assert seen == 1023

@@ -36,9 +36,11 @@ def percent(part: int, whole: int) -> str:
 def clock(seconds: float) -> str:
     """Time that may be long, in the unit that suits.
 
-    >>> clock(0.25), clock(75), clock(7200)
-    ('0.25 s', '75 s', '2.0 h')
+    >>> clock(0), clock(0.00025), clock(0.25), clock(75), clock(7200)
+    ('0 s', '0.25 ms', '0.25 s', '75 s', '2.0 h')
     """
+    if 0 < seconds < 0.01:
+        return f"{1000 * seconds:.3g} ms"
     if seconds < 100:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

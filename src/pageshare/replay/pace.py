@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -67,10 +68,13 @@ class WakeAndSleep:
         checks.whole("pages_to_scan", self.pages, "a whole number from 1", lambda pages: pages >= 1)
         checks.number("sleep", self.sleep, "a number of seconds from 0", lambda sleep: sleep >= 0)
         self._wakes = max(1, round(SHORTEST / self.sleep)) if self.sleep else max(1, 1000 // self.pages)
+        # Without a sleep no time but that of the pages goes by, and is known a step later: the first one must be short.
+        self._most = math.inf if self.sleep else 0.5
 
     def step(self, spent: float) -> tuple[int, float]:
         """Several wakes; each takes the time that the last ones took, and the sleep."""
-        return self._wakes * self.pages, self._wakes * self.sleep + spent
+        self._most *= 2
+        return int(min(self._wakes * self.pages, self._most)), self._wakes * self.sleep + spent
 
 
 @dataclass
