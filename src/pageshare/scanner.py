@@ -234,7 +234,7 @@ def _by_policy(space: PageSpace, options: Options, reading: Reading, control: Co
     mapped = time.perf_counter()
     seed = options.seed or 0
     limit = space.readable if options.limit is None else options.limit
-    name = policies.ALIASES.get(options.policy or "sequential", options.policy or "sequential")
+    name = policies.full_name(options.policy or "sequential")
     view = policies.View(space, seed=seed)
     policy = policies.create(name, view)
     table = FrameTable(space, seed=seed, kernel=options.kernel, **getattr(policy, "table_options", {}))

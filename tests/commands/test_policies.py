@@ -218,7 +218,11 @@ def test_a_policy_by_two_names_is_one(guests, capsys):
         "--policy",
         "random-permutation",
         "--policy",
+        "random:",
+        "--policy",
         "ksm",
+        "--policy",
+        "ksm:,",
         "--policy",
         "ksm:smart_scan=0",
     ]

@@ -201,6 +201,12 @@ def test_a_model_and_its_recording_are_the_same_replay(guests, tmp_path, capsys)
     assert replay(capsys, *options, "--writes", model, "--record", trace, "--force", "--quiet")[0] == 0
 
 
+@pytest.mark.parametrize("name", ["peek-runs", "peek-runs:", "peek-runs:,"])
+def test_a_policy_without_options_has_no_colon(guests, capsys, name):
+    assert replay_json(capsys, guests["web0"], "--duration", "1", "--policy", name)["policy"] == "peek-runs"
+    assert "\n  peek-runs, 200 pages/s" in replay(capsys, guests["web0"], "--duration", "1", "--policy", name)[1]
+
+
 def test_one_seed_one_replay(series, capsys):
     def course(seed):
         return replay_json(capsys, *series, "--policy", "random", "--seed", seed)["course"]

@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from pageshare.replay.compare import compared, jobs_of
     from pageshare.replay.report import policies_document
 
-    names = list(dict.fromkeys(policies.ALIASES.get(name, name) for name in args.policy or policies.POLICIES))
+    names = list(dict.fromkeys(policies.full_name(name) for name in args.policy or policies.POLICIES))
     files = outputs(args)
     plan = plan_of(args, seed=args.seed)
     paced = any(getattr(args, name) is not None for name in PACES)

@@ -86,6 +86,17 @@ def find(name: str) -> Callable[..., Policy]:
     return policy
 
 
+def full_name(name: str) -> str:
+    """The same for each way to write a policy's name: no alias, and no colon without options behind it.
+
+    >>> full_name("random"), full_name("peek-runs:"), full_name("ksm:smart_scan=0")
+    ('random-permutation', 'peek-runs', 'ksm:smart_scan=0')
+    """
+    base, _colon, options = name.partition(":")
+    given = ",".join(filter(None, options.split(",")))
+    return ALIASES.get(base, base) + (f":{given}" if given else "")
+
+
 def sentence(name: str) -> str:
     """What the policy of that name does: the first sentence of its docstring, on one line, classes by their names here.
 
@@ -172,5 +183,6 @@ __all__ = [
     "check",
     "create",
     "find",
+    "full_name",
     "sentence",
 ]

@@ -96,7 +96,7 @@ class PolicyError(ValueError):
 def name_of(policy: object) -> str:
     """What a policy is called: by its name, an alias by what it stands for, or as its class or function is."""
     if isinstance(policy, str):
-        return policies.ALIASES.get(policy, policy)
+        return policies.full_name(policy)
     made_of = getattr(policy, "func", policy)  # of functools.partial, which gives options
     return str(getattr(made_of, "__name__", type(made_of).__name__))
 
