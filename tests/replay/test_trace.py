@@ -67,6 +67,22 @@ def test_an_example(tmp_path, name, ends):
     assert history.notes == ()
 
 
+def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
+    text = "\ufefftime,owner,page,content\n1,web1,0,5\n"
+    assert read(tmp_path, text).duration == 1
+    assert read(tmp_path, "\ufeff# made by a spreadsheet\r\n" + text[1:]).duration == 1
+    with pytest.raises(trace.TraceError, match="line 2: "):  # it stands in the first line only
+        read(tmp_path, "#\n" + text)
+
+
+def test_what_lasts_longer_than_a_trace_can_is_not_recorded(tmp_path):
+    path = tmp_path / "writes.csv"
+    path.write_text("time,owner,page,content\n1,web1,0,5\n")
+    with pytest.raises(ValueError, match="more than a trace can have, 1e"):
+        trace.write(tmp_path / "again.csv", trace.read(path, SMALL), seed=1, duration=2e9)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_the_last_write_is_the_end_unless_there_is_one(tmp_path):
     assert read(tmp_path, "time,owner,page,content\n1,web1,0,\n7.5,web1,0,").duration == 7.5
     assert read(tmp_path, "time,owner,page,content\n").duration is None
@@ -146,6 +162,9 @@ HOSTILE = [
     ("H\n-1,web1,0,\n", "line 2: time -1: must be a number of seconds, from 0 on"),
     ("H\nnan,web1,0,\n", "line 2: time nan: must be a number"),
     ("H\n1e999,web1,0,\n", "line 2: time 1e999: must be a number"),
+    ("H\n1e9,web1,0,\n1000000000.1,web1,0,\n", "line 3: time 1000000000.1: must be seconds since the dumps were taken"),
+    ("H\n1,web1,0,\n1e10,,,\n", "line 3: time 1e10: must be seconds since the dumps were taken, 1e9 (30 years) at"),
+    ("H\n1700000000,web1,0,\n", "line 2: time 1700000000: must be seconds since"),
     ("H\n1_0,web1,0,\n", "line 2: time 1_0: must be a number"),
     ("H\n1e,web1,0,\n", "line 2: time 1e: must be a number"),
     ("H\n \n", "line 2:  : must be time,owner,page,content, 4 fields"),
@@ -153,7 +172,9 @@ HOSTILE = [
     ("H\n1,web3,0,\n", "line 2: owner web3: must be one of the dumps' owners, web1, web2"),
     ("H\n1, web1,0,\n", "line 2: owner  web1: must be one of"),
     ("H\n1,,0,\n", "line 2: owner (nothing): must be one of"),
-    ("H\n1,\udcff\x1b[2J,0,\n", r"line 2: owner \udcff\x1b[2J: must be one of"),
+    ("H\n1,\udcff\x1b[2J,0,\n", r"line 2: owner \xff\x1b[2J: must be one of"),
+    ("\udcff\udcfe" + 90 * "\0", r"line 1: \xff\xfe" + 13 * r"\x00" + "...: the first line must be"),
+    ('H\n1\r,"web1",0,\n', "line 2: not a line of a CSV file: new-line character seen in unquoted field"),
     ("H\n1,web1,,\n", "line 2: page (nothing): must be a frame number (address / page size), as 26 or 0x1a"),
     ("H\n1,web1,-1,\n", "line 2: page -1: must be a frame number"),
     ("H\n1,web1,1a,\n", "line 2: page 1a: must be a frame number"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -33,6 +34,8 @@ ROWS = 1 << 14
 """Lines that are read at a time."""
 CHUNK = 1 << 20
 LONGEST_LINE = 1 << 16
+SHOWN = 60
+"""Of a field that is wrong, so many characters."""
 FIELDS = 4
 DIGITS = 16
 """So many digits are a number that arithmetic of 64 bits can have no trouble with."""
@@ -40,6 +43,8 @@ POWERS = 10 ** np.arange(DIGITS + 1, dtype=np.int64)
 NUMBERS = 1 << 31
 """Contents of a trace have numbers below this; those without one get numbers from here on, in order."""
 MOST_FRAME = 1 << 53
+MOST_SECONDS = 1e9
+"""Thirty years: what is later is a date, or no time at all."""
 WRITTEN_AT_ONCE = 1 << 16
 
 _NOBODY, _HELD = -1, -2
@@ -162,6 +167,8 @@ class _Reader:
                 end = chunk.find(b"\n", at)
                 end = len(chunk) if end < 0 else end
                 first, at = chunk[at:end], end + 1
+                if not self.line:
+                    first = first.removeprefix(codecs.BOM_UTF8)  # spreadsheets put it there
                 self.line += 1
                 if first.strip() and not first.startswith(b"#"):
                     text = first.removesuffix(b"\r").decode("utf-8", "surrogateescape")
@@ -181,7 +188,8 @@ class _Reader:
                 self.add(self.one_by_one(rows, self.line + 1))
                 self.line = before + reader.line_num
         except csv.Error as error:
-            self.fail(before + reader.line_num, f"not a line of a CSV file: {error}")
+            problem = str(error).partition(" - ")[0]  # what follows is for who opened the file
+            self.fail(before + reader.line_num, f"not a line of a CSV file: {problem}")
         except _TooLong:
             self.line = before + reader.line_num
             raise
@@ -211,7 +219,7 @@ class _Reader:
             contents = self.contents_of(columns[3], owners)
         except (ValueError, KeyError):
             return None
-        if not (times[0] >= self.now and times[-1] < np.inf and (times[1:] >= times[:-1]).all()):
+        if not (times[0] >= self.now and times[-1] <= MOST_SECONDS and (times[1:] >= times[:-1]).all()):
             return None
         if frames.max() >= MOST_FRAME or contents.max() >= NUMBERS:
             return None
@@ -487,7 +495,14 @@ def _others(texts: Sequence[str], allowed: bytes) -> bytes:
 
 
 def _shown(text: str) -> str:
-    return printable(text if len(text) <= 60 else text[:60] + "...") or "(nothing)"
+    """The beginning of it, as any terminal can show it: what is no text as \\x and two digits."""
+    shown = ""
+    for char in text[: SHOWN + 1]:
+        more = char.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if len(shown) + len(more := printable(more)) > SHOWN:
+            return shown + "..."
+        shown += more
+    return shown or "(nothing)"
 
 
 def _seconds(text: str) -> float:
@@ -499,6 +514,8 @@ def _seconds(text: str) -> float:
             time = -1.0
     if not 0 <= time < np.inf:
         raise ValueError(f"time {_shown(text)}: must be a number of seconds, from 0 on")
+    if time > MOST_SECONDS:
+        raise ValueError(f"time {_shown(text)}: must be seconds since the dumps were taken, 1e9 (30 years) at most")
     return time
 
 
@@ -523,6 +540,8 @@ def write(path: str | os.PathLike[str], history: History, seed: int, *, duration
     until = history.duration if duration is None else duration
     if until is None:
         raise ValueError("these writes have no end: say for how long to record them")
+    if until > MOST_SECONDS:
+        raise ValueError(f"{until:g} s of writes are more than a trace can have, {MOST_SECONDS:g} s")
     writer = _Writer(history)
     count, time, step, source = 0, 0.0, 1.0, history.writes(seed)
     with appearing_whole(path) as plain:
