@@ -56,6 +56,9 @@ def _figure_5(figure: Figure5, axes: Any) -> None:
                     percent = 100 * value / made.mb
                     label = source if first else None
                     axes.bar(i + shift + aside, percent, 0.12, color=colour, label=label)
+                elif source == "paper":
+                    # An empty place would look like nothing at all.
+                    axes.annotate("not published", (i + shift, 0.5), rotation=90, ha="center", va="bottom", fontsize=7)
     axes.set_xticks(
         [i + shift + 0.06 for i in range(len(figure.workloads)) for _, shift in bars],
         [name for _ in figure.workloads for name, _ in bars],
@@ -79,6 +82,9 @@ def _convergence(curves: dict[str, Convergence], axes: Any, what: str, *, passes
         if passes:
             axes.plot(minutes, [100 * each for _, _, each in measured], "--", label="random passes")
     axes.set(xlabel=f"minutes at {slow} pages a second", ylabel="% of the saving found", ylim=(0, 102))
+    if len({convergence.pages for convergence in curves.values()}) > 1:
+        visits = max(convergence.found[-1].visits for convergence in curves.values())
+        axes.set_xlabel(f"{axes.get_xlabel()}\n(each curve ends after {visits:g} visits of every page)")
     axes.set_xlim(left=0)
     axes.set_title(f"Found {what};\nat {fast:,} pages a second {fast // slow} times as fast", fontsize=9, loc="left")
     axes.legend(fontsize=7, frameon=False, loc="lower right")
