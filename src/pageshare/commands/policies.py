@@ -146,12 +146,24 @@ def _list(args: argparse.Namespace) -> int:
 def _save(document: dict[str, Any], found: Sequence[Compared], pace: str, files: Sequence[Any]) -> None:
     if not files:
         return
-    from pageshare.render.course_plot import draw_policies
-    from pageshare.render.plot import save
+    from pageshare.render.course_plot import draw_comparison, draw_policies
+    from pageshare.render.plot import drawn, save
+    from pageshare.render.policies import ranked
     from pageshare.render.policies_page import page
 
-    draw = partial(draw_policies, found, over_time=document["pace"] is not None)
-    save(draw, files, size=(11, 5), page=partial(page, document, pace))
+    over_time = document["pace"] is not None
+    orders = {suffix: [each["name"] for each in ranked(document, suffix)] for suffix in ("", "_nonzero")}
+
+    def html() -> str:
+        drawings = {
+            suffix: drawn(
+                partial(draw_comparison, found, suffix, over_time=over_time, order=order), "svg", (9, 4.2)
+            ).decode()
+            for suffix, order in orders.items()
+        }
+        return page(document, pace, drawings)
+
+    save(partial(draw_policies, found, over_time=over_time, orders=orders), files, size=(10, 8.8), page=html)
 
 
 def _show(document: dict[str, Any], pace: str, args: argparse.Namespace) -> None:

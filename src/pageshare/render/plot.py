@@ -11,6 +11,9 @@ from typing import Any
 
 from pageshare.files import appearing_whole
 
+INK, FAINT, OTHERS = "#1c1c1c", "#666666", "#bdbdbd"
+"""Of text, axes and bounds; of text that matters less; of curves that are not notable."""
+
 
 class MissingPlotter(ValueError):
     """matplotlib is not installed; the message says how to get it."""
@@ -30,6 +33,7 @@ def drawn(draw: Callable[[Any], None], form: str, size: tuple[float, float]) -> 
 
     # An SVG is the same each time, and so can be kept in a repository.
     style: Any = {"svg.hashsalt": "pageshare", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    style.update(dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK))
     with rc_context(style):
         canvas = Figure(figsize=size, layout="constrained")
         draw(canvas)
@@ -42,19 +46,16 @@ def save(
     draw: Callable[[Any], None],
     paths: Sequence[tuple[Path, str]],
     size: tuple[float, float] = (9, 3.8),
-    page: Callable[[str], str] | None = None,
+    page: Callable[[], str] | None = None,
 ) -> None:
-    """Draw to each path, in its format ("svg", "png", or "html": what ``page`` makes of the SVG): all of them whole, or
-    none; private (0600).
+    """Draw to each path, in its format ("svg", "png", or "html": what ``page`` gives): all of them whole, or none;
+    private (0600).
 
     Raises MissingPlotter, OSError.
     """
     ready = []
     for path, form in paths:
-        data = drawn(draw, "svg" if form == "html" else form, size)
-        if form == "html" and page:
-            data = page(data.decode()).encode()
-        ready.append((path, data))
+        ready.append((path, page().encode() if form == "html" and page else drawn(draw, form, size)))
     with contextlib.ExitStack() as stack:
         for path, data in ready:
             file = stack.enter_context(appearing_whole(path))

@@ -42,6 +42,16 @@ def write_list(sentences: Mapping[str, str], console: Console) -> None:
         say(console, sentence, indent="    ")
 
 
+def ranked(document: Mapping[str, Any], suffix: str) -> list[Mapping[str, Any]]:
+    """The policies of a document, best first: by cost until 90 %, or by what was saved over time."""
+    if document["pace"] is None:
+        return sorted(
+            document["policies"],
+            key=lambda each: (_rank(each["cost" + suffix]["90"]), -each["area" + suffix]),
+        )
+    return sorted(document["policies"], key=lambda each: -each["mean_saved" + suffix])
+
+
 def _headline(document: Mapping[str, Any]) -> str:
     page_size = document["page_size"]
     possible, pages = document["possible"], document["pages"]
@@ -80,8 +90,7 @@ def _table(name: str, *headings: str) -> Table:
 
 def _still(document: Mapping[str, Any], suffix: str) -> Table:
     table = _table("policy", "50 %", "90 %", "99 %", "cost 90", "+-", "CPU s", "area", "bits")
-    ranked = sorted(document["policies"], key=lambda each: _rank(each["cost" + suffix]["90"]))
-    for each in ranked:
+    for each in ranked(document, suffix):
         visits, cpu = each["visits" + suffix], each["cpu_seconds" + suffix]["90"]
         table.add_row(
             each["name"],
@@ -102,7 +111,7 @@ def _rank(number: float | None) -> float:
 def _changing(document: Mapping[str, Any], suffix: str) -> Table:
     page_size = document["page_size"]
     table = _table("policy", "saved", "of most", "+- %", "merges", "broken", "in 10 s", "CPU s")
-    for each in sorted(document["policies"], key=lambda each: -each["mean_saved" + suffix]):
+    for each in ranked(document, suffix):
         mean, possible = each["mean_saved" + suffix], each["mean_possible" + suffix]
         table.add_row(
             each["name"],
