@@ -87,6 +87,7 @@ class PeekRuns:
         # Of pages that many seem to equal: how many of these were visited, and how many did; and who is to be judged.
         self._visits, self._finds = np.zeros((2, view.pages), np.uint8)
         self._awaited: list[Pages] = []
+        self._doubted: list[Pages] = []
         self._bands = self._all_bands()
         self._level = self._band = 0
         self._worth = np.inf  # zero pages, and such of which there are many, that a band brings
@@ -135,6 +136,7 @@ class PeekRuns:
             pairs = self._many.take(left)
             visits, finds = self._visits[pairs[:, 0]], self._finds[pairs[:, 0]]
             doubtful = (visits >= DOUBTED) & (finds < visits - finds)
+            self._doubted.append(pairs[doubtful, 1])
             pairs = pairs[~doubtful]
             self._awaited.append(pairs)
             parts.append(self._pass.take(pairs[:, 1]))
@@ -153,8 +155,13 @@ class PeekRuns:
         return np.concatenate(parts)
 
     def _others(self, count: int) -> Pages:
-        """What was put off, and then what nothing is known of; of the next pass when this one is at its end."""
+        """What was put off or doubted, and then what nothing is known of; of the next pass when this one is at its
+        end."""
         late = self._pass.late
+        if self._doubted:
+            # In no order: nothing speaks for one, and so it is no worse than random.
+            late.append(np.random.default_rng(self._view.seed).permutation(np.concatenate(self._doubted)))
+            self._doubted.clear()
         while late:
             pages = late.popleft()
             if len(pages) > count:
