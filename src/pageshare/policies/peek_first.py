@@ -37,7 +37,7 @@ class PeekFirst:
     does not, more lines are peeked at, and groups divided by them. With neither these are plain key groups.
 
     Measured here. Sketches of lines stand behind delta compression of pages, too (Gupta et al., "Difference Engine",
-    OSDI 2008). Each page once a pass. Needs 100 to 170 bits for each page, and to wait for a whole sweep. Knows nothing
+    OSDI 2008). Each page once a pass. Needs 40 to 63 bits for each page, and to wait for a whole sweep. Knows nothing
     of writes: what it peeked at is out of date some time.
     """
 

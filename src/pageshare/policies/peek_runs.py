@@ -63,9 +63,9 @@ class PeekRuns:
     comes last, and pages left alone for ``calm`` seconds after a write are looked at again.
 
     Measured here: the best of all orders, see the end of docs/policies.md. Each page once a pass; later passes are
-    random permutations with what was written to before. Needs 50 to 140 bits for each page: keys of pages peeked at,
-    and what waits. Fails where many different pages begin alike in two lines: then it costs up to 0.12 of a visit a
-    page, in peeks, more than random order.
+    random permutations with what was written to before. Needs 54 to 136 bits for each page where memory holds still
+    (keys of pages peeked at, and what waits), with writes 32 more and what waits for calm. Fails where many different
+    pages begin alike in two lines: then it costs up to 0.12 of a visit a page, in peeks, more than random order.
     """
 
     takes_objective = True
