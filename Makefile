@@ -67,7 +67,7 @@ benchquick: $(VENV)/.bench	## the same on small inputs: shows that it works, not
 	$(BIN)/python benchmarks/render.py $(RUNS)/quick/now.json $(RUNS)/quick
 	$(BIN)/python benchmarks/compare.py $(RUNS)/quick/now.json $(RUNS)/quick/now.json
 
-answer: $(VENV)/.bench	## every scan policy on every memory: writes docs/policies-measured.md (memories are made once: 10 minutes, 16 GiB)
+answer: $(VENV)/.bench	## every scan policy on every memory: writes docs/policies-measured.md (memories are made once: 12 minutes, 21 GiB)
 	sh tools/need.sh test
 	$(BIN)/python benchmarks/policies.py docs/policies-measured.md
 

@@ -97,9 +97,9 @@ Files = dict[str, bytes | str]
 
 
 def ours(*suffixes: str) -> Files:
-    """What a guest does, as files in /work."""
+    """What a guest does, as files in /srv."""
     names = [f"memory_work.{suffix}" for suffix in suffixes] + ["guest_work.py"]
-    return {f"work/{name}": (HERE / name).read_bytes() for name in names}
+    return {f"srv/{name}": (HERE / name).read_bytes() for name in names}
 
 
 def started(command: str) -> Files:
@@ -153,7 +153,7 @@ def same(into: Path, plan: _Plan, memory_mib: int) -> None:
     common |= ours("py")
 
     def more(owner: str) -> Files:
-        return common | started(f"{python} /work/memory_work.py {owner}")
+        return common | started(f"{python} /srv/memory_work.py {owner}")
 
     guests(into, plan, memory_mib=memory_mib, more=more)
 
@@ -235,18 +235,18 @@ def different(into: Path, plan: _Plan) -> None:
         raise RuntimeError("a guest needs Node")
     programs = software.with_libraries({Path(node).resolve()})
     busybox = i386.unpacked("busybox-static") / "bin/busybox"
-    perl = "mkdir perl; (cd perl; exec perl /work/memory_work.pl) &"
-    python = "exec /usr/bin/python3.11 /work/memory_work.py documents"
+    perl = "mkdir perl; (cd perl; exec perl /srv/memory_work.pl) &"
+    python = "exec /usr/bin/python3.11 /srv/memory_work.py documents"
     files: dict[str, Callable[[], Files]] = {
-        "cloud": lambda: ours("sh") | started("sh /work/memory_work.sh 1 200000"),
+        "cloud": lambda: ours("sh") | started("sh /srv/memory_work.sh 1 200000"),
         "debian": lambda: contents(here.unpacked(*DEBIAN)) | ours("py", "pl") | started(f"sh -c '{perl} {python}'"),
         "realtime": lambda: (
             {str(path)[1:]: path.read_bytes() for path in programs}
             | ours("js")
-            | started(f"{Path(node).resolve()} /work/memory_work.js")
+            | started(f"{Path(node).resolve()} /srv/memory_work.js")
         ),
         "i386": lambda: (
-            {"bin/busybox": busybox.read_bytes()} | ours("sh") | started("sh /work/memory_work.sh 4 150000")
+            {"bin/busybox": busybox.read_bytes()} | ours("sh") | started("sh /srv/memory_work.sh 4 150000")
         ),
     }
     # Without it, files may take half of memory at most.
@@ -265,7 +265,7 @@ def quick(into: Path, plan: _Plan) -> None:
     """Small guests that have busybox only."""
 
     def more(owner: str) -> Files:
-        return ours("sh") | started(f"sh /work/memory_work.sh {owner[-1]} 20000")
+        return ours("sh") | started(f"sh /srv/memory_work.sh {owner[-1]} 20000")
 
     guests(into, plan, memory_mib=112, more=more)
 
