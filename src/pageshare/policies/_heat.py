@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageshare.policies._pending import NONE, Pass, once
+from pageshare.policies._pending import NONE, Pass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +45,7 @@ class Heat:
         self._hot = self._writes > max(WARM, self._writes.mean())
         self._now = now
         self._stamp[written] = now
-        self._waiting.append((float(np.float32(now)), once(written)))
+        self._waiting.append((float(np.float32(now)), np.unique(written)))
 
     def calm(self, now: float) -> Pages:
         """Some pages that were left alone for long enough; each comes once."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageshare.core import NO_PAGE, Outcome
+from pageshare.core import Outcome
 from pageshare.policies._heat import CoolPass, Heat
 from pageshare.policies._keys import KeyTable
 from pageshare.policies._peeked_runs import PeekedRuns
@@ -91,7 +91,7 @@ class PeekRuns:
         self._bands = self._all_bands()
         self._level = self._band = 0
         self._worth = np.inf  # zero pages, and such of which there are many, that a band brings
-        self._met = self._met_in_runs = 0.0
+        self._met, self._met_in_runs = np.zeros((2, 2))
         self._tried = self._found = 0.0
         self._blind = False  # what is given was not foreseen
 
@@ -261,19 +261,46 @@ class PeekRuns:
             return
         keys = self._view.peek(pages)
         self._peeked.add(pages)
-        self._zero.add(pages[keys == 0])
-        partners = np.full(len(pages), NO_PAGE, np.uint32)
-        partners[keys != 0] = self._keys.put(keys[keys != 0], pages[keys != 0])
-        self._learn_of_runs(pages, keys, partners)
+        zero = keys == 0
+        self._zero.add(pages[zero])
+        partners = pages.copy()  # itself: none that was seen before
         if self._with_zero:
-            zeros = pages[keys == 0]
+            partners[zero] = self._look_at_zeros(pages[zero], apart, len(pages))
+        partners[~zero] = self._keys.put(keys[~zero], pages[~zero])
+        self._learn_of_runs(0, pages, zero, partners)
+        unsure = np.flatnonzero(~zero & (partners != pages) & ~self._proven.has(partners))
+        partners[unsure] = self._in_both_lines(pages[unsure], partners[unsure], keys[unsure])
+        self._learn_of_runs(1, pages, zero, partners)
+        self._queue(pages[partners != pages], partners[partners != pages], apart)
+
+    def _look_at_zeros(self, pages: Pages, apart: int, among: int) -> Pages:
+        """Queue those of these pages, which begin with zeros, that are zero in other lines; what the others may equal,
+        or themselves."""
+        second = self._view.peek(pages, self._second_line)
+        zeros = pages[second == 0]
+        if len(zeros) <= RARE * among:
             # Where zeros are rare, what begins with them mostly is something else.
-            lines = (self._second_line, self._view.lines - 1)
-            for line in lines[: 1 if len(zeros) > RARE * len(pages) else 2]:
-                zeros = zeros[self._view.peek(zeros, line) == 0]
-            self._zeros.put(_filled(zeros, np.zeros_like(zeros), apart)[0])
-        alike = (partners != NO_PAGE) & (partners != pages)
-        pages, partners = self._confirmed(pages[alike], partners[alike], keys[alike])
+            zeros = zeros[self._view.peek(zeros, self._view.lines - 1) == 0]
+        self._zeros.put(_filled(zeros, np.zeros_like(zeros), apart)[0])
+        partners: Pages = pages.copy()
+        partners[second != 0] = self._keys.put(_both(0, second[second != 0]), pages[second != 0])
+        return partners
+
+    def _in_both_lines(self, pages: Pages, partners: Pages, keys: NDArray[np.uint32]) -> Pages:
+        """The first page that agrees with each in a second line as well, or itself."""
+        firsts, at = np.unique(partners, return_index=True)
+        new = ~self._second.has(firsts)
+        self._put_both(firsts[new], keys[at[new]])
+        return self._put_both(pages, keys)
+
+    def _put_both(self, pages: Pages, keys: NDArray[np.uint32]) -> Pages:
+        """The first page that was put with the same two lines as each; ``keys`` are those of the first line."""
+        self._second.add(pages)
+        both = _both(keys, self._view.peek(pages, self._second_line))
+        return self._keys.put(both, pages)
+
+    def _queue(self, pages: Pages, partners: Pages, apart: int) -> None:
+        """Pages to be visited, as each begins as its partner does."""
         if not len(pages):
             return
         _, at, counts = np.unique(partners, return_inverse=True, return_counts=True)
@@ -288,36 +315,18 @@ class PeekRuns:
         run, shifts = _filled(pages[~many], pages[~many].astype(np.int64) - partners[~many], apart)
         self._groups.put(np.stack([(run - shifts).astype(np.uint32), run], axis=1))
 
-    def _confirmed(self, pages: Pages, partners: Pages, keys: NDArray[np.uint32]) -> tuple[Pages, Pages]:
-        """Which of these agree with another page in a second line as well, and with which."""
-        unsure = np.flatnonzero(~self._proven.has(partners))
-        firsts, at = np.unique(partners[unsure], return_index=True)
-        new = ~self._second.has(firsts)
-        self._put_second(firsts[new], keys[unsure[at[new]]])
-        partners[unsure] = self._put_second(pages[unsure], keys[unsure])
-        other = partners != pages
-        return pages[other], partners[other]
-
-    def _put_second(self, pages: Pages, keys: NDArray[np.uint32]) -> Pages:
-        """The first pages that agree with these in both lines."""
-        second = self._view.peek(pages, self._second_line)
-        self._second.add(pages)
-        both = np.maximum((keys ^ second * np.uint32(0x85EBCA6B)) * np.uint32(0xC2B2AE35), 1)
-        return self._keys.put(both, pages)
-
-    def _learn_of_runs(self, pages: Pages, keys: NDArray[np.uint32], partners: Pages) -> None:
-        """Whether a page beside one that is zero, or was met before, mostly is so in the same way: if not, there are no
-        runs to be followed."""
-        zero = keys == 0
-        met = zero | ((partners != NO_PAGE) & (partners != pages))
+    def _learn_of_runs(self, lines: int, pages: Pages, zero: Flags, partners: Pages) -> None:
+        """Whether a page beside one that is zero, or was met before, mostly is so in the same way, by one line and by
+        two: if not, there are no runs to be followed."""
+        met = zero | (partners != pages)
         shifts = np.where(zero, 0, pages.astype(np.int64) - partners)
         alike = met[1:] & (zero[1:] == zero[:-1]) & ((shifts[1:] == shifts[:-1]) | (partners[1:] == partners[:-1]))
         # What lies beside a partner can only be met if it was peeked at.
         known = zero | self._peeked.has(np.minimum(partners, max(0, self._view.pages - 2)) + 1)
         beside = (met & known)[:-1] & (np.diff(pages) == 1)
-        self._met = FADES * self._met + np.count_nonzero(beside)
-        self._met_in_runs = FADES * self._met_in_runs + np.count_nonzero(beside & alike)
-        self._runs.begins = bool(self._met < ENOUGH or 2 * self._met_in_runs >= self._met)
+        self._met[lines] = FADES * self._met[lines] + np.count_nonzero(beside)
+        self._met_in_runs[lines] = FADES * self._met_in_runs[lines] + np.count_nonzero(beside & alike)
+        self._runs.begins = bool(((self._met < ENOUGH) | (2 * self._met_in_runs >= self._met)).all())
 
     def _sort_groups(self) -> None:
         """Where most pairs lead to comes first, and all of a place together: of so many copies that will be one."""
@@ -329,6 +338,13 @@ class PeekRuns:
         place = pairs[:, 0] // LEVELS[self._level][1]
         _, at, counts = np.unique(place, return_inverse=True, return_counts=True)
         self._groups.put(pairs[np.lexsort((pairs[:, 1], pairs[:, 0], place, -counts[at], -copies))])
+
+
+def _both(first: NDArray[np.uint32] | int, second: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """A key of two lines, for those of each; not 0."""
+    mixed = (second * np.uint32(0x85EBCA6B) ^ np.uint32(first)) * np.uint32(0xC2B2AE35)
+    keys: NDArray[np.uint32] = np.maximum(mixed, np.uint32(1))
+    return keys
 
 
 def _filled(pages: Pages, what: NDArray[np.integer], apart: int) -> tuple[Pages, NDArray[np.integer]]:
