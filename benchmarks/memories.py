@@ -403,7 +403,7 @@ PLANS = {
     ),
     "unseen": _Plan(
         "Linux guests of 448 MiB, the same system at other work again",
-        ("documents", "web", "files", "index"),
+        ("analytics", "cache", "documents", "compiler"),
         (0, 20, 40),
         lambda into, plan: same(into, plan, 448),
     ),

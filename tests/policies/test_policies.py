@@ -189,7 +189,7 @@ def test_random_is_the_permutation_and_others_are_named():
     [
         ("region-bandit:pages=0", "pages 0: a region must have 1 to 65535"),
         ("region-ladder:pages=65536", "pages 65536"),
-        ("run-following:slack=-1", "slack -1: must be from 0 to 127"),
+        ("run-following:slack=-1", "slack -1: must be a whole number from 0 to 127"),
         ("io-hints:capacity=0", "capacity 0: there must be room for 1 hint"),
         ("hash-ranges:ranges=0", "ranges 0: must be from 1 to 2"),
         ("stratified:pages=3", "policy stratified:pages=3: "),

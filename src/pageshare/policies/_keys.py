@@ -1,4 +1,4 @@
-"""Which page was first seen to hold a key: a hash table of 32-bit keys, in whole arrays."""
+"""Which page was first seen to hold a key: hash tables of 32-bit keys, in whole arrays."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ class KeyTable:
     def __init__(self) -> None:
         self._count = 0
         self._make(10)
+
+    def __len__(self) -> int:
+        return self._count
 
     def _make(self, bits: int) -> None:
         self._bits = bits
@@ -66,3 +69,19 @@ class KeyTable:
         todo = todo[~hit]
         slots[todo] = slots[todo] + np.uint32(1) & np.uint32((1 << self._bits) - 1)
         return todo
+
+
+class BoundedKeys:
+    """A KeyTable that forgets: of the last ``most`` to 2 * ``most`` keys that were put, none; the older ones, unless
+    they were asked for since."""
+
+    def __init__(self, most: int) -> None:
+        self._most = max(1024, most)
+        self._young, self._old = KeyTable(), KeyTable()
+
+    def put(self, keys: Array, pages: Array) -> Array:
+        """The page of each key: one that was put before, or else the first of these pages that has it."""
+        if len(self._young) + len(keys) > self._most:
+            self._young, self._old = KeyTable(), self._young
+        older = self._old.find(keys)
+        return self._young.put(keys, np.where(older == NO_PAGE, pages, older))

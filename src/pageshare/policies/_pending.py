@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,6 +65,49 @@ class Bits:
     def clear(self) -> None:
         """Take all out."""
         self._bytes[:] = 0
+
+
+class Later:
+    """Pages to be given some time, first come, first served; they may be put in again and again, and then take no more
+    than twice as much as all pages."""
+
+    def __init__(self, pages: int) -> None:
+        self._most = pages
+        self._parts: deque[Pages] = deque()
+        self._held = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def put(self, pages: Pages) -> None:
+        """Behind the others."""
+        if not len(pages):
+            return
+        self._parts.append(pages)
+        self._held += len(pages)
+        if self._held > 2 * self._most:
+            self._parts = deque([once(np.concatenate(self._parts))])
+            self._held = len(self._parts[0])
+
+    def take(self, count: int) -> Pages:
+        """Some of them, ``count`` at most."""
+        part = self._parts.popleft()
+        if len(part) > count:
+            self._parts.appendleft(part[count:])
+            part = part[:count]
+        self._held -= len(part)
+        return part
+
+    def take_all(self) -> Pages:
+        """All of them, each once."""
+        pages = once(np.concatenate([NONE, *self._parts]))
+        self.clear()
+        return pages
+
+    def clear(self) -> None:
+        """Without them."""
+        self._parts.clear()
+        self._held = 0
 
 
 class Pass:

@@ -45,8 +45,8 @@ class Runs:
     """
 
     def __init__(self, view: View, slack: int) -> None:
-        if not 0 <= slack < 128:
-            raise ValueError(f"slack {slack}: must be from 0 to 127")
+        if not 0 <= slack < 128 or slack != int(slack):
+            raise ValueError(f"slack {slack}: must be a whole number from 0 to 127")
         self._slack, self._with_zero = slack, view.objective == "all"
         self._owner_first = view.owner_first
         self._missed = 0  # what a run begins with

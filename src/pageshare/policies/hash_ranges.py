@@ -17,8 +17,8 @@ TAGS = 1 << 32
 
 
 class HashRanges:
-    """Address order; in each pass only pages whose hash is in one of ``ranges`` equal ranges are looked up, the others
-    are passed over. Hints are dropped between passes.
+    """Address order; in each pass only pages whose hash is in one of several equal ranges (``ranges``) are looked
+    up, the others are passed over. Hints are dropped between passes.
 
     Gupta et al., "Difference Engine", OSDI 2008: with four passes the table needs room for a quarter of the hints. Each
     page once a pass; everything is found after ``ranges`` passes, zero pages after the first. Needs nothing for a page.

@@ -44,6 +44,8 @@ class PeekFirst:
     takes_objective = True
 
     def __init__(self, view: View, *, context: int = 1, selective: int = 1) -> None:
+        if not {context, selective} <= {0, 1}:
+            raise ValueError(f"context {context}, selective {selective}: must be 0 or 1")
         self._view = view
         self._context, self._selective = bool(context or selective), bool(selective)
         self._with_zero = view.objective == "all"

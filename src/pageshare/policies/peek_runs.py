@@ -9,9 +9,9 @@ import numpy as np
 
 from pageshare.core import Outcome
 from pageshare.policies._heat import CoolPass, Heat
-from pageshare.policies._keys import KeyTable
+from pageshare.policies._keys import BoundedKeys
 from pageshare.policies._peeked_runs import PeekedRuns
-from pageshare.policies._pending import NONE, Bits, Rest
+from pageshare.policies._pending import NONE, Bits, Later, Rest
 from pageshare.policies._regions import ramps
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ class PeekRuns:
     alike is not found to be equal, pages come in random order. In memory that changes, what lies where much is written
     comes last, and pages left alone for ``calm`` seconds after a write are looked at again.
 
-    Measured here: the best of all orders, see the end of docs/policies.md. Each page once a pass; later passes are
-    random permutations with what was written to before. Needs 54 to 136 bits for each page where memory holds still
-    (keys of pages peeked at, and what waits), with writes 32 more and what waits for calm. Fails where many different
-    pages begin alike in two lines: then it costs up to 0.12 of a visit a page, in peeks, more than random order.
+    Measured here: see the end of docs/policies.md. Each page once a pass; later passes are random permutations with
+    what was written to before. Needs 54 to 137 bits for each page where memory holds still (keys of pages peeked at,
+    and what waits), with many writes up to 400. Fails where many different pages begin alike in two lines: then it
+    costs up to 0.08 of a visit a page, in peeks, more than random order.
     """
 
     takes_objective = True
@@ -73,12 +73,14 @@ class PeekRuns:
     def __init__(
         self, view: View, *, slack: int = 4, ahead: int = 16, calm: float = 5.0, cool: float = 20.0
     ) -> None:
+        if ahead < 1 or calm < 0 or cool <= 0:
+            raise ValueError(f"ahead {ahead}, calm {calm}, cool {cool}: must be from 1, from 0, above 0")
         self._view, self._ahead = view, ahead
         self._with_zero = view.objective == "all"
         self._heat = Heat(view.pages, calm, cool)
         self._pass, self._rest = CoolPass(view.pages, self._heat), Rest(view.pages, view.seed)
         self._runs = PeekedRuns(view, slack)
-        self._keys = KeyTable()
+        self._keys = BoundedKeys(view.pages)
         self._second_line = view.lines // 2
         self._peeked, self._zero = Bits(view.pages), Bits(view.pages)
         self._second, self._proven = Bits(view.pages), Bits(view.pages)  # the second line is known; needs no more looks
@@ -87,7 +89,7 @@ class PeekRuns:
         # Of pages that many seem to equal: how many of these were visited, and how many did; and who is to be judged.
         self._visits, self._finds = np.zeros((2, view.pages), np.uint8)
         self._awaited: list[Pages] = []
-        self._doubted: list[Pages] = []
+        self._doubted = Later(view.pages)
         self._bands = self._all_bands()
         self._level = self._band = 0
         self._worth = np.inf  # zero pages, and such of which there are many, that a band brings
@@ -108,7 +110,7 @@ class PeekRuns:
             more = np.concatenate([more, self._runs.next(count - len(batch) - len(more), self._pass, zero=False)])
             more = np.concatenate([more, self._take_groups(count - len(batch) - len(more))])
             batch = np.concatenate([batch, more])
-            if not len(more) and not self._look_again() and not self._sweep():
+            if not len(more) and not (self._look_again() or self._sweep() or self._look_again(patient=False)):
                 break
         if not len(batch):
             self._blind = True
@@ -136,7 +138,7 @@ class PeekRuns:
             pairs = self._many.take(left)
             visits, finds = self._visits[pairs[:, 0]], self._finds[pairs[:, 0]]
             doubtful = (visits >= DOUBTED) & (finds < visits - finds)
-            self._doubted.append(pairs[doubtful, 1])
+            self._doubted.put(pairs[doubtful, 1])
             pairs = pairs[~doubtful]
             self._awaited.append(pairs)
             parts.append(self._pass.take(pairs[:, 1]))
@@ -157,16 +159,16 @@ class PeekRuns:
     def _others(self, count: int) -> Pages:
         """What was put off or doubted, and then what nothing is known of; of the next pass when this one is at its
         end."""
+        ready = self._runs.ready
+        if len(ready):  # they count as given already
+            self._runs.ready = ready[count:]
+            return ready[:count]
         late = self._pass.late
         if self._doubted:
             # In no order: nothing speaks for one, and so it is no worse than random.
-            late.append(np.random.default_rng(self._view.seed).permutation(np.concatenate(self._doubted)))
-            self._doubted.clear()
+            late.put(np.random.default_rng(self._view.seed).permutation(self._doubted.take_all()))
         while late:
-            pages = late.popleft()
-            if len(pages) > count:
-                late.appendleft(pages[count:])
-            batch = self._pass.take_any(pages[:count])
+            batch = self._pass.take_any(late.take(count))
             if len(batch):
                 return batch
         batch = self._pass.take_any(self._rest.next(count, self._pass.given))
@@ -209,12 +211,15 @@ class PeekRuns:
 
     def _all_bands(self) -> NDArray[np.int64]:
         """First page and end of each: bands of all owners in turn, so that what lies at like places in several is met
-        early."""
+        early; across owners where these are small."""
         edges = self._view.owner_first.astype(np.int64)
-        at = np.arange(0, np.diff(edges).max(initial=0), BAND)
-        first = (edges[:-1] + at[:, None]).reshape(-1)
-        end = np.minimum(first + BAND, np.tile(edges[1:], len(at)))
-        return np.stack([first, end], axis=1)[first < end]
+        if self._view.pages < BAND * self._view.owners:
+            edges = np.array([0, self._view.pages])
+        counts = -(-np.diff(edges) // BAND)
+        turn, owner = ramps(counts), np.repeat(np.arange(len(counts)), counts)
+        order = np.lexsort((owner, turn))
+        first = (edges[owner] + BAND * turn)[order]
+        return np.stack([first, np.minimum(first + BAND, edges[owner + 1][order])], axis=1)
 
     def _sweep(self) -> int:
         """Peek at some pages of the next band; how many pages it has, 0 if all was swept."""
@@ -240,9 +245,10 @@ class PeekRuns:
         self._worth = fresh if self._worth == np.inf else FADES * self._worth + (1 - FADES) * fresh
         return int(end - first)
 
-    def _look_again(self) -> bool:
-        """Look at pages that were written to, and left alone since; whether there were any."""
-        pages = self._heat.calm(self._view.now)
+    def _look_again(self, *, patient: bool = True) -> bool:
+        """Look at pages that were written to, and left alone since, long enough if ``patient``; whether there were
+        any."""
+        pages = self._heat.calm(self._view.now, patient=patient)
         if not len(pages):
             return False
         self._pass.give_back(pages)
@@ -250,7 +256,7 @@ class PeekRuns:
         for bits in (self._peeked, self._zero, self._second, self._proven):
             bits.remove(pages)
         hot = self._heat.is_hot(pages)
-        self._pass.late.append(pages[hot])
+        self._pass.late.put(pages[hot])
         self._look(pages[~hot], 1)
         return True
 

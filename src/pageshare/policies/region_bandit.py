@@ -96,7 +96,7 @@ def finds(outcomes: NDArray[np.uint8], *, zero: bool) -> NDArray[np.bool_]:
 
 
 class RegionBandit:
-    """Thompson sampling over regions of ``pages`` pages: where finds were made, more are looked for.
+    """Thompson sampling over regions of some pages (``pages``): where finds were made, more are looked for.
 
     W. R. Thompson, "On the Likelihood that One Unknown Probability Exceeds Another in View of the Evidence of Two
     Samples", Biometrika 1933; as a scan order measured here. A find is to the credit of its page's region and of the

@@ -26,9 +26,9 @@ THRASHING = 1 / 2
 
 
 class RegionLadder:
-    """Regions of ``pages`` pages stand on one of four rungs; a rung gets twice the visits of the one below it, shared
-    evenly by its regions. All begin on the lowest one. Every eight visits a region is judged: rich in finds it climbs,
-    poor it goes down. If writes break half of its merges (copy-on-write thrashing), it goes to the lowest rung.
+    """Regions of some pages (``pages``) stand on one of four rungs; a rung gets twice the visits of the one below it,
+    shared evenly by its regions. All begin on the lowest one. Every eight visits a region is judged: rich in finds it
+    climbs, poor it goes down. If writes break half of its merges (copy-on-write thrashing), it goes to the lowest rung.
 
     Xia et al., "UKSM: Swift Memory Deduplication via Hierarchical and Adaptive Memory Region Distilling", FAST 2018:
     rungs, sampling, promotion by duplicates found (to the credit of both regions), demotion of thrashing ones.
