@@ -157,7 +157,7 @@ def page(work: Path) -> Iterator[str]:
         " 0.04; gap: (cost - oracle's) / (random permutation's - oracle's) at 90 %; CPU: nanoseconds a page of memory"
         " until 90 %, at costs measured in the same run; area: mean share found over a cost of 0 to one visit a page;"
         " bits: kept for each page. While memory changes: pages saved in runs set to save any, nonzero in runs set to"
-        " save other pages than zero ones.\n"
+        " save other pages than zero ones. One merge makes a frame of two pages, and each of them can break it.\n"
     )
     for name in memories.NAMES:
         memory = memories.memory(name)
