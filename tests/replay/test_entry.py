@@ -472,3 +472,11 @@ def test_it_can_be_stopped():
     course = run(PAIRS, page_size=PAGE, policy=Stops, rate=10, control=control)
     assert course.interrupted
     assert 0 < course.last.visits < 40
+
+
+def test_the_command_and_the_call_have_one_default():
+    # The command names it by itself, so that asking for help loads nothing.
+    from pageshare.commands import replay as command
+    from pageshare.replay import entry
+
+    assert command.DEFAULT == entry.DEFAULT_POLICY
