@@ -133,7 +133,8 @@ def scan_space(
     scan = _by_policy if options.policy is not None or options.limit is not None else _census
     found = scan(space, replace(options, seed=seed), reading, control)
     counts = count(space, found.tally, complete=found.complete)
-    changes = [sentence for owner in space.owners for file in owner.files if (sentence := file.source.changed())]
+    payload = [source for owner in space.owners for file in owner.files for source in file.payload]
+    changes = [sentence for source in payload if (sentence := source.changed())]
     ended = time.perf_counter()
     return Report(
         page_size=space.page_size,
@@ -374,7 +375,8 @@ def open_dumps(
             return each
         if isinstance(each, (str, Path)):
             found = open_image(each, format=format, holes=holes, page_size=page_size)
-            stack.enter_context(found.source)
+            for source in found.payload:
+                stack.enter_context(source)
             return found
         return image_of_buffer(each, name)
 

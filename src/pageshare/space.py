@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageshare.images import Image, ImageError, Source, image_of_buffer
+from pageshare.images.blocks import decoded
 from pageshare.images.image import Descriptor
 from pageshare.images.ranges import (
     EXTENT,
@@ -136,9 +137,13 @@ class SpaceSource:
 
 @dataclass(frozen=True)
 class OwnerFile:
-    """What is kept of an image whose pages are numbered: not its ranges, which may take more memory than the pages."""
+    """What is kept of an image whose pages are numbered: not its ranges, which may take more memory than the pages.
+
+    ``source`` is the file that was named, the first of ``payload``, in which the pages lie.
+    """
 
     source: Source
+    payload: tuple[Source, ...]
     format: str
     incomplete: tuple[str, ...]
 
@@ -190,7 +195,7 @@ class PageSpace:
         self.warnings: list[str] = []
         data, zeros = _Runs(), _Runs()
         for (name, images), domain in zip(named, names, strict=True):
-            self._add_owner(name, tuple(images), self.domains.index(domain), data, zeros)
+            self._add_owner(name, tuple(map(decoded, images)), self.domains.index(domain), data, zeros)
             if data.pages + zeros.pages > MOST_PAGES:
                 raise ValueError(
                     f"{data.pages + zeros.pages} pages of {page_size} bytes are more than can be numbered"
@@ -224,16 +229,18 @@ class PageSpace:
     def _add_owner(
         self, name: str, images: tuple[Image, ...], domain: int, runs: _Runs, zero_runs: _Runs
     ) -> None:
-        ranges, overlapped = first_wins(merge([image.ranges for image in images]))
+        payload = [source for image in images for source in image.payload]
+        ranges, overlapped = first_wins(
+            merge([image.ranges for image in images], [len(image.payload) for image in images])
+        )
         if overlapped:
             self.warnings.append(
                 f"{name}: {overlapped} bytes of memory lie in its files more than once; they are counted once,"
                 " from the first (files that are not parts of one memory need a NAME= each)"
             )
-        _check_payload(ranges, images)
+        _check_payload(ranges, payload)
         owner, base = len(self.owners), len(self.sources)
-        for image in images:
-            source = image.source
+        for source in payload:
             self.sources.append(
                 SpaceSource(source.path, source.size, source.file, source.map(), owner, domain)
             )
@@ -241,7 +248,7 @@ class PageSpace:
         zero_runs.begin_owner()
         coverage = Coverage()
         stitches: list[Stitch] = []
-        pages = np.zeros(len(images) + 1, np.uint64)
+        pages = np.zeros(len(payload) + 1, np.uint64)
         for block in blocks(ranges, self.page_size):
             paged = paginate(block, self.page_size)
             coverage += coverage_of(paged)
@@ -254,7 +261,7 @@ class PageSpace:
                 whole["pfn"] = [stitch.pfn for stitch in stitched]
                 whole["pages"] = 1
                 whole["offset"] = (len(stitches) + np.arange(len(stitched))) * self.page_size
-                whole["file"] = len(images)
+                whole["file"] = len(payload)
                 data = np.sort(np.concatenate([data, whole]), order="pfn")
                 stitches += stitched
             runs.add_stored(data, base)
@@ -262,9 +269,9 @@ class PageSpace:
         for each, count in zip(self.sources[base:], pages[:-1].tolist(), strict=True):
             each.pages = count
         if stitches:
-            memory = _stitch(stitches, images, self.page_size)
+            memory = _stitch(stitches, payload, self.page_size)
             self.sources.append(SpaceSource(name, memory.nbytes, None, memory, owner, domain, len(stitches)))
-        files = tuple(OwnerFile(image.source, image.format, image.incomplete) for image in images)
+        files = tuple(OwnerFile(image.source, image.payload, image.format, image.incomplete) for image in images)
         self.owners.append(Owner(name, domain, files, coverage))
 
     def locate(self, pages: NDArray[Any]) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
@@ -420,32 +427,32 @@ class _Runs:
         self.pages += other.pages
 
 
-def _check_payload(ranges: NDArray[Any], images: Sequence[Image]) -> None:
+def _check_payload(ranges: NDArray[Any], payload: Sequence[Source]) -> None:
     """Refuse a file whose bytes are claimed to be memory at several places: a few damaged or hostile headers would
     make hours and gigabytes of it."""
-    claimed = [0] * len(images)
+    claimed = [0] * len(payload)
     for block in blocks(ranges):
         data = block[block["state"] == State.DATA]
         for number in np.unique(data["file"]):
             claimed[number] += total_bytes(data[data["file"] == number])
-    for each, image in zip(claimed, images, strict=True):
-        if each > image.source.size:
+    for each, source in zip(claimed, payload, strict=True):
+        if each > source.size:
             raise ImageError(
-                image.source.path,
+                source.path,
                 "",
-                f"its headers claim {each} bytes of memory, the file has {image.source.size}",
+                f"its headers claim {each} bytes of memory, the file has {source.size}",
                 "it is damaged: take the dump again",
             )
 
 
-def _stitch(stitches: Sequence[Stitch], images: Sequence[Image], page_size: int) -> NDArray[np.uint8]:
+def _stitch(stitches: Sequence[Stitch], payload: Sequence[Source], page_size: int) -> NDArray[np.uint8]:
     """The bytes of pages that several ranges make up, put together: uint8 of shape (pages, page_size)."""
     memory = np.zeros((len(stitches), page_size), np.uint8)
     for row, stitch in zip(memory, stitches, strict=True):
         at = 0
         for file, offset, length, state in stitch.pieces:
             if state == State.DATA:
-                source = images[file].source
+                source = payload[file]
                 piece = source.read(offset, length)
                 if len(piece) < length:
                     raise OSError(f"{source.path}: the file became shorter while it was read")

@@ -143,8 +143,9 @@ def test_many_ranges_take_no_time():
 
 def test_files_are_numbered_in_order():
     one, two = ranges_of([(0, 16, 0, 0)]), ranges_of([(16, 16, 0, 0), (32, 16, 0, 0)])
-    assert merge([one, two])["file"].tolist() == [0, 1, 1]
-    assert merge([]).size == 0
+    assert two["file"].tolist() == [0, 1]
+    assert merge([one, two, one], [3, 2, 1])["file"].tolist() == [0, 3, 4, 5]
+    assert merge([], []).size == 0
 
 
 def test_device_memory_is_split_off_in_place():

@@ -195,7 +195,8 @@ def _open_all(args: argparse.Namespace, dumps: Sequence[str], stack: ExitStack) 
                 inputs.notes.append(f"{named.path}: not known as a dump; passed over (name it to scan it)")
                 continue
             found += 1
-            stack.enter_context(image.source)
+            for source in image.payload:
+                stack.enter_context(source)
             opened.append((named, image))
         if not found and all(named.found for named in files):
             bad.append((argument, "there is no dump in this folder"))

@@ -1,7 +1,7 @@
 """Memory images: one module per format; which one reads a file is decided by its content.
 
 A format's module has ``NAME``, ``detect(head, size)``, which looks at the first bytes of a file, and
-``read(source, holes=, page_size=)``, which gives an :class:`Image` or raises :class:`ImageError`.
+``read(source, how)``, which gives an :class:`Image` or raises :class:`ImageError`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from pageshare.images import elf, lime, raw
 from pageshare.images.foreign import foreign
-from pageshare.images.image import Image, ImageError, Source, printable
+from pageshare.images.image import How, Image, ImageError, Source, printable
 
 _MODULES: tuple[ModuleType, ...] = (elf, lime, raw)
 """In the order in which they are asked; raw takes everything."""
@@ -61,7 +61,7 @@ def open_image(
                 name, remedy = foreign(head)
                 if name:
                     raise ImageError(source.path, "", f"{name}, which pageshare does not read", remedy)
-        image: Image = module.read(source, holes=holes, page_size=page_size)
+        image: Image = module.read(source, How(holes, page_size))
     except BaseException:
         source.close()
         raise
@@ -73,7 +73,7 @@ def image_of_buffer(buffer: Any, name: str = "buffer") -> Image:
 
     Raises ImageError if it is empty or not in one piece, TypeError if it is no buffer.
     """
-    return raw.read(Source.of_buffer(buffer, name))
+    return raw.read(Source.of_buffer(buffer, name), How())
 
 
 def check_page_size(page_size: int) -> None:

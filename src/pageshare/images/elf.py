@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageshare.images.image import Image, ImageError, Source, printable
+from pageshare.images.image import How, Image, ImageError, Source, printable
 from pageshare.images.ranges import BLOCK, RANGE, Kind, State, split_device, total_bytes, wrapping
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def detect(head: bytes, size: int) -> bool:  # noqa: ARG001 - the same for every
     return head.startswith(_MAGIC)
 
 
-def read(source: Source, *, holes: str = "zero", page_size: int = 4096) -> Image:  # noqa: ARG001
+def read(source: Source, how: How) -> Image:  # noqa: ARG001 - the same for every format
     """The LOAD segments of an ELF64 little-endian core, by physical address, or by virtual one for a process.
 
     Raises ImageError for another sort of ELF file and for one whose headers do not fit together.

@@ -16,6 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pageshare.images.blocks import Compressed
     from pageshare.images.ranges import Kind
 
 
@@ -60,6 +61,13 @@ class Descriptor:
         self.fd = -1
         self.fd = os.open(path, flags)
 
+    @classmethod
+    def of(cls, fd: int) -> Descriptor:
+        """Of a file that is open already; it is closed with this."""
+        self = cls.__new__(cls)
+        self.fd = fd
+        return self
+
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         """Close the file."""
         if self.fd >= 0:
@@ -70,8 +78,11 @@ class Source:
     """An open file, or a buffer, to read from. A context manager that closes it.
 
     Attributes: ``path``, for a buffer its name; ``file``, a ``Descriptor``, None for a buffer; ``size`` in bytes
-    when it was opened; ``identity``, (device, inode), None for a buffer.
+    when it was opened; ``identity``, (device, inode), None for a buffer; ``spooled``: it holds what was decoded, so
+    that its holes are zeros that were read, not memory that was never touched.
     """
+
+    spooled = False
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open a regular file or a block device. Raises OSError, or ImageError for what can't be a dump."""
@@ -88,6 +99,17 @@ class Source:
             raise ImageError(self.path, "", "the file is empty")
         self.identity: tuple[int, int] | None = (status.st_dev, status.st_ino)
         self._modified = status.st_mtime_ns
+
+    @classmethod
+    def of_spool(cls, path: str, file: Descriptor, size: int, identity: tuple[int, int] | None) -> Source:
+        """What was decoded of the dump ``path``, which has this identity; nobody else can write to ``file``."""
+        self = cls.__new__(cls)
+        self.path, self.file, self.size, self.identity = path, file, size, identity
+        self._map = None
+        self._mapped = self._closed = False
+        self._modified = os.fstat(file.fd).st_mtime_ns
+        self.spooled = True
+        return self
 
     @classmethod
     def of_buffer(cls, buffer: Any, name: str) -> Source:
@@ -197,14 +219,28 @@ class Source:
         self.close()
 
 
+@dataclass(frozen=True)
+class How:
+    """What the user says of dumps that their content does not: see :func:`pageshare.open_image`."""
+
+    holes: str = "zero"
+    page_size: int = 4096
+    base: str | None = None
+    meta: str | None = None
+    spool: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """One dump as its reader found it.
 
-    ``ranges`` is an array of :data:`pageshare.images.ranges.RANGE`: which bytes of memory lie where in
-    ``source``, in the order of the file. ``kind`` is RAM or PROCESS. ``incomplete`` has a sentence for each thing
-    that should be there and is not, ``warnings`` one for what else is odd; neither names the file. ``details``
-    are facts about the dump by name, for ``pageshare info``.
+    ``ranges`` is an array of :data:`pageshare.images.ranges.RANGE`: which bytes of memory lie where, in the order
+    of the file; each one's ``file`` is an index into ``payload``, which is ``source``, the file that was named, and
+    then ``others``: files that hold memory too, such as a base. ``kind`` is RAM or PROCESS. ``incomplete`` has a
+    sentence for each thing that should be there and is not, ``warnings`` one for what else is odd; neither names the
+    file. ``details`` are facts about the dump by name, for ``pageshare info``. ``compressed`` is what has to be
+    decoded first; the ranges have it in one more file, behind those of ``payload``: see
+    :func:`pageshare.images.blocks.decoded`.
     """
 
     source: Source
@@ -214,10 +250,18 @@ class Image:
     warnings: tuple[str, ...] = ()
     incomplete: tuple[str, ...] = ()
     details: dict[str, str] = field(default_factory=dict)
+    others: tuple[Source, ...] = ()
+    compressed: Compressed | None = None
+
+    @property
+    def payload(self) -> tuple[Source, ...]:
+        """The files in which the bytes of ``ranges`` lie."""
+        return (self.source, *self.others)
 
     def close(self) -> None:
-        """Close the file."""
-        self.source.close()
+        """Close the files."""
+        for source in self.payload:
+            source.close()
 
     def __enter__(self) -> Image:
         """The image itself."""

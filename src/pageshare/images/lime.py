@@ -10,7 +10,7 @@ import struct
 
 import numpy as np
 
-from pageshare.images.image import Image, ImageError, Source
+from pageshare.images.image import How, Image, ImageError, Source
 from pageshare.images.ranges import RANGE, RANGE_ROW, Kind, State, split_device
 
 NAME = "lime"
@@ -40,7 +40,7 @@ def detect(head: bytes, size: int) -> bool:  # noqa: ARG001 - the same for every
     return head.startswith(_START[:4])
 
 
-def read(source: Source, *, holes: str = "zero", page_size: int = 4096) -> Image:  # noqa: ARG001
+def read(source: Source, how: How) -> Image:  # noqa: ARG001 - the same for every format
     """The ranges of a LiME dump.
 
     Raises ImageError if the first header is not sound. A later one that is not ends the dump, unless the next

@@ -53,8 +53,8 @@ RANGE = np.dtype(
         ("kind", "u1"),
     ]
 )
-"""Bytes at one address. ``offset`` is where they lie in their file, -1 where they lie in none; ``file`` is 0 in
-a single image, and the index among the owner's images after :func:`merge`."""
+"""Bytes at one address. ``offset`` is where they lie in their file, -1 where they lie in none; ``file`` is the index
+among the image's files, and after :func:`merge` among those of all images of the owner."""
 
 RANGE_ROW = struct.Struct("<QQqIBB")
 """One of ``RANGE``, for readers that meet them one by one."""
@@ -150,12 +150,16 @@ def split_device(ranges: NDArray[Any]) -> NDArray[Any]:
     return ranges
 
 
-def merge(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """The ranges of an owner's files one after the other, ``file`` set to each one's index; of one, as they are."""
+def merge(arrays: Sequence[NDArray[Any]], files: Sequence[int]) -> NDArray[Any]:
+    """The ranges of an owner's images one after the other, ``file`` counted on; of one image, as they are.
+
+    ``files`` says how many files each of the images has.
+    """
     if len(arrays) == 1:
         return arrays[0]
+    counts = np.array(files, np.uint32)
     merged = np.concatenate([np.empty(0, RANGE), *arrays])
-    merged["file"] = np.repeat(np.arange(len(arrays), dtype=np.uint32), [len(each) for each in arrays])
+    merged["file"] += np.repeat(np.cumsum(counts, dtype=np.uint32) - counts, [len(each) for each in arrays])
     return merged
 
 

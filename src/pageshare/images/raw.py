@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageshare.images.image import Image, ImageError, Source
+from pageshare.images.image import How, Image, ImageError, Source
 from pageshare.images.ranges import RANGE, Kind, State, total_bytes
 
 if TYPE_CHECKING:
@@ -29,24 +29,24 @@ def detect(head: bytes, size: int) -> bool:  # noqa: ARG001 - the same for every
     return True
 
 
-def read(source: Source, *, holes: str = "zero", page_size: int = 4096) -> Image:
-    """The whole file as memory from address 0 on, holes apart (``holes``: "zero" or "unknown")."""
+def read(source: Source, how: How) -> Image:
+    """The whole file as memory from address 0 on, holes apart (``how.holes``: "zero" or "unknown")."""
     data = _data(source)
-    if holes == "zero":
-        data = _whole_pages(data, page_size, source.size)
+    if how.holes == "zero":
+        data = _whole_pages(data, how.page_size, source.size)
     # Between the data lie the holes; an empty one before the first and after the last is dropped again.
     ranges = np.zeros(2 * len(data) + 1, RANGE)
     holding, address = ranges[1::2], ranges["address"]
     address[1:] = data.reshape(-1)
     np.subtract(address[1:], address[:-1], out=ranges["bytes"][:-1])
     ranges["bytes"][-1] = np.uint64(source.size) - address[-1]
-    ranges["state"] = HOLES[holes]
+    ranges["state"] = HOLES[how.holes]
     ranges["offset"] = -1
     ranges["kind"] = Kind.RAM
     holding["state"] = State.DATA
     holding["offset"] = data[:, 0]
     in_data = total_bytes(holding)
-    warnings = () if source.size >= page_size else (f"the file holds less than one page of {page_size} bytes",)
+    warnings = () if source.size >= how.page_size else (f"the file holds less than one page of {how.page_size} bytes",)
     return Image(
         source,
         NAME,
@@ -60,7 +60,7 @@ def read(source: Source, *, holes: str = "zero", page_size: int = 4096) -> Image
 def _data(source: Source) -> NDArray[Any]:
     """Where the file has data, as an int64 array of (start, end), shape (n, 2), in ascending order."""
     size, fd, seek = source.size, source.fd, os.lseek
-    if fd < 0:
+    if fd < 0 or source.spooled:
         return np.array([[0, size]], np.int64)
     edges = array("q")  # a list of integers takes five times as much
     at = 0

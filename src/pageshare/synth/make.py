@@ -18,7 +18,7 @@ import numpy as np
 
 from pageshare.images import raw
 from pageshare.images.elf import core_header
-from pageshare.images.image import Source
+from pageshare.images.image import How, Source
 from pageshare.images.lime import range_header
 from pageshare.images.ranges import DEVICE_WINDOW, Kind, State
 from pageshare.synth.content import Contents
@@ -190,7 +190,7 @@ def _check_holes(path: Path, target: Path, spec: Spec, holes: NDArray[np.bool_])
     """Whether a reader will find the holes that were planned: not every file system keeps such small ones."""
     source = Source(path)
     try:
-        ranges = raw.read(source, page_size=spec.page_size).ranges
+        ranges = raw.read(source, How(page_size=spec.page_size)).ranges
     finally:
         source.close()
     found = np.repeat(ranges["state"] == State.ZERO_INFERRED, (ranges["bytes"] // spec.page_size).astype(np.int64))

@@ -1,0 +1,361 @@
+"""Compressed blocks of a dump, decoded into a spool file: here, or by processes that each do a part of them.
+
+The one place where Python is called for each page. Codecs give back a page in two to fifteen microseconds, too few for
+threads to gain by it: with the lock of the interpreter they take as long as one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageshare import limits
+from pageshare.images.codecs import Codec, MissingCodecError, decoder
+from pageshare.images.image import Image, ImageError, Source
+from pageshare.images.ranges import State
+from pageshare.images.spool import Spool, write_all
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BLOCK = np.dtype(
+    [
+        ("offset", "<u8"),
+        ("into", "<u8"),
+        ("bytes", "<u4"),
+        ("length", "<u4"),
+        ("codec", "u1"),
+    ]
+)
+"""A compressed block: ``bytes`` at ``offset`` of the dump hold ``length`` bytes of memory, which go to ``into`` in the
+spool, a multiple of 4096."""
+
+BATCH = 1 << 12
+"""How many blocks a process is given at a time."""
+LONGEST = 1 << 24
+"""Bytes of a block, compressed or not: no format has larger ones."""
+FEW = 256 << 20
+"""Up to so many decoded bytes other processes would not be worth their start."""
+
+_TOGETHER = 1 << 20  # bytes of memory that are read, decoded and written together
+_COUNT = struct.Struct("<Q")
+
+Progress = Callable[[int], object]
+"""Called with the decoded bytes so far."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compressed:
+    """What of a dump has to be decoded before it can be looked at.
+
+    ``batches()`` gives ``BLOCK`` arrays of any length, anew each time it is called; ``size`` is what they come to in
+    the spool, bytes, which lies in ``folder`` (see ``How.spool``); ``codecs`` are those that occur.
+    """
+
+    source: Source
+    batches: Callable[[], Iterator[NDArray[Any]]]
+    size: int
+    codecs: Sequence[Codec]
+    folder: str | None = None
+
+    def check_codecs(self) -> None:
+        """Raise ImageError if a package is missing, with the line that adds it."""
+        for codec in self.codecs:
+            try:
+                decoder(codec, 4096)
+            except MissingCodecError as error:
+                raise ImageError(self.source.path, "", str(error), error.remedy) from None
+
+
+@dataclass(frozen=True, eq=False)
+class Failed:
+    """Blocks that could not be decoded, a ``BLOCK`` array, and why the first of them was not."""
+
+    blocks: NDArray[Any]
+    why: str = ""
+
+
+def decoded(
+    image: Image, *, workers: int | None = None, progress: Progress = lambda _done: None
+) -> Image:
+    """The image with everything decoded into a spool file, which is one more file of its payload.
+
+    What was sound already is given back as it is. ``workers`` processes do it (default: as many as there are CPUs, or
+    none for a small dump: 0 is this process). Blocks that are not sound are lost. Raises ImageError where there is no
+    room or a codec is missing, OSError where the dump can't be read.
+    """
+    if image.compressed is None:
+        return image
+    source, failed = decode(image.compressed, workers=workers, progress=progress)
+    ranges, incomplete = image.ranges, image.incomplete
+    if len(failed.blocks):
+        ranges = _without(ranges, len(image.payload), failed.blocks)
+        lost = int(failed.blocks["length"].sum())
+        incomplete += (
+            f"{len(failed.blocks)} compressed blocks are damaged, the first {failed.why}:"
+            f" {lost} bytes of memory are lost",
+        )
+    others = (*image.others, source)
+    return replace(image, ranges=ranges, incomplete=incomplete, others=others, compressed=None)
+
+
+def _without(ranges: NDArray[Any], file: int, blocks: NDArray[Any]) -> NDArray[Any]:
+    """The ranges, those of ``file`` cut where ``blocks`` should have gone, and these as lost."""
+    blocks = blocks[np.argsort(blocks["into"])]
+    lost_from, lost_to = blocks["into"].astype(np.int64), (blocks["into"] + blocks["length"]).astype(np.int64)
+    spooled = (ranges["file"] == file) & (ranges["state"] == State.DATA)
+    numbers = np.flatnonzero(spooled)
+    numbers = numbers[np.argsort(ranges["offset"][numbers], kind="stable")]
+    starts = ranges["offset"][numbers]
+    ends = starts + ranges["bytes"][numbers].astype(np.int64)
+    # Each edge begins a piece; the last one that begins at or before it says what range, and whether it is lost.
+    edges = np.unique(np.concatenate([starts, ends, lost_from, lost_to]))
+    of = np.searchsorted(starts, edges, side="right") - 1
+    inside = (of >= 0) & (edges < ends[of])
+    at = np.searchsorted(lost_from, edges, side="right") - 1
+    lost = (at >= 0) & (edges < lost_to[at])
+    pieces = ranges[numbers[of]][:-1]
+    skipped = edges[:-1] - pieces["offset"]
+    pieces["address"] += skipped.astype(np.uint64)
+    pieces["bytes"] = np.diff(edges)
+    pieces["offset"] = np.where(lost[:-1], -1, edges[:-1])
+    pieces["state"] = np.where(lost[:-1], State.LOST, State.DATA)
+    pieces["file"] = np.where(lost[:-1], 0, file)
+    inside = inside[:-1]
+    order = np.concatenate([np.flatnonzero(~spooled), numbers[of[:-1][inside]]])
+    return np.concatenate([ranges[~spooled], pieces[inside]])[np.argsort(order, kind="stable")]
+
+
+def decode(compressed: Compressed, *, workers: int | None, progress: Progress) -> tuple[Source, Failed]:
+    """Decode all blocks into a spool file; that file, and the blocks that were not sound. See ``decoded``."""
+    compressed.check_codecs()
+    spool = Spool(compressed.source.path, compressed.folder, need=compressed.size)
+    if workers is None:
+        workers = limits.cpus() if compressed.size > FEW and sys.executable else 0
+    run = _by_processes if workers else _here
+    try:
+        failed = run(compressed, spool, workers, progress)
+    except WriteError as error:
+        with spool.explained():
+            raise OSError(error.errno, error.strerror) from None
+    return spool.as_source(compressed.size, None), failed
+
+
+class WriteError(OSError):
+    """The spool could not be written to."""
+
+
+def _batches(compressed: Compressed) -> Iterator[NDArray[Any]]:
+    for blocks in compressed.batches():
+        for first in range(0, len(blocks), BATCH):
+            yield blocks[first : first + BATCH]
+
+
+def _together(parts: Sequence[tuple[NDArray[Any], str]]) -> Failed:
+    found = sorted((part for part in parts if len(part[0])), key=lambda part: int(part[0]["into"][0]))
+    if not found:
+        return Failed(np.empty(0, BLOCK))
+    return Failed(np.concatenate([blocks for blocks, _ in found]), found[0][1])
+
+
+def _here(compressed: Compressed, spool: Spool, _workers: int, progress: Progress) -> Failed:
+    parts, done = [], 0
+    for blocks in _batches(compressed):
+        failed, why = decode_blocks(compressed.source.fd, spool.file.fd, blocks)
+        parts.append((blocks[failed], why))
+        done += int(blocks["length"].sum())
+        progress(done)
+    return _together(parts)
+
+
+def decode_blocks(dump: int, spool: int, blocks: NDArray[Any]) -> tuple[list[int], str]:
+    """Decode from one open file into another; the numbers of the blocks that could not be, and why the first.
+
+    Raises OSError.
+    """
+    failed: list[int] = []
+    why = ""
+    # Each codec and length by itself: that leaves a loop of nothing but calls of the codec.
+    kinds = blocks["codec"].astype(np.uint64) << np.uint64(32) | blocks["length"]
+    for kind in np.unique(kinds).tolist():
+        length = kind & 0xFFFF_FFFF
+        decode = decoder(Codec(kind >> 32), length)
+        members = np.flatnonzero(kinds == kind)
+        for first in range(0, len(members), max(1, _TOGETHER // max(1, length))):
+            numbers = members[first : first + max(1, _TOGETHER // max(1, length))]
+            some = blocks[numbers]
+            compressed = _read(dump, some)
+            try:
+                memory = [decode(block) for block in compressed]
+                sound = set(map(len, memory)) == {length}
+            except Exception:
+                sound = False
+            if not sound:
+                memory, wrong, reason = _one_by_one(decode, compressed, length)
+                if wrong:
+                    why = why or f"at {int(some['offset'][wrong[0]]):#x}: {reason}"
+                    failed += numbers[wrong].tolist()
+                    kept = np.delete(np.arange(len(some)), wrong)
+                    some, memory = some[kept], [memory[each] for each in kept.tolist()]
+            _write(spool, some, memory, length)
+    return failed, why
+
+
+def _one_by_one(decode: Any, compressed: list[bytes], length: int) -> tuple[list[Any], list[int], str]:
+    """The decoded blocks, which of them are none, and why the first of those."""
+    memory: list[Any] = []
+    wrong: list[int] = []
+    why = ""
+    for number, block in enumerate(compressed):
+        page: Any = b""
+        try:
+            page = decode(block)
+            reason = f"{len(page)} bytes instead of {length}"
+        except Exception as error:  # each codec has its own
+            reason = str(error) or type(error).__name__
+        if len(page) != length:
+            wrong.append(number)
+            why = why or reason
+        memory.append(page)
+    return memory, wrong, why
+
+
+def _read(fd: int, blocks: NDArray[Any]) -> list[bytes]:
+    """The compressed bytes: with one call where the blocks lie close together, as they do. Short at the file's end."""
+    starts = blocks["offset"]
+    ends = starts + blocks["bytes"]
+    low, high = int(starts.min()), int(ends.max())
+    if high - low <= 2 * int(blocks["bytes"].sum()) + _TOGETHER:
+        data = os.pread(fd, high - low, low)
+        return [
+            data[start:end] for start, end in zip((starts - low).tolist(), (ends - low).tolist(), strict=True)
+        ]
+    return [
+        os.pread(fd, length, start) for start, length in zip(starts.tolist(), blocks["bytes"].tolist(), strict=True)
+    ]
+
+
+def _write(fd: int, blocks: NDArray[Any], memory: list[Any], length: int) -> None:
+    """Put decoded blocks where they belong, those of zeros left out: they are what compresses best."""
+    zeros = bytes(length)
+    short = np.flatnonzero(blocks["bytes"] <= length // 16).tolist()
+    zero = [number for number in short if memoryview(memory[number]) == zeros]
+    into = blocks["into"]
+    if zero:
+        kept = np.delete(np.arange(len(memory)), zero)
+        into, memory = into[kept], [memory[number] for number in kept.tolist()]
+    if not memory:
+        return
+    edges = [0, *(np.flatnonzero(np.diff(into) != length) + 1).tolist(), len(memory)]
+    try:
+        for first, last in pairwise(edges):
+            write_all(fd, memory[first:last], int(into[first]))
+    except OSError as error:
+        raise WriteError(error.errno, error.strerror) from error
+
+
+def _by_processes(compressed: Compressed, spool: Spool, workers: int, progress: Progress) -> Failed:
+    """Have other processes do it, each with one thread here that feeds it."""
+    batches = _batches(compressed)
+    lock, over = threading.Lock(), threading.Event()
+    parts: list[tuple[NDArray[Any], str]] = []
+    errors: list[BaseException] = []
+    done = running = 0
+
+    def feed(worker: subprocess.Popen[bytes]) -> None:
+        nonlocal done, running
+        try:
+            while not over.is_set():
+                with lock:
+                    blocks = next(batches, None)
+                if blocks is None:
+                    break
+                failed, why = _ask(worker, blocks)
+                with lock:
+                    parts.append((blocks[failed], why))
+                    done += int(blocks["length"].sum())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            with lock:
+                running -= 1
+                if not running or errors:
+                    over.set()
+
+    with contextlib.ExitStack() as stack:
+        started = [stack.enter_context(_worker(compressed.source.fd, spool.file.fd)) for _ in range(workers)]
+        running = workers
+        threads = [threading.Thread(target=feed, args=(worker,), daemon=True) for worker in started]
+        for thread in threads:
+            thread.start()
+        try:
+            while not over.wait(0.1):
+                progress(done)
+        finally:
+            over.set()
+            for worker in started:
+                worker.kill()
+            for thread in threads:
+                thread.join()
+    if errors:
+        raise errors[0]
+    progress(done)
+    return _together(parts)
+
+
+_START = "import sys; sys.path[:] = {path!r}; from pageshare.images.blocks import work; work({dump}, {spool})"
+
+
+@contextlib.contextmanager
+def _worker(dump: int, spool: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that decodes from one open file into the other; it ends with us."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _START.format(path=sys.path, dump=dump, spool=spool)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=(dump, spool),
+        start_new_session=True,  # so that Ctrl-C reaches us alone
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _ask(worker: subprocess.Popen[bytes], blocks: NDArray[Any]) -> tuple[list[int], str]:
+    """Have a worker decode some blocks. Raises OSError, also where it ended."""
+    line = b""
+    with contextlib.suppress(BrokenPipeError):
+        if worker.stdin and worker.stdout:
+            worker.stdin.write(_COUNT.pack(len(blocks)) + blocks.tobytes())
+            worker.stdin.flush()
+            line = worker.stdout.readline()
+    if not line:
+        raise ChildProcessError(f"process {worker.pid}, which decoded a part of the dump, ended by itself")
+    answer = json.loads(line)
+    if "errno" in answer:
+        raise (WriteError if answer["writing"] else OSError)(answer["errno"], answer["why"])
+    return answer["failed"], answer["why"]
+
+
+def work(dump: int, spool: int) -> None:
+    """What such a process does: blocks come on stdin, behind their number; for each such batch a line goes out."""
+    while len(count := sys.stdin.buffer.read(_COUNT.size)) == _COUNT.size:
+        blocks = np.frombuffer(sys.stdin.buffer.read(_COUNT.unpack(count)[0] * BLOCK.itemsize), BLOCK)
+        try:
+            failed, why = decode_blocks(dump, spool, blocks)
+            answer: dict[str, object] = {"failed": failed, "why": why}
+        except OSError as error:
+            answer = {"errno": error.errno, "why": error.strerror, "writing": isinstance(error, WriteError)}
+        print(json.dumps(answer), flush=True)

@@ -1,0 +1,125 @@
+"""Compressed blocks of memory, by the packages that know how; which of them are extras is said when one is missing.
+
+Nothing here believes what a block says of its own size: it gives ``length`` bytes or an error, and takes no more
+memory than that.
+"""
+
+from __future__ import annotations
+
+import importlib
+import zlib
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any
+
+Decode = Callable[[bytes], Any]
+"""From a block to a buffer. Raises some exception, whatever its package has, for what is no such block."""
+
+
+class Codec(IntEnum):
+    """How a block is compressed."""
+
+    ZLIB = 0
+    LZO = 1
+    SNAPPY = 2
+    ZSTD = 3
+    SNAPPY_FRAME = 4
+    """One chunk of snappy's framing format, its header included: its checksum is looked at."""
+
+
+class MissingCodecError(ValueError):
+    """A package is not installed; ``str()`` is what is missing, ``remedy`` the line that adds it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"its {what} blocks can't be decoded without another package")
+        self.remedy = f"add it: pip install 'pageshare[{extra}]'"
+
+
+_SNAPPY_START = b"\xff\x06\x00\x00sNaPpY"
+
+
+def decoder(codec: Codec, length: int) -> Decode:
+    """What decodes blocks that hold ``length`` bytes each. Raises MissingCodecError.
+
+    >>> decoder(Codec.ZLIB, 4096)(zlib.compress(bytes(4096))) == bytes(4096)
+    True
+    """
+    return _DECODERS[codec](length)
+
+
+def package(name: str, what: str, extra: str = "codecs") -> Any:
+    """A package that is an extra. Raises MissingCodecError."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise MissingCodecError(what, extra) from None
+
+
+def zlib_module() -> Any:
+    """The fastest that there is; all have the interface of Python's own."""
+    try:
+        return importlib.import_module("isal.isal_zlib")
+    except ImportError:
+        return zlib
+
+
+def _zlib(length: int) -> Decode:
+    # What a block of so many bytes can come to is bounded by deflate itself: 1032 to 1.
+    decompress = zlib_module().decompress
+    return lambda block: decompress(block, 15, length)
+
+
+def _lzo(length: int) -> Decode:
+    try:
+        decompress = importlib.import_module("lzallright").LZOCompressor.decompress
+        return lambda block: decompress(block, length)
+    except ImportError:
+        decompress = package("lzo", "LZO", "lzo").decompress
+        return lambda block: decompress(block, False, length)
+
+
+def _snappy(length: int) -> Decode:
+    decompress = package("cramjam", "snappy").snappy.decompress_raw
+    start = _varint(length)
+
+    def decode(block: bytes) -> Any:
+        if not block.startswith(start):
+            raise ValueError("a block of another size")
+        return decompress(block)
+
+    return decode
+
+
+def _snappy_frame(length: int) -> Decode:  # noqa: ARG001 - a chunk holds 64 KiB at most, or is refused
+    decompress = package("cramjam", "snappy").snappy.decompress
+    return lambda chunk: decompress(_SNAPPY_START + chunk)
+
+
+def _zstd(length: int) -> Decode:
+    zstandard = package("zstandard", "zstd")
+    decompress, claimed = zstandard.ZstdDecompressor().decompress, zstandard.frame_content_size
+
+    def decode(block: bytes) -> Any:
+        if claimed(block) not in (-1, length):
+            raise ValueError("a block of another size")
+        return decompress(block, length)
+
+    return decode
+
+
+def _varint(number: int) -> bytes:
+    """As snappy writes it: 7 bits a byte, the lowest first."""
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
+
+
+_DECODERS: dict[Codec, Callable[[int], Decode]] = {
+    Codec.ZLIB: _zlib,
+    Codec.LZO: _lzo,
+    Codec.SNAPPY: _snappy,
+    Codec.ZSTD: _zstd,
+    Codec.SNAPPY_FRAME: _snappy_frame,
+}
