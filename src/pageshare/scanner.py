@@ -326,13 +326,16 @@ def scan(
     memory: int | None = None,
     holes: str = "zero",
     format: str | None = None,
+    base: str | os.PathLike[str] | None = None,
+    spool: str | os.PathLike[str] | None = None,
     control: Control | None = None,
 ) -> Report:
     """Count identical pages, exactly and byte-verified.
 
     ``dumps`` is a path, a buffer (bytes, a numpy array of any shape, a mapping) or an ``Image``; a sequence of
     these, each an owner; or a mapping of owner name to one or a sequence of them. Paths are recognised by their
-    content unless ``format`` says otherwise; ``holes`` ("zero" or "unknown") says what holes in raw files mean.
+    content unless ``format`` says otherwise; ``holes`` ("zero" or "unknown") says what holes in raw files mean, or
+    ``base`` has what lies there; what is decompressed goes to ``spool`` (see ``open_image`` for all of these).
     ``domains`` maps domain names to owners; only pages of one domain are shared. ``policy`` and ``limit`` make
     it a scan of so many visits in that order, as a hypervisor would; without them every page is looked at.
     Dumps that don't fit into memory are read from end to end several times, with at most ``memory`` bytes of their
@@ -349,7 +352,7 @@ def scan(
     """
     started = time.perf_counter()
     with ExitStack() as stack:
-        named = open_dumps(dumps, stack, format=format, holes=holes, page_size=page_size)
+        named = open_dumps(dumps, stack, format=format, holes=holes, page_size=page_size, base=base, spool=spool)
         names = [name for name, _ in named]
         space = PageSpace(
             named, page_size=page_size, domains=domains_of(names, domains, per_owner=domain_per_owner)
@@ -361,7 +364,14 @@ def scan(
 
 
 def open_dumps(
-    dumps: Any, stack: ExitStack, *, format: str | None = None, holes: str = "zero", page_size: int = 4096
+    dumps: Any,
+    stack: ExitStack,
+    *,
+    format: str | None = None,
+    holes: str = "zero",
+    page_size: int = 4096,
+    base: str | os.PathLike[str] | None = None,
+    spool: str | os.PathLike[str] | None = None,
 ) -> list[tuple[str, list[Image]]]:
     """What a library was given, as owners and their images: see ``scan`` for what that may be.
 
@@ -374,7 +384,7 @@ def open_dumps(
         if isinstance(each, Image):
             return each
         if isinstance(each, (str, Path)):
-            found = open_image(each, format=format, holes=holes, page_size=page_size)
+            found = open_image(each, format=format, holes=holes, page_size=page_size, base=base, spool=spool)
             for source in found.payload:
                 stack.enter_context(source)
             return found

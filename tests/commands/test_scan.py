@@ -312,7 +312,7 @@ def test_a_closed_pipe_ends_quietly(guests):
 def test_names_that_the_terminal_cannot_show(guests):
     folder, _ = guests
     (folder / "g\N{LATIN SMALL LETTER A WITH DIAERESIS}st").write_bytes(b"\1" * PAGE)
-    command = [sys.executable, "-m", "pageshare", "scan", folder / "web.raw", folder / "g\xe4st"]
+    command = [sys.executable, "-m", "pageshare", "scan", "--format=raw", folder / "web.raw", folder / "g\xe4st"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, capture_output=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -127,7 +127,7 @@ def test_a_missing_codec_names_the_line_that_adds_it(tmp_path, monkeypatch, code
 
     monkeypatch.setattr("importlib.import_module", no_module)
     image = an_image(tmp_path / "dump", 2, [codec])
-    with pytest.raises(ImageError, match=r"dump: its \w+ blocks can't be decoded .*: pip install 'pageshare\[\w+\]'"):
+    with pytest.raises(ImageError, match=r"dump: \w+ can't be decoded .*: pip install 'pageshare\[\w+\]'"):
         decoded(image)
 
 

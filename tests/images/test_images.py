@@ -45,9 +45,6 @@ def test_a_magic_over_a_body_that_does_not_fit_is_never_raw(tmp_path, magic):
         (b"PAGEDU64", "a Windows crash dump", "raw or ELF"),
         (b"QEVM\0\0\0\3", "a QEMU migration stream", "pmemsave"),
         (b"LibvirtQemudSave", "a libvirt save file", "virsh dump"),
-        (b"\x1f\x8b\x08\0", "compressed with gzip", "gunzip"),
-        (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unzstd"),
-        (b"\xfd7zXZ\0", "compressed with xz", "unxz"),
         (b"\xd2\xbe\xd2\xbe", "a VMware snapshot's state", ".vmem"),
         (b"QFI\xfb", "a qcow2 disk image", "dump-guest-memory"),
     ],
@@ -70,7 +67,7 @@ def test_formats_that_are_not_read_are_named(tmp_path, head, name, remedy):
 
 def test_what_is_no_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ImageError, match="a pipe can't be read"):
+    with pytest.raises(ImageError, match="nothing came from the pipe"):
         open_image(tmp_path / "pipe")
     with pytest.raises(IsADirectoryError):
         open_image(tmp_path)

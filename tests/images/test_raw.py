@@ -4,7 +4,7 @@ import pytest
 
 import pageshare
 from dumps import PAGE, coverage, raw, true_to
-from pageshare.images import image_of_buffer, open_image
+from pageshare.images import ImageError, image_of_buffer, open_image
 from pageshare.images.ranges import State
 from pageshare.space import Coverage
 
@@ -50,8 +50,10 @@ def test_the_end_of_a_page_is_partial(tmp_path, extra):
 
 def test_less_than_a_page(tmp_path):
     path = tmp_path / "tiny"
-    path.write_bytes(b"hello")
-    with open_image(path) as image:
+    path.write_bytes(b"\0hell")
+    with pytest.raises(ImageError, match="tiny: its 5 bytes are less than one page; .* say --format raw"):
+        open_image(path)
+    with open_image(path, format="raw") as image:
         assert "less than one page" in image.warnings[0]
         assert coverage(image) == Coverage(partial=1, partial_bytes=5)
 

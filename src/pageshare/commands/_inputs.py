@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pageshare.commands._progress import Show, progress_bar
+
 if TYPE_CHECKING:
     from pageshare.images import Image
 
@@ -48,15 +50,34 @@ class Inputs:
 def add_input_arguments(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
     """Declare what every command takes that reads dumps; ``optional``: they may be named in another way."""
     parser.add_argument(
-        "dumps", nargs="*" if optional else "+", metavar="DUMP", help="PATH, NAME=PATH, or a folder of dumps"
+        "dumps",
+        nargs="*" if optional else "+",
+        metavar="DUMP",
+        help="PATH, NAME=PATH, a folder of dumps, or - for one that comes from a pipe",
     )
     group = parser.add_argument_group("how to read them")
-    group.add_argument("--format", choices=["raw", "elf", "lime"], help="read all as this (default: by their content)")
+    group.add_argument(
+        "--format",
+        type=format_name,
+        metavar="NAME",
+        help="read all as this, e.g. raw (default: by their content; docs/formats.md lists them)",
+    )
     group.add_argument(
         "--holes",
         choices=["zero", "unknown"],
         default="zero",
         help="what a hole in a raw file is: zero (default), or unknown, as in a diff snapshot",
+    )
+    group.add_argument(
+        "--base", metavar="FILE", help="what lies in the holes of raw files: the snapshot that they differ from"
+    )
+    group.add_argument(
+        "--meta", metavar="FILE", help="VMware's .vmss or .vmsn, which says where the memory in the .vmem belongs"
+    )
+    group.add_argument(
+        "--spool",
+        metavar="DIR",
+        help="folder for what is decompressed, in files without a name (default: $TMPDIR, or /var/tmp)",
     )
     group.add_argument(
         "--page-size",
@@ -66,6 +87,15 @@ def add_input_arguments(parser: argparse.ArgumentParser, *, optional: bool = Fal
         help="bytes, or 16K, 2M: a power of two from 512 to 2M (default: 4096)",
     )
     group.add_argument("--skip-bad", action="store_true", help="leave out what can't be read, and exit with 3")
+
+
+def format_name(text: str) -> str:
+    """A format that pageshare reads."""
+    from pageshare.images import FORMATS
+
+    if text not in FORMATS:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be one of {', '.join(FORMATS)}")
+    return text
 
 
 def page_size(text: str) -> int:
@@ -120,9 +150,9 @@ def same_file(one: os.stat_result, other: os.stat_result) -> bool:
 
 
 def _is_passed_over(named: _Named, args: argparse.Namespace) -> bool:
-    how = {"format": None, "holes": "zero", "page_size": 4096, **vars(args)}
+    how = {"format": None, "holes": "zero", "page_size": 4096, "base": None, "meta": None, "spool": None, **vars(args)}
     try:
-        image = _open(named, argparse.Namespace(**how))
+        image = _open(named, argparse.Namespace(**{**how, "quiet": True}))
     except (OSError, ValueError):
         return True
     if image is None:
@@ -144,31 +174,60 @@ def _explain(named: _Named, argument: str, error: Exception) -> str:
 
 
 @contextmanager
-def open_inputs(args: argparse.Namespace) -> Iterator[Inputs]:
-    """Open all that ``add_input_arguments`` declared; closed again at the end.
+def open_inputs(args: argparse.Namespace, *, decode: bool = True) -> Iterator[Inputs]:
+    """Open all that ``add_input_arguments`` declared; closed again at the end. With ``decode``, compressed memory is
+    decoded when all have been recognised.
 
     Raises BadInputs, with a line for each of them, unless ``--skip-bad`` and something is left.
     """
-    with open_groups(args, [args.dumps]) as (inputs,):
+    with open_groups(args, [args.dumps], decode=decode) as (inputs,):
         yield inputs
 
 
 @contextmanager
-def open_groups(args: argparse.Namespace, groups: Sequence[Sequence[str]]) -> Iterator[list[Inputs]]:
+def open_groups(
+    args: argparse.Namespace, groups: Sequence[Sequence[str]], *, decode: bool = True
+) -> Iterator[list[Inputs]]:
     """The same of several groups of dumps, each with owners of its own. What is bad is named in one go."""
     from pageshare.images import printable
 
     _raise_file_limit()
     with ExitStack() as stack:
         # The stack keeps no image: a command may drop what takes memory.
-        opened = [_open_all(args, group, stack) for group in groups]
+        opened = [_open_all(args, group, stack, decode=decode) for group in groups]
         bad = [each for _, group_bad in opened for each in group_bad]
         if bad and not (args.skip_bad and all(inputs.owners for inputs, _ in opened)):
             raise BadInputs("\n".join(printable(f"{path}: {reason}") for path, reason in bad))
+        if decode:
+            _decode_all([owner for inputs, _ in opened for owner in inputs.owners], args, stack)
         yield [inputs for inputs, _ in opened]
 
 
-def _open_all(args: argparse.Namespace, dumps: Sequence[str], stack: ExitStack) -> tuple[Inputs, list[tuple[str, str]]]:
+def _decode_all(owners: Sequence[OwnerImages], args: argparse.Namespace, stack: ExitStack) -> None:
+    """Decode what is compressed, in place; the spool files are closed by ``stack``."""
+    from pageshare.images.blocks import decoded
+    from pageshare.images.spool import check_room, spool_folder
+
+    need = sum(image.compressed.size for owner in owners for image in owner.images if image.compressed)
+    if not need:
+        return
+    first = next(image for owner in owners for image in owner.images if image.compressed)
+    check_room(first.source.path, need, spool_folder(args.spool))
+    done = 0
+    with progress_bar("decode", need, quiet=args.quiet) as show:
+        for owner in owners:
+            for number, image in enumerate(owner.images):
+                if image.compressed:
+                    before = done
+                    size = image.compressed.size
+                    owner.images[number] = decoded(image, progress=lambda more: show(before + more))  # noqa: B023
+                    stack.enter_context(owner.images[number].payload[-1])
+                    done += size
+
+
+def _open_all(
+    args: argparse.Namespace, dumps: Sequence[str], stack: ExitStack, *, decode: bool
+) -> tuple[Inputs, list[tuple[str, str]]]:
     """The inputs, to be closed by ``stack``, and what could not be opened."""
     inputs = Inputs()
     bad: list[tuple[str, str]] = []
@@ -184,6 +243,8 @@ def _open_all(args: argparse.Namespace, dumps: Sequence[str], stack: ExitStack) 
         for named in files:
             try:
                 image = _open(named, args)
+                if image and decode and image.compressed:
+                    image.compressed.check_codecs()
             except (OSError, ValueError) as error:
                 reason = _explain(named, argument, error)
                 if named.found:
@@ -200,6 +261,8 @@ def _open_all(args: argparse.Namespace, dumps: Sequence[str], stack: ExitStack) 
             opened.append((named, image))
         if not found and all(named.found for named in files):
             bad.append((argument, "there is no dump in this folder"))
+    opened = _without_parts(opened, inputs.notes)
+    inputs.notes += _taken_for_raw(opened, args)
     inputs.skipped = [{"path": path, "reason": reason} for path, reason in bad]
     inputs.owners = _owners(opened)
     inputs.warnings = [*passed_over, *_repeated(opened), *_odd(image for _, image in opened)]
@@ -225,13 +288,55 @@ def tell(
 
 def _open(named: _Named, args: argparse.Namespace) -> Image | None:
     """The image, or None for a file met in a folder that only its content could tell to be a dump, and does not."""
-    from pageshare.images import open_image
+    from pageshare.images import NoDumpError, open_image
 
-    image = open_image(named.path, format=args.format, holes=args.holes, page_size=args.page_size)
+    with ExitStack() as stack:
+        show: Show | None = None
+
+        def progress(done: int, size: int) -> None:
+            nonlocal show
+            if show is None:
+                show = stack.enter_context(progress_bar(f"reading {Path(named.path).name}", size, quiet=args.quiet))
+            show(done)
+
+        try:
+            image = open_image(
+                named.path,
+                format=args.format,
+                holes=args.holes,
+                page_size=args.page_size,
+                base=args.base,
+                meta=args.meta,
+                spool=args.spool,
+                progress=progress,
+            )
+        except NoDumpError:
+            if named.found:
+                return None
+            raise
     if named.found and args.format is None and image.format == "raw" and not named.path.endswith(RAW_SUFFIXES):
         image.close()
         return None
     return image
+
+
+def _without_parts(opened: Sequence[tuple[_Named, Image]], notes: list[str]) -> list[tuple[_Named, Image]]:
+    """All but the files of a folder that are read as a part of another dump anyway."""
+    used = {source.identity: image.source.path for _, image in opened for source in image.others if source.identity}
+    kept = []
+    for named, image in opened:
+        if named.found and image.source.identity in used:
+            notes.append(f"{named.path}: read as a part of {used[image.source.identity]}")
+            image.close()
+        else:
+            kept.append((named, image))
+    return kept
+
+
+def _taken_for_raw(opened: Sequence[tuple[_Named, Image]], args: argparse.Namespace) -> Iterator[str]:
+    for named, image in opened:
+        if image.format == "raw" and args.format is None and not named.path.endswith(RAW_SUFFIXES):
+            yield f"{named.path}: not known as a dump of any format; taken for raw memory (--format raw)"
 
 
 def _raise_file_limit() -> None:

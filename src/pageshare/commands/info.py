@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is known of each dump from its headers."""
-    with open_inputs(args) as inputs:
+    with open_inputs(args, decode=False) as inputs:
         described = [
             _describe(owner.name, image, args.page_size) for owner in inputs.owners for image in owner.images
         ]

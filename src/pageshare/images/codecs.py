@@ -31,7 +31,7 @@ class MissingCodecError(ValueError):
     """A package is not installed; ``str()`` is what is missing, ``remedy`` the line that adds it."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"its {what} blocks can't be decoded without another package")
+        super().__init__(f"{what} can't be decoded without another package")
         self.remedy = f"add it: pip install 'pageshare[{extra}]'"
 
 

@@ -14,7 +14,6 @@ class _Magic(NamedTuple):
 
 
 _AS_RAW = "if it is raw memory all the same, say --format raw"
-_DECOMPRESS = "decompress it first"
 _AGAIN_AS_ELF = "save it again as an ELF core (dump-guest-memory without -z, -l or -s)"
 
 _MAGICS = (
@@ -28,11 +27,6 @@ _MAGICS = (
     _Magic(0, b"LibvirtQemudSave", "a libvirt save file", "use virsh dump --memory-only --format elf"),
     _Magic(0, b"LibvirtQemudPart", "an incomplete libvirt save file", "use virsh dump --memory-only --format elf"),
     _Magic(0, b"QFI\xfb", "a qcow2 disk image", "save guest memory with pmemsave or dump-guest-memory"),
-    _Magic(0, b"\x1f\x8b\x08", "compressed with gzip", f"{_DECOMPRESS}: gunzip -k"),
-    _Magic(0, b"\x28\xb5\x2f\xfd", "compressed with zstd", f"{_DECOMPRESS}: unzstd"),
-    _Magic(0, b"\x04\x22\x4d\x18", "compressed with lz4", f"{_DECOMPRESS}: unlz4"),
-    _Magic(0, b"\xfd7zXZ\0", "compressed with xz", f"{_DECOMPRESS}: unxz -k"),
-    _Magic(0, b"BZh", "compressed with bzip2", f"{_DECOMPRESS}: bunzip2 -k"),
     _Magic(0, b"PK\x03\x04", "a zip archive", "unpack it first"),
     _Magic(0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
     _Magic(257, b"ustar", "a tar archive", "unpack it first"),
@@ -56,3 +50,18 @@ def foreign(head: bytes) -> tuple[str, str]:
         if head.startswith(magic.magic, magic.at):
             return f"it is {magic.name}", f"{magic.remedy} ({_AS_RAW})"
     return "", ""
+
+
+def is_text(head: bytes) -> bool:
+    """Whether the beginning of a file is what people write and programs log: UTF-8 without control characters.
+
+    >>> is_text(b"two lines" + bytes([10]) + b"of a log"), is_text(bytes(4096))
+    (True, False)
+    """
+    text = head.decode("utf-8", "ignore")
+    # The head may end within a character.
+    return (
+        len(text.encode()) + 3 >= len(head)
+        and "\n" in text.strip()[:512]
+        and all(char.isprintable() or char in "\t\n\r\f" for char in text)
+    )

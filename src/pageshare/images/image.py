@@ -50,6 +50,10 @@ class ImageError(ValueError):
         return f"{printable(self.path)}: {self.reason}"
 
 
+class NoDumpError(ImageError):
+    """A file that nothing says to be a dump, and that is not like raw memory either."""
+
+
 class Descriptor:
     """An open file, ``fd``, that is closed when the last one who holds this lets go of it.
 
