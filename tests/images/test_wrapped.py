@@ -191,8 +191,10 @@ def test_raw_means_the_bytes_as_they_are(write):
         assert image.source.size == path.stat().st_size
 
 
-def test_a_zlib_stream_is_one_of_lime_or_memory(write):
-    with open_image(write(zlib.compress(lime("0x1000-0x3fff")))) as image:
+@pytest.mark.parametrize(("level", "window"), [(1, 15), (6, 15), (9, 15), (6, 11)])  # LiME's window has 11 bits
+def test_a_zlib_stream_is_one_of_lime_or_memory(write, level, window):
+    stream = zlib.compressobj(level, wbits=window)
+    with open_image(write(stream.compress(lime("0x1000-0x3fff")) + stream.flush())) as image:
         assert (image.format, image.details["compressed"]) == ("lime", "zlib")
         assert true_to(image)
     data = zlib.compress(os.urandom(3 * PAGE))

@@ -104,14 +104,22 @@ class Wrapper(NamedTuple):
     inside: bytes = b""
 
 
+# RFC 1950: the method and any window (LiME's is of 2 KiB), and a check of both; alone, two bytes say little.
+_ZLIB = tuple(
+    bytes([window << 4 | 8, flags])
+    for window in range(8)
+    for flags in range(256)
+    if not (window << 12 | 8 << 8 | flags) % 31
+)
+
 WRAPPERS = (
     Wrapper("gzip", (b"\x1f\x8b\x08",), lambda: _Zlib(31)),
     Wrapper("zstd", (b"\x28\xb5\x2f\xfd",), _Zstd),
     Wrapper("lz4", (b"\x04\x22\x4d\x18",), lambda: package("lz4.frame", "lz4").LZ4FrameDecompressor()),
     Wrapper("xz", (b"\xfd7zXZ\0",), lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=1 << 30)),
     Wrapper("bzip2", (b"BZh",), bz2.BZ2Decompressor),
-    # LiME's compress=1; two bytes say little.
-    Wrapper("zlib", (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"), lambda: _Zlib(15), b"EMiL"),
+    # LiME's compress=1.
+    Wrapper("zlib", _ZLIB, lambda: _Zlib(15), b"EMiL"),
 )
 
 
