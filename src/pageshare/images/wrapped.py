@@ -65,9 +65,9 @@ class _Zlib:
 
 
 class _Zstd:
-    """zstandard's object, which knows no limit, fed so little that 64 MiB can come of it at most."""
+    """zstandard's object, which knows no limit, fed so little that 16 MiB can come of it at most."""
 
-    _PIECE = 1 << 11
+    _PIECE = 1 << 9
 
     def __init__(self) -> None:
         self._stream = package("zstandard", "zstd").ZstdDecompressor().decompressobj()
