@@ -4,6 +4,7 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -52,9 +53,10 @@ def test_what_was_compressed_is_counted(write, name, form):
         "elf": elf("load address=0 bytes=700p\nnote QEMU 0")[: -700 * PAGE] + b"".join(pages),
         "lime": lime(f"0x0-{700 * PAGE - 1:#x}")[:32] + b"".join(pages),
     }[form]
-    with open_image(write(COMPRESS[name](data))) as image:
+    path = write(COMPRESS[name](data))
+    with open_image(path) as image:
         assert image.format == form
-        assert image.details["compressed"] == name
+        assert image.details["compressed"] == f"{name}, {path.stat().st_size:,} bytes"
         assert (image.incomplete, image.warnings) == ((), ())
         assert coverage(image) == Coverage(data=700)
         report = pageshare.scan({"g": image, "again": b"".join(pages)})
@@ -174,7 +176,8 @@ def test_bombs_take_no_memory(write, name):
 def test_twice_compressed(write):
     data = lime("0x1000-0x2fff")
     with open_image(write(COMPRESS["xz"](COMPRESS["gzip"](data)))) as image:
-        assert (image.format, image.details["compressed"]) == ("lime", "xz, gzip")
+        assert image.format == "lime"
+        assert re.fullmatch(r"xz, \d+ bytes; gzip, \d+ bytes", image.details["compressed"])
         assert coverage(image) == Coverage(data=2)
 
 
@@ -195,7 +198,8 @@ def test_raw_means_the_bytes_as_they_are(write):
 def test_a_zlib_stream_is_one_of_lime_or_memory(write, level, window):
     stream = zlib.compressobj(level, wbits=window)
     with open_image(write(stream.compress(lime("0x1000-0x3fff")) + stream.flush())) as image:
-        assert (image.format, image.details["compressed"]) == ("lime", "zlib")
+        assert image.format == "lime"
+        assert image.details["compressed"].startswith("zlib, ")
         assert true_to(image)
     data = zlib.compress(os.urandom(3 * PAGE))
     with open_image(write(data)) as image:

@@ -111,7 +111,7 @@ def _real_guests(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Point
                 partial(scan, first, seed=args.seed, control=control),
                 control,
                 label=f"{count} of {len(names)} guests",
-                pages=sum(image.source.size for images in first.values() for image in images) // 4096,
+                pages=sum(source.size for images in first.values() for image in images for source in image.payload) // 4096,
                 page_size=4096,
                 quiet=args.quiet,
             )

@@ -133,7 +133,7 @@ def _open(path: str, *, as_it_is: bool, folder: str | None, progress: Callable[[
             inside = unwrap(source, found, folder=folder, progress=lambda done: progress(done, source.size))  # noqa: B023
         opened = Unwrapped(
             inside.source,
-            f"{opened.name}, {inside.name}" if opened.name else inside.name,
+            f"{opened.name}; {inside.name}" if opened.name else inside.name,
             (*opened.incomplete, *inside.incomplete),
             (*opened.warnings, *inside.warnings),
         )

@@ -294,4 +294,4 @@ def _unwrap(
                     break
     if not size:
         raise ImageError(path, f"{how.name} stream", "there is nothing in it")
-    return Unwrapped(spool.as_source(size, identity), how.name, incomplete, warnings)
+    return Unwrapped(spool.as_source(size, identity), f"{how.name}, {taken:,} bytes", incomplete, warnings)
