@@ -177,7 +177,7 @@ def test_twice_compressed(write):
     data = lime("0x1000-0x2fff")
     with open_image(write(COMPRESS["xz"](COMPRESS["gzip"](data)))) as image:
         assert image.format == "lime"
-        assert re.fullmatch(r"xz, \d+ bytes; gzip, \d+ bytes", image.details["compressed"])
+        assert re.fullmatch(r"xz, [\d,]+ bytes; gzip, [\d,]+ bytes", image.details["compressed"])
         assert coverage(image) == Coverage(data=2)
 
 

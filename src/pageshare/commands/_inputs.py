@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pageshare.commands._progress import Show, progress_bar
 
@@ -89,6 +89,13 @@ def add_input_arguments(parser: argparse.ArgumentParser, *, optional: bool = Fal
     group.add_argument("--skip-bad", action="store_true", help="leave out what can't be read, and exit with 3")
 
 
+def input_arguments(dumps: Sequence[str], **given: Any) -> argparse.Namespace:
+    """What ``add_input_arguments`` makes of a command line with nothing but dumps, and what was ``given``."""
+    parser = argparse.ArgumentParser()
+    add_input_arguments(parser, optional=True)
+    return argparse.Namespace(**{**vars(parser.parse_args([])), "dumps": list(dumps), "quiet": False, **given})
+
+
 def format_name(text: str) -> str:
     """A format that pageshare reads."""
     from pageshare.images import FORMATS
@@ -150,9 +157,8 @@ def same_file(one: os.stat_result, other: os.stat_result) -> bool:
 
 
 def _is_passed_over(named: _Named, args: argparse.Namespace) -> bool:
-    how = {"format": None, "holes": "zero", "page_size": 4096, "base": None, "meta": None, "spool": None, **vars(args)}
     try:
-        image = _open(named, argparse.Namespace(**{**how, "quiet": True}))
+        image = _open(named, input_arguments([], **{**vars(args), "quiet": True}))
     except (OSError, ValueError):
         return True
     if image is None:

@@ -233,7 +233,7 @@ def open_memory(args: argparse.Namespace, plan: Plan, control: Control) -> Itera
             lambda: dumps.count(plan.settings.seed, threads=args.threads, memory=args.memory, control=control),
             control,
             label="census",
-            pages=sum(source.size for image in dumps.images for source in image.payload) // args.page_size,
+            pages=sum(image.payload_bytes for image in dumps.images) // args.page_size,
             page_size=args.page_size,
             quiet=args.quiet,
         )

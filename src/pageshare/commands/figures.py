@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pageshare.commands import UsageError
-from pageshare.commands._inputs import open_inputs, tell
+from pageshare.commands._inputs import input_arguments, open_inputs, tell
 from pageshare.commands._output import add_output_arguments, outputs
 from pageshare.commands._progress import progress_bar
 from pageshare.commands._work import run_with_progress
@@ -97,7 +97,7 @@ def _real_guests(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Point
     from pageshare.figures import Point
     from pageshare.scanner import scan
 
-    inputs = argparse.Namespace(dumps=args.guests, format=None, holes="zero", page_size=4096, skip_bad=False)
+    inputs = input_arguments(args.guests, quiet=args.quiet)
     points: list[Point] = []
     with open_inputs(inputs) as opened:
         owners = {owner.name: owner.images for owner in opened.owners}
@@ -111,7 +111,7 @@ def _real_guests(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Point
                 partial(scan, first, seed=args.seed, control=control),
                 control,
                 label=f"{count} of {len(names)} guests",
-                pages=sum(source.size for images in first.values() for image in images for source in image.payload) // 4096,
+                pages=sum(image.payload_bytes for images in first.values() for image in images) // 4096,
                 page_size=4096,
                 quiet=args.quiet,
             )

@@ -103,7 +103,7 @@ def _module(source: Source, format: str | None, page_size: int) -> ModuleType:
         name, remedy = foreign(head)
         if name:
             raise ImageError(source.path, "", f"{name}, which pageshare does not read", remedy)
-        if source.size < page_size:
+        if source.size < min(page_size, 4096):
             raise NoDumpError(source.path, "", f"its {source.size} bytes are less than one page", _AS_RAW)
         if is_text(head):
             raise NoDumpError(source.path, "", "it is text, no dump", _AS_RAW)

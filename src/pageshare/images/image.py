@@ -262,6 +262,11 @@ class Image:
         """The files in which the bytes of ``ranges`` lie."""
         return (self.source, *self.others)
 
+    @property
+    def payload_bytes(self) -> int:
+        """The size of these files together."""
+        return sum(source.size for source in self.payload)
+
     def close(self) -> None:
         """Close the files."""
         for source in self.payload:
