@@ -89,11 +89,11 @@ def add_input_arguments(parser: argparse.ArgumentParser, *, optional: bool = Fal
     group.add_argument("--skip-bad", action="store_true", help="leave out what can't be read, and exit with 3")
 
 
-def input_arguments(dumps: Sequence[str], **given: Any) -> argparse.Namespace:
-    """What ``add_input_arguments`` makes of a command line with nothing but dumps, and what was ``given``."""
+def input_arguments(**given: Any) -> argparse.Namespace:
+    """What ``add_input_arguments`` makes of a command line that says nothing, but for what was ``given``."""
     parser = argparse.ArgumentParser()
     add_input_arguments(parser, optional=True)
-    return argparse.Namespace(**{**vars(parser.parse_args([])), "dumps": list(dumps), "quiet": False, **given})
+    return argparse.Namespace(**{**vars(parser.parse_args([])), "quiet": False, **given})
 
 
 def format_name(text: str) -> str:
@@ -158,7 +158,7 @@ def same_file(one: os.stat_result, other: os.stat_result) -> bool:
 
 def _is_passed_over(named: _Named, args: argparse.Namespace) -> bool:
     try:
-        image = _open(named, input_arguments([], **{**vars(args), "quiet": True}))
+        image = _open(named, input_arguments(**{**vars(args), "quiet": True}))
     except (OSError, ValueError):
         return True
     if image is None:

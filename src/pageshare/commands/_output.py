@@ -61,10 +61,10 @@ def _spare_inputs(args: argparse.Namespace) -> None:
 
 def _read_as(status: os.stat_result, args: argparse.Namespace) -> str:
     """By which name a file is read: as a dump, or as what tells the writes; empty if it is not."""
-    for name in ("writes", "trace"):
+    for name in ("writes", "trace", "base", "meta"):
         with contextlib.suppress(OSError):  # whatever is wrong with it is said when it is opened
             path = getattr(args, name, None)
-            if path and same_file(status, path.stat()):
+            if path and same_file(status, Path(path).stat()):
                 return str(path)
     dumps = [*getattr(args, "dumps", ()), *getattr(args, "guests", ())]
     for _, *group in getattr(args, "at", ()):

@@ -97,7 +97,7 @@ def _real_guests(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Point
     from pageshare.figures import Point
     from pageshare.scanner import scan
 
-    inputs = input_arguments(args.guests, quiet=args.quiet)
+    inputs = input_arguments(dumps=args.guests, quiet=args.quiet)
     points: list[Point] = []
     with open_inputs(inputs) as opened:
         owners = {owner.name: owner.images for owner in opened.owners}
