@@ -11,6 +11,7 @@ take about half a minute.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import json
 import os
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import FrameType, MappingProxyType
@@ -91,9 +92,14 @@ def _is_static(program: Path) -> bool:
     return head.startswith(b"\x7fELF\x02\x01") and b"/ld-linux" not in head
 
 
+def cached() -> Path:
+    """The folder for what is downloaded."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pageshare"
+
+
 def kernel() -> Path:
     """The newest cloud kernel that apt knows, downloaded if it is not in the cache; else any that is there."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pageshare"
+    cache = cached()
     try:
         try:
             return _newest(cache)
@@ -101,7 +107,7 @@ def kernel() -> Path:
             if os.geteuid() != 0:
                 raise
             # Its lists are missing, or older than the packages that are to be had.
-            _output("apt-get", "-q", "update")
+            output("apt-get", "-q", "update")
             return _newest(cache)
     except (MissingError, OSError) as error:
         others = [*cache.glob("vmlinuz-*"), *Path("/boot").glob("vmlinuz-*-amd64")]
@@ -114,27 +120,32 @@ def kernel() -> Path:
 
 
 def _newest(cache: Path) -> Path:
-    name = re.search(r"Depends: (linux-image-\S+)", _output("apt-cache", "depends", KERNEL_PACKAGE))
+    name = re.search(r"Depends: (linux-image-\S+)", output("apt-cache", "depends", KERNEL_PACKAGE))
     if name is None:
         raise MissingError(f"apt knows no {KERNEL_PACKAGE}")
     path = cache / name[1].replace("linux-image", "vmlinuz", 1)
     if not path.exists():
-        _download(name[1], path)
+        with unpacked(name[1]) as files:
+            (files / "boot" / path.name).replace(path)
     return path
 
 
-def _download(package: str, path: Path) -> None:
-    """Take the kernel out of a Debian package, as ``path``."""
-    say(f"downloading {package} into {path.parent}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as work:
-        _output("apt-get", "download", package, cwd=work)
-        (deb,) = Path(work).glob("*.deb")
-        _output("dpkg", "-x", str(deb), f"{work}/unpacked")
-        (Path(work, "unpacked/boot") / path.name).replace(path)
+@contextlib.contextmanager
+def unpacked(*packages: str) -> Iterator[Path]:
+    """A folder with the files of Debian packages, which are downloaded and not installed; in the cache's file system,
+    for as long as the context lasts."""
+    cache = cached()
+    say(f"downloading {' and '.join(packages)} into {cache}")
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as work:
+        output("apt-get", "download", *packages, cwd=work)
+        for deb in Path(work).glob("*.deb"):
+            output("dpkg", "-x", str(deb), f"{work}/unpacked")
+        yield Path(work, "unpacked")
 
 
-def _output(*command: str, cwd: str | None = None) -> str:
+def output(*command: str, cwd: str | Path | None = None) -> str:
+    """What a command prints. Raises MissingError, with the last line of what it says, if it fails."""
     done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
@@ -167,8 +178,18 @@ def initramfs(more: Mapping[str, bytes | str] = MappingProxyType({})) -> bytes:
     return bytes(archive)
 
 
-def start(number: int, *, vmlinuz: Path, initrd: Path, memory_mib: int, options: str, work: int) -> Guest:
-    """Start QEMU on one guest that does work number ``work``; the serial log is written beside the file ``initrd``."""
+def start(
+    number: int,
+    *,
+    vmlinuz: Path,
+    initrd: Path,
+    memory_mib: int,
+    options: str,
+    work: int,
+    arguments: Sequence[str] = (),
+) -> Guest:
+    """Start QEMU on one guest that does work number ``work``; the serial log is written beside the file ``initrd``.
+    ``arguments`` are more of QEMU's."""
     log = initrd.with_name(f"serial{number}.log")
     ours, theirs = socket.socketpair()
     ours.settimeout(60)
@@ -182,6 +203,7 @@ def start(number: int, *, vmlinuz: Path, initrd: Path, memory_mib: int, options:
                 *("-append", f"console=ttyS0 loglevel=5 panic=-1 {options} guest={number} work={work}"),
                 *("-serial", "stdio"),
                 *("-chardev", f"socket,id=monitor,fd={theirs.fileno()}", "-mon", "chardev=monitor,mode=control"),
+                *arguments,
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -231,13 +253,13 @@ def dump(guest: Guest, forms: Mapping[str, str], *, memory_mib: int, folder: Pat
     """
     names = {f"guest{guest.number}.{ending}": form for ending, form in forms.items()}
     stopped = time.monotonic()
-    _command(guest.monitor, "stop")
+    command(guest.monitor, "stop")
     for name, form in names.items():
         if form == "raw":
-            _command(guest.monitor, "pmemsave", val=0, size=memory_mib << 20, filename=str(work / name))
+            command(guest.monitor, "pmemsave", val=0, size=memory_mib << 20, filename=str(work / name))
         else:
-            _command(guest.monitor, "dump-guest-memory", paging=False, protocol=f"file:{work / name}", format=form)
-    _command(guest.monitor, "cont")
+            command(guest.monitor, "dump-guest-memory", paging=False, protocol=f"file:{work / name}", format=form)
+    command(guest.monitor, "cont")
     seconds = time.monotonic() - stopped
     for name in names:
         (work / name).chmod(0o600)
@@ -245,12 +267,15 @@ def dump(guest: Guest, forms: Mapping[str, str], *, memory_mib: int, folder: Pat
     return seconds
 
 
-def _command(monitor: Any, name: str, **arguments: object) -> None:
+def command(monitor: Any, name: str, **arguments: object) -> Any:
+    """Have QEMU do what its manual of QMP says under that name, and give what it answers. Raises BootError if it
+    refuses."""
     monitor.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
     monitor.flush()
     answer = _answer(monitor)
     if "error" in answer:
         raise BootError(f"QEMU refused {name}: {answer['error'].get('desc')}")
+    return answer["return"]
 
 
 def _answer(monitor: Any) -> dict[str, Any]:
@@ -262,10 +287,10 @@ def _answer(monitor: Any) -> dict[str, Any]:
     raise BootError("QEMU ended in the middle of a dump")
 
 
-def _greet(guest: Guest) -> None:
+def greet(guest: Guest) -> None:
     """Begin to talk to its QEMU."""
     _answer(guest.monitor)
-    _command(guest.monitor, "qmp_capabilities")
+    command(guest.monitor, "qmp_capabilities")
 
 
 def boot(
@@ -323,7 +348,7 @@ def boot(
                     if guest.ready is None:
                         if not is_ready(guest, timeout):
                             continue
-                        _greet(guest)
+                        greet(guest)
                         guest.ready = time.monotonic()
                     seconds, forms = moments[guest.dumped]
                     if time.monotonic() < guest.ready + seconds:
