@@ -10,6 +10,7 @@
  *   census.c       all pages at once: sample, group, verify; on several threads
  *   stream.c       the same of files that memory cannot hold
  *   peek.c         what can be learnt of pages without the table: the key of one line, the hash of a whole page
+ *   process.c      pages of other processes as these run, hashed
  *   memory.c       large arrays
  *
  * The part between the two cdef markers is what the Python builder reads: plain declarations,
@@ -31,7 +32,9 @@ typedef enum {
     PS_INVALID = 2,        /* an argument is out of its range */
     PS_STOPPED = 3,        /* control->stop was set */
     PS_SHRANK = 4,         /* a file ended before its page: see ps_space_faulted */
-    PS_IO_ERROR = 5        /* a mapped page, or one read before, could not be read: see ps_space_faulted */
+    PS_IO_ERROR = 5,       /* a mapped page, or one read before, could not be read: see ps_space_faulted */
+    PS_GONE = 6,           /* the process has ended */
+    PS_REFUSED = 7         /* the kernel does not allow it */
 } ps_status;
 
 /* What a caller may share with a running loop: it reads `done`, it sets `stop`. */
@@ -278,6 +281,31 @@ ps_status ps_space_copy(ps_space *to, const uint32_t *to_pages, ps_space *from, 
 /* hashes[i] becomes XXH3-64 of pages[i]. Of control only `stop` and `done` are used. */
 ps_status ps_space_hash(ps_space *space, const uint32_t *pages, size_t count, uint64_t seed, uint64_t *hashes,
                         ps_control *control);
+
+/* ---- process.c ---- */
+
+/* Pages of a process, one behind the other. */
+typedef struct {
+    uint64_t address;
+    uint64_t pages;
+} ps_run;
+
+/* What a page was when it was read. */
+typedef enum {
+    PS_PAGE_DATA = 0,
+    PS_PAGE_ZERO = 1,
+    PS_PAGE_UNREADABLE = 2 /* unmapped since, or the kernel keeps it from everybody */
+} ps_page_state;
+
+/* Reads the pages of `runs` of a running process, which is not stopped, through `buffer` (at least a page; what fits into
+ * the L2 cache is best). hashes[2i], hashes[2i + 1] become the XXH3-128 of page i of all runs, low word first, 0 where it
+ * can't be read; states[i] a ps_page_state. `mem` is its /proc/PID/mem, for pages without read permission; -1: none.
+ * With PS_GONE, PS_REFUSED and PS_STOPPED the first `control->done` pages more than before are valid. */
+ps_status ps_process_hash(int32_t pid, int32_t mem, const ps_run *runs, size_t run_count, uint32_t page_bytes, uint64_t seed,
+                          uint8_t *buffer, size_t buffer_bytes, uint64_t *hashes, uint8_t *states, ps_control *control);
+/* words[i] becomes the 64-bit word number places[i] (ascending) of a file such as /proc/kpageflags; 0 beyond its end.
+ * PS_REFUSED where it can't be read. Of control only `stop` is used. */
+ps_status ps_read_words(int32_t fd, const uint64_t *places, size_t count, uint64_t *words, const ps_control *control);
 /* cdef: end */
 
 #endif

@@ -8,11 +8,14 @@ from pageshare.core._frame_table import NO_PAGE, ChainStats, FrameTable, Outcome
 from pageshare.core._kernels import equal, hash_pages, is_zero, kernels
 from pageshare.core._native import Control, MediaError, Stopped, populate, shed
 from pageshare.core._pages import LINE, PageReader
+from pageshare.core._process import PAGE_UNREADABLE, PAGE_ZERO, ProcessPages, read_words
 from pageshare.core._tally import OwnerTally, Tally
 
 __all__ = [
     "LINE",
     "NO_PAGE",
+    "PAGE_UNREADABLE",
+    "PAGE_ZERO",
     "Census",
     "CensusStats",
     "ChainStats",
@@ -22,6 +25,7 @@ __all__ = [
     "Outcome",
     "OwnerTally",
     "PageReader",
+    "ProcessPages",
     "Scanned",
     "Stopped",
     "TableStats",
@@ -32,5 +36,6 @@ __all__ = [
     "is_zero",
     "kernels",
     "populate",
+    "read_words",
     "shed",
 ]

@@ -88,6 +88,10 @@ def check(status: int, native: Native | None = None) -> None:
         raise Stopped
     if status == lib.PS_NO_MEMORY:
         raise MemoryError("not enough memory for the page table (16 bytes for each page that is read)")
+    if status == lib.PS_GONE:
+        raise ProcessLookupError("the process has ended")
+    if status == lib.PS_REFUSED:
+        raise PermissionError("the kernel does not allow it")
     if native is not None and status in (lib.PS_SHRANK, lib.PS_IO_ERROR):
         path = native.space.sources[lib.ps_space_faulted(native.pointer)].path
         if status == lib.PS_SHRANK:
