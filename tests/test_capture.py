@@ -346,14 +346,14 @@ def test_processes_of_others_are_refused_politely(tmp_path: Path) -> None:
             pytest.skip("there is no process of another user")
         said = as_user(pid, tmp_path)
     assert said.startswith(f"process {pid} (")
-    assert said.endswith("it belongs to root: capture it as that user, or as root (sudo)")
+    assert said.endswith("it belongs to root: read it as that user, or as root (sudo)")
 
 
 def test_processes_that_are_not_dumpable_are_refused_politely(tmp_path: Path, user: int | None) -> None:
     with known_child(1, uid=user, dumpable=0) as child:
         said = as_user(child.pid, tmp_path)
     assert "it is not dumpable" in said
-    assert said.endswith("capture it as root (sudo)")
+    assert said.endswith("read it as root (sudo)")
 
 
 def test_own_processes_need_no_root(user: int | None) -> None:

@@ -21,7 +21,20 @@ import numpy as np
 from pageshare.files import appearing_whole
 from pageshare.images.elf import NT_AUXV, NT_FILE, NT_PRPSINFO, core_header
 from pageshare.images.ranges import Kind
-from pageshare.process import FLAGS, GROUP, NICE, PAGE, PARENT, SESSION, STATE, Mapping, PageKind, Process, ProcessError
+from pageshare.process import (
+    FLAGS,
+    GROUP,
+    NICE,
+    PAGE,
+    PARENT,
+    SESSION,
+    STATE,
+    Mapping,
+    PageKind,
+    Process,
+    ProcessError,
+    is_special,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,9 +43,6 @@ BLOCK = 4 << 20
 """Bytes of memory read at once."""
 PAGEMAP_BLOCK = 1 << 17
 """Pages whose kind is read at once."""
-
-# Mappings that are the kernel's or a device's: to read a device may disturb it, and is no memory.
-_SPECIAL = re.compile(r"\[v(var|syscall)|/sys/|anon_inode:\[vfio|/dev/(?!shm/|hugepages/|zero\b)")
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Called with a label and the bytes to come; what its context yields is called with the bytes done so far."""
@@ -175,7 +185,7 @@ def _plan(process: Process, mappings: Sequence[Mapping], anonymous: bool, counts
     runs: list[_Run] = []
     for mapping in mappings:
         first, end = mapping.start // PAGE, mapping.end // PAGE
-        if _SPECIAL.match(mapping.name):
+        if is_special(mapping.name):
             counts.special += end - first
             continue
         for block in range(first, end, PAGEMAP_BLOCK):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import signal
 import time
 from enum import IntEnum
@@ -24,7 +25,7 @@ STOP_SECONDS = 5.0
 """How long a process may take to stop."""
 
 # Fields of /proc/PID/stat, counted from the state on.
-STATE, PARENT, GROUP, SESSION, FLAGS, NICE = 0, 1, 2, 3, 6, 16
+STATE, PARENT, GROUP, SESSION, FLAGS, NICE, START = 0, 1, 2, 3, 6, 16, 19
 _PF_KTHREAD = 0x00200000
 
 # /proc/PID/pagemap: one 64-bit entry a page.
@@ -32,15 +33,19 @@ _GUARD = np.uint64(1 << 58)  # a guard page (MADV_GUARD_INSTALL): marked as swap
 _STATE_SHIFT = np.uint64(61)  # above it: of a file or shared (1), swapped (2), present (4)
 
 
+_SPECIAL = re.compile(r"\[v(var|syscall)|/sys/|anon_inode:\[vfio|/dev/(?!shm/|hugepages/|zero\b)")
+
+
 class ProcessError(OSError):
     """A process whose memory can't be had; ``str()`` is one line: which one, why, and what to do."""
 
-    def __init__(self, pid: int, command: str, reason: str) -> None:
-        """``command`` is empty where it is not known."""
+    def __init__(self, pid: int, command: str, reason: str, *, gone: bool = False) -> None:
+        """``command`` is empty where it is not known; ``gone``: since the process is not there any more."""
         super().__init__(f"process {pid} ({command}): {reason}" if command else f"process {pid}: {reason}")
         self.pid = pid
         self.command = command
         self.reason = reason
+        self.gone = gone
 
 
 class PageKind(IntEnum):
@@ -78,7 +83,7 @@ class Process:
         try:
             self.folder = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
-            raise self.error("no such process") from None
+            raise ProcessError(pid, "", "no such process", gone=True) from None
         self._files.append(self.folder)
 
     def close(self) -> None:
@@ -93,7 +98,9 @@ class Process:
         if int(fields[FLAGS]) & _PF_KTHREAD:
             raise self.error("a kernel thread has no memory of its own")
         if fields[STATE] in "ZX":
-            raise self.error("it has ended, only its exit status is left")
+            raise ProcessError(
+                self.pid, self.command, "it has ended, only its exit status is left", gone=True
+            )
         try:
             for name in ("pagemap", "mem"):
                 self._files.append(self._open(name))
@@ -105,14 +112,16 @@ class Process:
         """An error that names this process."""
         return ProcessError(self.pid, self.command, reason)
 
-    def _gone(self) -> ProcessError:
-        return self.error("it ended, or started another program, before it was captured")
+    def gone(self) -> ProcessError:
+        """An error that says so."""
+        reason = "it ended, or started another program, before it was read"
+        return ProcessError(self.pid, self.command, reason, gone=True)
 
     def _open(self, name: str) -> int:
         try:
             return os.open(name, os.O_RDONLY, dir_fd=self.folder)
         except (FileNotFoundError, ProcessLookupError):
-            raise self._gone() from None
+            raise self.gone() from None
 
     def read(self, name: str) -> bytes:
         """All of a file in its folder."""
@@ -120,7 +129,7 @@ class Process:
             with os.fdopen(self._open(name), "rb") as file:
                 return file.read()
         except ProcessLookupError:
-            raise self._gone() from None
+            raise self.gone() from None
 
     def stat(self, folder: str = ".") -> list[str]:
         """The fields of its stat file, from the state on."""
@@ -134,11 +143,11 @@ class Process:
         line = next(line for line in self.read("status").splitlines() if line.startswith(b"Uid:"))
         others = {int(uid) for uid in line.split()[1:4]} - {user}
         if others:
-            return f"it belongs to {_user_name(max(others))}: capture it as that user, or as root (sudo)"
+            return f"it belongs to {_user_name(max(others))}: read it as that user, or as root (sudo)"
         if os.stat("mem", dir_fd=self.folder).st_uid != user:
             return (
                 "it is not dumpable (keeps its memory to itself, as ssh-agent and programs with added "
-                "privileges do): capture it as root (sudo)"
+                "privileges do): read it as root (sudo)"
             )
         return _SCOPES[_yama_scope()]
 
@@ -180,22 +189,23 @@ class Process:
                 mappings.append(Mapping(max(start, last), end, int(offset, 16), os.fsdecode(b"".join(name))))
                 last = end
         if not mappings:
-            raise self._gone()
+            raise self.gone()
         return mappings
 
-    def page_kinds(self, first: int, pages: int) -> NDArray[np.uint8]:
-        """The ``PageKind`` of ``pages`` pages from page number ``first`` on (address / PAGE), shape ``(pages,)``."""
+    def page_entries(self, first: int, pages: int) -> NDArray[np.uint64]:
+        """The pagemap's entries of ``pages`` pages from number ``first`` on (address / PAGE), shape ``(pages,)``."""
         block = bytearray(pages * 8)
         done = 0
         while done < len(block):
             got = os.preadv(self.pagemap, [memoryview(block)[done:]], first * 8 + done)
             if got == 0:
-                raise self._gone()
+                raise self.gone()
             done += got
-        entries = np.frombuffer(block, np.uint64)
-        kinds: NDArray[np.uint8] = _KINDS[entries >> _STATE_SHIFT]
-        kinds[(entries & _GUARD) != 0] = PageKind.UNTOUCHED
-        return kinds
+        return np.frombuffer(block, np.uint64)
+
+    def page_kinds(self, first: int, pages: int) -> NDArray[np.uint8]:
+        """Their ``PageKind``, shape ``(pages,)``."""
+        return kinds_of(self.page_entries(first, pages))
 
     def read_pages(self, into: memoryview, address: int) -> int:
         """Read whole pages into ``into``; returns how many bytes. 0: the first page cannot be read."""
@@ -204,8 +214,20 @@ class Process:
         except OSError:
             return 0
         if got == 0:
-            raise self._gone()
+            raise self.gone()
         return got - got % PAGE
+
+
+def is_special(name: str) -> bool:
+    """Whether a mapping of this name is the kernel's or a device's: reading it may disturb it, and is no memory."""
+    return bool(_SPECIAL.match(name))
+
+
+def kinds_of(entries: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """The ``PageKind`` of pages by their entries in the pagemap."""
+    kinds: NDArray[np.uint8] = _KINDS[entries >> _STATE_SHIFT]
+    kinds[(entries & _GUARD) != 0] = PageKind.UNTOUCHED
+    return kinds
 
 
 def _stat_fields(stat: bytes) -> list[str]:
@@ -234,9 +256,9 @@ def _user_name(uid: int) -> str:
 # What a refusal means at each value of kernel.yama.ptrace_scope; 0 is not Yama's doing.
 _SCOPES = (
     "the kernel does not allow it (a sandbox or a security module?): try it as root (sudo)",
-    "kernel.yama.ptrace_scope is 1, only its parents may read it: capture it as root (sudo), "
+    "kernel.yama.ptrace_scope is 1, only its parents may read it: read it as root (sudo), "
     "or allow it with: sudo sysctl kernel.yama.ptrace_scope=0",
-    "kernel.yama.ptrace_scope is 2, only root may read it: capture it as root (sudo)",
+    "kernel.yama.ptrace_scope is 2, only root may read it: read it as root (sudo)",
     "kernel.yama.ptrace_scope is 3, nobody may read it until the machine is started with another setting",
 )
 
