@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from pageshare._version import __version__
 
-COMMANDS = ("scan", "info", "replay", "policies", "figures", "demo", "synth", "capture")
+COMMANDS = ("scan", "info", "replay", "policies", "figures", "demo", "synth", "capture", "live")
 
 EPILOG = """\
 first steps:
@@ -26,6 +26,7 @@ first steps:
   pageshare scan guest1.elf guest2.raw   how much memory do identical pages waste?
   pageshare scan --json DUMP... | jq     the same for a program
   pageshare policies DUMP...             in which order would that best be found?
+  pageshare live PID...                  what would KSM save in processes as they run?
   pageshare COMMAND --help               everything that a command can do
 """
 

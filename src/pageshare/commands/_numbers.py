@@ -14,6 +14,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def pid(text: str) -> int:
+    """The number of a process."""
+    if not text.isascii() or not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a process number (pgrep finds them by name)")
+    return int(text)
+
+
 def policy_name(text: str, *, answer_known: bool = True) -> str:
     """The name of a scan policy, perhaps with options behind it: tried, so that what is wrong is known before anything
     is read."""

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pageshare.commands._numbers import pid
 from pageshare.commands._progress import progress_bar
 
 if TYPE_CHECKING:
@@ -27,15 +28,9 @@ FORMAT = "pageshare-capture/1"
 _ALWAYS = ("captured", "anonymous", "file", "untouched")
 
 
-def _pid(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a process number (pgrep finds them by name)")
-    return int(text)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("pids", nargs="+", type=_pid, metavar="PID", help="number of a running process")
+    parser.add_argument("pids", nargs="+", type=pid, metavar="PID", help="number of a running process")
     parser.add_argument(
         "-o",
         "--output",
