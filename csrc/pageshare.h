@@ -284,10 +284,13 @@ ps_status ps_space_hash(ps_space *space, const uint32_t *pages, size_t count, ui
 
 /* ---- process.c ---- */
 
-/* Pages of a process, one behind the other. */
+/* Pages of a process, one behind the other. Anonymous pages that are mapped more than once must be `shared`: to read
+ * them by process_vm_readv pins them, for which the kernel gives the process copies of its own (gup_must_unshare in its
+ * mm/gup.c), so that looking would undo what a fork or KSM has shared. */
 typedef struct {
     uint64_t address;
     uint64_t pages;
+    uint64_t shared;       /* 1: they are read by /proc/PID/mem, which pins nothing */
 } ps_run;
 
 /* What a page was when it was read. */
@@ -299,7 +302,7 @@ typedef enum {
 
 /* Reads the pages of `runs` of a running process, which is not stopped, through `buffer` (at least a page; what fits into
  * the L2 cache is best). hashes[2i], hashes[2i + 1] become the XXH3-128 of page i of all runs, low word first, 0 where it
- * can't be read; states[i] a ps_page_state. `mem` is its /proc/PID/mem, for pages without read permission; -1: none.
+ * can't be read; states[i] a ps_page_state. `mem` is its /proc/PID/mem, for shared pages and for those without read permission; -1: none.
  * With PS_GONE, PS_REFUSED and PS_STOPPED the first `control->done` pages more than before are valid. */
 ps_status ps_process_hash(int32_t pid, int32_t mem, const ps_run *runs, size_t run_count, uint32_t page_bytes, uint64_t seed,
                           uint8_t *buffer, size_t buffer_bytes, uint64_t *hashes, uint8_t *states, ps_control *control);

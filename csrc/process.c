@@ -47,17 +47,22 @@ static int64_t read_some(int pid, int mem, const ps_walk *walk, uint32_t page_by
     unsigned long used = 0;
 
     for (ps_walk ahead = *walk; used < MOST_RANGES && ahead.run < ahead.count && to.iov_len < buffer_bytes; used++) {
+        if (used && (ahead.runs[ahead.run].shared || walk->runs[walk->run].shared))
+            break;
         uint64_t left = (ahead.runs[ahead.run].pages - ahead.page) * page_bytes;
         size_t take = left < buffer_bytes - to.iov_len ? (size_t)left : buffer_bytes - to.iov_len;
         ranges[used] = (struct iovec){(void *)(uintptr_t)address_of(&ahead, page_bytes), take};
         to.iov_len += take;
         skip(&ahead, take / page_bytes);
     }
-    ssize_t got = process_vm_readv(pid, &to, 1, ranges, used, 0);
-    if (got < 0 && errno == ESRCH)
-        return -1;
-    if (got < 0 && errno != EFAULT && mem < 0)
-        return -2;
+    ssize_t got = 0;
+    if (!walk->runs[walk->run].shared) {
+        got = process_vm_readv(pid, &to, 1, ranges, used, 0);
+        if (got < 0 && errno == ESRCH)
+            return -1;
+        if (got < 0 && errno != EFAULT && mem < 0)
+            return -2;
+    }
     /* Pages without read permission are in memory all the same, and this file gives them. It does so too where a sandbox
      * forbids the call above. */
     if (got < (ssize_t)page_bytes && mem >= 0)

@@ -1,6 +1,7 @@
 """The kernel's KSM over memory whose contents a test chooses, pass by pass. Needs root, and KSM to itself.
 
-A child process holds the memory, sets KSM up, and puts its settings back however it ends. Between passes ksmd sleeps
+A child process sets KSM up, and puts its settings back however it ends; it holds the memory too, unless that is other
+processes'. Between passes ksmd sleeps
 for hours; a change of sleep_millisecs wakes it, and a pass ends its batch (mm/ksm.c), so that it scans once each time.
 """
 
@@ -94,15 +95,21 @@ def is_ksmd(comm: Path) -> bool:
         return False
 
 
-class Child:
-    """What answers ``KernelKsm``."""
+def ksm_stat(pid: int | str) -> dict[str, int]:
+    """What KSM does for one process."""
+    return {name: int(value) for name, value in re.findall(r"(\w+) (-?\d+)", Path(f"/proc/{pid}/ksm_stat").read_text())}
 
-    def __init__(self, contents: str, ids: list[int]) -> None:
-        self.contents = Path(contents).read_bytes()
-        self.memory = mmap.mmap(-1, len(ids) * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self.memory.madvise(mmap.MADV_NOHUGEPAGE)
-        self.memory.madvise(mmap.MADV_MERGEABLE)
-        self.write(list(range(len(ids))), ids)
+
+class Child:
+    """What answers ``KernelKsm``; without ``contents`` it has no memory for KSM itself."""
+
+    def __init__(self, contents: str | None, ids: list[int]) -> None:
+        if contents is not None:
+            self.contents = Path(contents).read_bytes()
+            self.memory = mmap.mmap(-1, len(ids) * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self.memory.madvise(mmap.MADV_NOHUGEPAGE)
+            self.memory.madvise(mmap.MADV_MERGEABLE)
+            self.write(list(range(len(ids))), ids)
         self.before = {name: read(name) for name in SINCE_BOOT}
         self.ksmd = next((path.parent for path in Path("/proc").glob("[0-9]*/comm") if is_ksmd(path)), None)
 
@@ -115,8 +122,8 @@ class Child:
         for page, number in zip(pages, ids, strict=True):
             self.memory[page * PAGE : (page + 1) * PAGE] = self.contents[number * PAGE : (number + 1) * PAGE]
 
-    def scan(self) -> dict[str, int]:
-        """One pass, and all counters after it."""
+    def scan(self, pids: list[int] | None = None) -> dict[str, int]:
+        """One pass, and all counters after it; ``others`` are pages of other processes than these (or this one)."""
         passes, deadline = read("full_scans"), time.monotonic() + 60
         if not read("run") & 1:
             write("run", 1)
@@ -133,9 +140,9 @@ class Child:
                 again = time.monotonic() + 1
         counters = {name: read(name) for name in COUNTERS}
         counters = {name: value - self.before.get(name, 0) for name, value in counters.items()}
-        mine = dict(re.findall(r"(\w+) (\d+)", Path("/proc/self/ksm_stat").read_text()))
         known = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile")
-        counters["others"] = sum(counters[name] for name in known) - int(mine["ksm_rmap_items"])
+        ours = sum(ksm_stat(pid)["ksm_rmap_items"] for pid in pids or ["self"])
+        counters["others"] = sum(counters[name] for name in known) - ours
         return counters
 
 
@@ -198,18 +205,32 @@ class KernelKsm:
         """Give pages these contents."""
         self._ask(["write", [pages, ids]])
 
-    def scan(self) -> dict[str, int]:
-        """Let ksmd make one pass; the counters after it. Raises ``Unavailable`` if it found others' memory too."""
-        counters = self._ask(["scan", []])
+    def scan(self, pids: list[int] | None = None) -> dict[str, int]:
+        """Let ksmd make one pass; the counters after it. Raises ``Unavailable`` if it found memory of others than its
+        own process, or than ``pids``."""
+        counters = self._ask(["scan", [pids]])
         if counters.pop("others"):
             raise Unavailable("KSM is in use on this machine")
         return counters
 
+    def converge(self, pids: list[int]) -> dict[str, int]:
+        """Let it make passes until three in a row find nothing more."""
+        last, same = {}, 0
+        for _ in range(50):
+            counters = self.scan(pids)
+            merged = {name: counters[name] for name in ("pages_shared", "pages_sharing", "ksm_zero_pages")}
+            same = same + 1 if merged == last and counters["pages_sharing"] + counters["ksm_zero_pages"] else 0
+            last = merged
+            if same == 3:
+                return counters
+        return counters
+
 
 @contextlib.contextmanager
-def kernel_ksm(contents: Path, ids: list[int], **settings: int) -> Iterator[KernelKsm]:
-    """KSM over pages whose contents are pages of a file, by their numbers. Waits until nobody else uses it so."""
-    setup = {"contents": str(contents), "ids": ids, "settings": settings}
+def kernel_ksm(contents: Path | None = None, ids: list[int] | None = None, **settings: int) -> Iterator[KernelKsm]:
+    """KSM over pages whose contents are pages of a file, by their numbers; without them, over whatever processes make
+    mergeable meanwhile. Waits until nobody else uses it so."""
+    setup = {"contents": None if contents is None else str(contents), "ids": ids or [], "settings": settings}
     with subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -1,6 +1,6 @@
 /*
- * test_process.c - pages of a child process: data, zeros, holes in the middle of a run, no permission to read, an end in
- * between; words of a file at chosen places.
+ * test_process.c - pages of a child process: data, zeros, holes in the middle of a run, no permission to read, pages that
+ * must not be pinned, an end in between; words of a file at chosen places.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -70,7 +70,7 @@ static void test_runs(void)
     ps_run runs[RUNS];
     REQUIRE(buffer && states && hashes);
     for (size_t i = 0; i < RUNS; i++) {
-        runs[i] = (ps_run){(uintptr_t)(memory + page * SIZE), i};
+        runs[i] = (ps_run){(uintptr_t)(memory + page * SIZE), i, 0};
         for (size_t j = 0; j < i; j++)
             numbers[count++] = page++;
         page++;
@@ -118,7 +118,7 @@ static void test_holes(void)
     }
     char byte;
     REQUIRE(read(ready[0], &byte, 1) == 1);
-    ps_run run = {(uintptr_t)memory, 10};
+    ps_run run = {(uintptr_t)memory, 10, 0};
     int mem = open_mem(pid);
     for (int with_mem = 0; with_mem < 2; with_mem++) {
         ps_control control = {0};
@@ -138,6 +138,34 @@ static void test_holes(void)
     close(ready[1]);
     end(pid);
     munmap(memory, 10 * SIZE);
+}
+
+/* Runs of one page that are shared and not in turn, and one of many that is. Without /proc/PID/mem those can't be read. */
+static void test_shared(void)
+{
+    enum { PAGES = 400 };
+    uint8_t *memory = numbered(PAGES), *buffer = malloc(64 * SIZE), states[PAGES];
+    uint64_t hashes[2 * PAGES];
+    ps_run runs[101];
+    REQUIRE(buffer);
+    pid_t pid = child_of();
+    int mem = open_mem(pid);
+    for (size_t i = 0; i < 100; i++)
+        runs[i] = (ps_run){(uintptr_t)(memory + i * SIZE), 1, i % 3 != 0};
+    runs[100] = (ps_run){(uintptr_t)(memory + 100 * SIZE), PAGES - 100, 1};
+    CHECK_EQUAL(ps_process_hash(pid, mem, runs, 101, SIZE, 3, buffer, 64 * SIZE, hashes, states, NULL), PS_OK);
+    for (size_t i = 0; i < PAGES; i++)
+        check_page(memory + i * SIZE, 3, hashes + 2 * i, states[i]);
+    CHECK_EQUAL(ps_process_hash(pid, -1, runs, 101, SIZE, 3, buffer, 64 * SIZE, hashes, states, NULL), PS_OK);
+    for (size_t i = 0; i < PAGES; i++)
+        if (i >= 100 || i % 3 != 0)
+            CHECK_EQUAL(states[i], PS_PAGE_UNREADABLE);
+        else
+            check_page(memory + i * SIZE, 3, hashes + 2 * i, states[i]);
+    close(mem);
+    end(pid);
+    munmap(memory, PAGES * SIZE);
+    free(buffer);
 }
 
 static void test_words(void)
@@ -168,6 +196,7 @@ int main(void)
 {
     test_runs();
     test_holes();
+    test_shared();
     test_words();
     return check_result();
 }

@@ -35,21 +35,33 @@ class ProcessPages:
         self._buffer = np.empty(max(buffer_bytes, page_size), np.uint8)
 
     def hash(
-        self, pid: int, pages: NDArray[np.uint64], *, mem: int = -1, control: Control | None = None
+        self,
+        pid: int,
+        pages: NDArray[np.uint64],
+        *,
+        shared: NDArray[np.bool_] | None = None,
+        mem: int = -1,
+        control: Control | None = None,
     ) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
         """XXH3-128 (uint64, shape ``(n, 2)``, low word first) and state (uint8, ``(n,)``) of pages by number
         (address / page size), in ascending order.
 
-        ``mem`` is the open /proc/PID/mem, from which pages without read permission are taken. Pages that are not
-        there any more have the state ``PAGE_UNREADABLE``. Raises ProcessLookupError where the process has ended,
+        ``mem`` is the open /proc/PID/mem, from which pages without read permission are taken, and those that are
+        ``shared`` (bool, ``(n,)``): anonymous ones that are mapped more than once, which the kernel would copy for
+        process_vm_readv. Pages that are not there any more have the state ``PAGE_UNREADABLE``. Raises
+        ProcessLookupError where the process has ended,
         PermissionError, ``Stopped``.
         """
-        starts = np.flatnonzero(np.diff(pages, prepend=np.uint64(0)) != 1) if len(pages) else np.empty(0, np.int64)
-        if len(starts) and starts[0] != 0:  # the first page's number is 1
-            starts = np.concatenate(([0], starts))
-        runs = np.empty((len(starts), 2), np.uint64)
+        begins = np.ones(len(pages), bool)
+        begins[1:] = np.diff(pages) != 1
+        if shared is not None:
+            begins[1:] |= shared[1:] != shared[:-1]
+        starts = np.flatnonzero(begins)
+        runs = np.zeros((len(starts), 3), np.uint64)
         runs[:, 0] = pages[starts] * np.uint64(self.page_size)
         runs[:, 1] = np.diff(starts, append=len(pages))
+        if shared is not None:
+            runs[:, 2] = shared[starts]
         hashes, states = np.empty((len(pages), 2), np.uint64), np.empty(len(pages), np.uint8)
         status = lib.ps_process_hash(
             pid,

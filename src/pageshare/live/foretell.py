@@ -3,11 +3,15 @@
 KSM merges anonymous pages of mergeable memory by content. A frame that several processes map since a ``fork`` is one
 page already: joined by another frame with the same content, all of its mappings are merged, but one frame is saved. A
 merged frame takes ``max_page_sharing`` mappings at most; one that is left over alone stays as it is. With
-``use_zero_pages`` zero pages become the kernel's own, and no frame is kept for them. Source: the kernel's mm/ksm.c.
+``use_zero_pages`` zero pages become the kernel's own, and no frame is kept for them. Huge pages are split to merge what
+is in them; since Linux 6.12 that makes zero pages in them the kernel's own too, which KSM's counters do not tell.
+Sources: the kernel's mm/ksm.c, and ``try_to_map_unused_to_zeropage`` in mm/migrate.c.
 """
 
 from __future__ import annotations
 
+import platform
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,7 +40,8 @@ class Foretold:
 
     ``scanned`` pages it would keep an eye on; ``merging`` of them would be merged, what /proc/PID/ksm_stat calls
     ksm_merging_pages; frames ``saved``, of which ``saved_zero`` of zero pages and ``saved_within`` if every process
-    were merged by itself; ``pages_sharing`` and ``ksm_zero_pages`` are how the kernel's counters would grow.
+    were merged by itself; ``pages_sharing`` and ``ksm_zero_pages`` are how the kernel's counters would grow, and
+    ``split_zero`` are saved zero pages of huge pages, which are in none of the counters.
     ``cost_bytes`` are 64 for each scanned page that is not a zero page of the kernel's by then; ``profit_bytes`` is
     what is saved less that, ``general_profit_bytes`` the same as the kernel computes it: from its counters, which take
     mappings of a forked page for saved ones. ``huge`` pages would be merged out of huge pages, which are split.
@@ -49,6 +54,7 @@ class Foretold:
     saved_within: int
     pages_sharing: int
     ksm_zero_pages: int
+    split_zero: int
     huge: int
     cost_bytes: int
     profit_bytes: int
@@ -133,7 +139,8 @@ class Candidates:
     """The rows that KSM may merge if it is allowed to, and those that it has merged; ordered by content and frame.
 
     ``rows`` are their numbers, the other columns as long: the ``groups`` of equal content, ``frames``, whether they are
-    ``merged`` already, ``mergeable`` today, and the ``subjects`` that they belong to. Contents that are there once only
+    ``merged`` already, ``mergeable`` today, ``zero``, ``splits`` (zero pages that a split of their huge page frees), and
+    the ``subjects`` that they belong to. Contents that are there once only
     are left out; ``scanned`` counts all, those left out and those that are mapped outside too, by whether they are
     mergeable.
     """
@@ -144,6 +151,7 @@ class Candidates:
     merged: Mask
     mergeable: Mask
     zero: Mask
+    splits: Mask
     subjects: NDArray[np.int64]
     all_scanned: dict[bool, int]
     all_zero: dict[bool, int]
@@ -159,6 +167,8 @@ def candidates_of(look: Look, frames: Frames) -> Candidates:
     seen = allowed & ((flags & ANONYMOUS) != 0) & ((flags & KERNEL_ZERO) == 0)
     merged = (flags & MERGED) != 0
     zero = (flags & ZERO) != 0
+    splits = zero & ((flags & HUGE) != 0) & ~merged
+    splits &= ~_locked(look)[rows.mappings] if splits_free_zeros() else False
     usable = seen & ((flags & VOLATILE) == 0) & (merged | ~frames.outside)
     taken = np.flatnonzero(usable)
     groups = groups_of(rows, taken)
@@ -175,6 +185,7 @@ def candidates_of(look: Look, frames: Frames) -> Candidates:
         merged=merged[taken],
         mergeable=mergeable[taken],
         zero=zero[taken],
+        splits=splits[taken],
         subjects=np.searchsorted(ends, taken, side="right"),
         all_scanned={
             True: int(np.count_nonzero(seen & mergeable)),
@@ -185,6 +196,20 @@ def candidates_of(look: Look, frames: Frames) -> Candidates:
             False: int(np.count_nonzero(usable & zero & ~merged)),
         },
     )
+
+
+def splits_free_zeros(release: str = platform.release()) -> bool:
+    """Whether this kernel gives zero pages back when it splits a huge page."""
+    return tuple(int(number) for number in re.findall(r"\d+", release)[:2]) >= (6, 12)
+
+
+def _locked(look: Look) -> Mask:
+    """Whether each mapping is locked, by its number."""
+    locked = np.zeros(len(reach_of_mappings(look)), bool)
+    for subject in look.subjects:
+        for number, mapping in enumerate(subject.mappings, subject.first_mapping):
+            locked[number] = mapping.locked
+    return locked
 
 
 # Reaches as numbers, for arrays.
@@ -212,6 +237,7 @@ def foretell(
     groups = candidates.groups[part]
     groups = np.cumsum(np.diff(groups, prepend=groups[:1]) != 0)  # anew, without gaps
     frames, merged, zero = candidates.frames[part], candidates.merged[part], candidates.zero[part]
+    splits = candidates.splits[part]
     count = int(groups[-1]) + 1 if len(groups) else 0
     limit = ksm.max_page_sharing or MAX_PAGE_SHARING
 
@@ -220,7 +246,8 @@ def foretell(
 
     first = (np.diff(groups, prepend=-1) != 0) | (np.diff(frames, prepend=np.uint64(0)) != 0)
     is_zero = per_group(zero) > 0
-    mine, mine_frames = per_group(~merged), per_group(first & ~merged)
+    split, split_frames = per_group(splits), per_group(first & splits)
+    mine, mine_frames = per_group(~merged & ~splits), per_group(first & ~merged & ~splits)
     theirs, their_frames = per_group(merged), per_group(first & merged)
     mappings, before = mine + theirs, mine_frames + their_frames
     kept = np.maximum(their_frames, mappings // limit + (mappings % limit >= 2))
@@ -229,13 +256,17 @@ def foretell(
     saved = np.where(merges, np.maximum(before - kept - lone, 0), 0)
     sharing = np.where(merges, mappings - kept - lone - (theirs - their_frames), 0)
     merging = np.where(merges, mine - lone, 0)
+    freed = (split > 0) & (before + split_frames > 1)
     zero_pages = 0
     if ksm.use_zero_pages:
         zero_pages = int(mine[is_zero].sum())
         saved[is_zero] = mine_frames[is_zero]
         sharing[is_zero] = merging[is_zero] = 0
         merges |= is_zero
-    mine_now = merges[groups] & ~merged
+        freed = split > 0
+    split_zero = int(split[freed].sum())
+    saved[freed] += split_frames[freed]
+    mine_now = ~merged & np.where(splits, freed[groups], merges[groups])
     within = _saved_within(
         candidates.subjects[part][mine_now],
         groups[mine_now],
@@ -246,7 +277,7 @@ def foretell(
     )
     rows = candidates.rows[part][mine_now]
     scanned = candidates.all_scanned[only_mergeable]
-    items = scanned - (candidates.all_zero[only_mergeable] if ksm.use_zero_pages else 0)
+    items = scanned - (candidates.all_zero[only_mergeable] if ksm.use_zero_pages else split_zero)
     total, page = int(saved.sum()), look.page_size
     cost = items * RMAP_ITEM
     return (
@@ -258,6 +289,7 @@ def foretell(
             saved_within=int(within.sum()),
             pages_sharing=int(sharing.sum()),
             ksm_zero_pages=zero_pages,
+            split_zero=split_zero,
             huge=int(np.count_nonzero(look.rows.flags[rows] & HUGE)),
             cost_bytes=cost,
             profit_bytes=total * page - cost,

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 BATCH = 16 << 20
 """Bytes of pages in one call of the core."""
+RESERVED = 1 << 30
+"""Bytes from which on a mapping without memory is taken for one that was never touched: smaps does not count the
+kernel's page of zeros, but to look for it in what may be terabytes takes long."""
 PAGEMAP_BLOCK = 1 << 17
 """Pages whose entries are read at once."""
 
@@ -183,7 +186,7 @@ class Looker:
             first, end = mapping.start // PAGE, mapping.end // PAGE
             if mapping.reach is Reach.SPECIAL:
                 continue
-            if not mapping.resident:
+            if not mapping.resident and mapping.end - mapping.start >= RESERVED:
                 counts.untouched += end - first
                 continue
             for block in range(first, end, PAGEMAP_BLOCK):
@@ -213,9 +216,12 @@ class Looker:
         return np.flatnonzero(taken)
 
     def _read(self, process: Process, subject: Subject, part: _Part, control: Control) -> Rows:
+        flags = self._flags(part.entries, control)
+        # Whatever is mapped more than once must not be pinned, and a page of KSM's not even if it is mapped once.
+        shared = ((flags & (ANONYMOUS | SWAPPED)) == ANONYMOUS) & ((flags & (EXCLUSIVE | MERGED)) != EXCLUSIVE)
         cpu = time.thread_time()
         try:
-            hashes, states = self._reader.hash(process.pid, part.pages, mem=process.mem, control=control)
+            hashes, states = self._reader.hash(process.pid, part.pages, shared=shared, mem=process.mem, control=control)
         except ProcessLookupError:
             raise process.gone() from None
         except PermissionError:
@@ -223,7 +229,7 @@ class Looker:
         self._cpu_seconds += time.thread_time() - cpu
         # Another process may have got its number, or it may run another program: what was read is not its memory then.
         process.page_entries(0, 1)
-        flags = self._flags(part.entries, states, control)
+        flags |= np.where(states == PAGE_ZERO, ZERO, np.uint8(0))
         good = states != PAGE_UNREADABLE
         frames = np.where(flags & SWAPPED, np.uint64(0), part.entries & _FRAME)
         rows = Rows(hashes, frames, part.mappings, flags, part.pages if self._pages else None)
@@ -232,12 +238,12 @@ class Looker:
             rows = rows.only(good)
         return rows
 
-    def _flags(self, entries: NDArray[np.uint64], states: NDArray[np.uint8], control: Control) -> NDArray[np.uint8]:
+    def _flags(self, entries: NDArray[np.uint64], control: Control) -> NDArray[np.uint8]:
+        """What the kernel says of pages."""
         kinds = kinds_of(entries)
         flags: NDArray[np.uint8] = np.where(kinds == PageKind.FILE, np.uint8(0), ANONYMOUS)
         flags |= np.where(kinds == PageKind.SWAPPED, SWAPPED, np.uint8(0))
         flags |= np.where(entries & _EXCLUSIVE, EXCLUSIVE, np.uint8(0))
-        flags |= np.where(states == PAGE_ZERO, ZERO, np.uint8(0))
         frames = entries & _FRAME
         if self._kpageflags < 0 or not frames.any():
             return flags

@@ -33,7 +33,8 @@ class Reach(str, Enum):
 
 
 class LiveMapping(NamedTuple):
-    """A mapping of a process: addresses, name ("" for anonymous memory), and what KSM may do there.
+    """A mapping of a process: addresses, name ("" for anonymous memory), what KSM may do there, whether it is locked
+    into memory.
 
     ``resident`` are the bytes that lie in memory or in swap; ``ksm`` those in pages that KSM has merged (0 where the
     kernel does not say).
@@ -43,6 +44,7 @@ class LiveMapping(NamedTuple):
     end: int
     name: str
     reach: Reach
+    locked: bool
     resident: int
     ksm: int
 
@@ -92,5 +94,5 @@ def parse_smaps(smaps: bytes) -> list[LiveMapping]:
         found = _FLAGS.search(match[4])
         flags = frozenset(found[1].split()) if found else frozenset()
         ksm = sizes.pop(b"KSM", 0)
-        mappings.append(LiveMapping(start, end, name, reach_of(name, flags), sum(sizes.values()), ksm))
+        mappings.append(LiveMapping(start, end, name, reach_of(name, flags), b"lo" in flags, sum(sizes.values()), ksm))
     return mappings
