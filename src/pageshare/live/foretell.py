@@ -139,10 +139,9 @@ class Candidates:
     """The rows that KSM may merge if it is allowed to, and those that it has merged; ordered by content and frame.
 
     ``rows`` are their numbers, the other columns as long: the ``groups`` of equal content, ``frames``, whether they are
-    ``merged`` already, ``mergeable`` today, ``zero``, ``splits`` (zero pages that a split of their huge page frees), and
-    the ``subjects`` that they belong to. Contents that are there once only
-    are left out; ``scanned`` counts all, those left out and those that are mapped outside too, by whether they are
-    mergeable.
+    ``merged`` already, ``mergeable`` today, ``zero``, ``splits`` (zero pages that a split of their huge page gives back),
+    and the ``subjects`` that they belong to. Contents that are there once only are left out; ``all_scanned`` counts all,
+    those left out and those that are mapped outside too, ``all_zero`` zero pages, by whether only mergeable ones count.
     """
 
     rows: NDArray[np.int64]
