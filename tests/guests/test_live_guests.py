@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -46,7 +44,7 @@ def stopped_guests(folder: Path, stack: ExitStack, *mem_merge: str) -> list[boot
             memory_mib=boot.MEMORY_MIB,
             options=boot.NO_KASLR,
             work=1,
-            more=("-machine", f"mem-merge={merge}"),
+            arguments=("-machine", f"mem-merge={merge}"),
         )
         stack.callback(boot.end, guest)
         guests.append(guest)

@@ -10,6 +10,7 @@ Sources: the kernel's mm/ksm.c, and ``try_to_map_unused_to_zeropage`` in mm/migr
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import re
 from dataclasses import dataclass
@@ -19,7 +20,19 @@ import numpy as np
 
 from pageshare.core import read_words
 from pageshare.live.ksm import RMAP_ITEM, Ksm
-from pageshare.live.look import ANONYMOUS, EXCLUSIVE, HUGE, KERNEL_ZERO, MERGED, SWAPPED, VOLATILE, ZERO, Look, Rows
+from pageshare.live.look import (
+    ANONYMOUS,
+    EXCLUSIVE,
+    HUGE,
+    KERNEL_ZERO,
+    MERGED,
+    SWAPPED,
+    UNKNOWN_FRAME,
+    VOLATILE,
+    ZERO,
+    Look,
+    Rows,
+)
 from pageshare.live.mappings import Reach
 
 if TYPE_CHECKING:
@@ -31,7 +44,6 @@ if TYPE_CHECKING:
 
 MAX_PAGE_SHARING = 256
 """The kernel's default."""
-_UNKNOWN_FRAME = np.uint64(1 << 63)
 
 
 @dataclass(frozen=True)
@@ -65,9 +77,8 @@ class Foretold:
 class Frames:
     """What is known of the frames of a look's rows, one entry a row.
 
-    ``ids`` tells frames apart (those whose number is not known count as one each); ``shared`` rows are mapped
-    elsewhere too, in another process or twice in one; ``outside`` ones by somebody who was not looked at, so that
-    nothing is freed if they are merged here.
+    ``ids`` are the rows' ``frames``; ``shared`` rows are mapped elsewhere too, in another process or twice in one;
+    ``outside`` ones by somebody who was not looked at, so that nothing is freed if they are merged here.
     """
 
     ids: NDArray[np.uint64]
@@ -81,40 +92,48 @@ def frames_of(look: Look, kpagecount: int = -1) -> Frames:
     ``kpagecount`` is the open /proc/kpagecount, -1 where it can't be had.
     """
     rows = look.rows
-    ids = rows.frames.copy()
-    unknown = ids == 0
-    ids[unknown] = np.flatnonzero(unknown).astype(np.uint64) | _UNKNOWN_FRAME
-    exclusive = (rows.flags & (EXCLUSIVE | SWAPPED)) != 0
-    order = np.argsort(ids, kind="stable")
-    ordered = ids[order]
-    begins = np.flatnonzero(np.diff(ordered, prepend=np.uint64(0)) != 0)
-    sizes = np.diff(begins, append=len(ordered))
-    mapped = np.empty(len(ids), np.uint32)
+    ids = rows.frames
+    # What is mapped once needs no more; what lay in swap belongs to its process alone as far as can be seen.
+    several = np.flatnonzero((rows.flags & (EXCLUSIVE | SWAPPED)) == 0)
+    shared, outside = np.zeros(len(ids), bool), np.zeros(len(ids), bool)
+    shared[several] = True
+    order = np.argsort(ids[several], kind="stable")
+    ordered = ids[several[order]]
+    sizes = np.diff(np.flatnonzero(np.diff(ordered, prepend=np.uint64(0)) != 0), append=len(ordered))
+    mapped = np.empty(len(several), np.uint32)
     mapped[order] = np.repeat(sizes, sizes)
-    _mark_changed(rows, order, sizes)
-    outside = ~exclusive & (mapped == 1)
-    if kpagecount >= 0:
-        several = np.flatnonzero(~exclusive & ~unknown & ((rows.flags & ANONYMOUS) != 0))
-        distinct, back = np.unique(ids[several], return_inverse=True)
-        try:
-            mappings = read_words(kpagecount, distinct)[back.reshape(-1)]
-        except PermissionError:
-            pass
-        else:
-            outside[several] = mappings > mapped[several]
-    return Frames(ids, ~exclusive | (mapped > 1), outside)
+    _mark_changed(rows, several[order], sizes)
+    outside[several] = mapped == 1
+    counted = (ids[several] < UNKNOWN_FRAME) & ((rows.flags[several] & ANONYMOUS) != 0)
+    if kpagecount >= 0 and counted.any():
+        distinct, back = np.unique(ids[several[counted]], return_inverse=True)
+        with contextlib.suppress(PermissionError):
+            outside[several[counted]] = read_words(kpagecount, distinct)[back.reshape(-1)] > mapped[counted]
+    return Frames(ids, shared, outside)
 
 
 def _mark_changed(rows: Rows, order: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
-    """A frame that was written to between two reads has several contents: none of them is to be trusted."""
-    several = np.repeat(sizes > 1, sizes)
-    members = order[several]
-    if not len(members):
-        return
-    starts = np.repeat(np.cumsum(sizes[sizes > 1]) - sizes[sizes > 1], sizes[sizes > 1])
-    differs = (rows.hashes[members] != rows.hashes[members[starts]]).any(axis=1)
-    changed = np.isin(starts, starts[differs])
-    rows.flags[members[changed]] |= VOLATILE
+    """A frame that was written to between two reads has several contents: none of them is to be trusted.
+
+    ``order`` are rows frame by frame, ``sizes`` how many each frame has.
+    """
+    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)  # of each row's frame
+    differs = (rows.hashes[order] != rows.hashes[order[starts]]).any(axis=1)
+    changed = np.zeros(len(order), bool)
+    changed[starts[differs]] = True
+    rows.flags[order[changed[starts]]] |= VOLATILE
+
+
+def repeated(rows: Rows, taken: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of these rows those that have half of their hash in common with another: all that may equal one."""
+    low = rows.hashes[taken, 0]
+    order = np.argsort(low)
+    low = low[order]
+    same = low[1:] == low[:-1]
+    several = np.zeros(len(taken), bool)
+    several[order[1:][same]] = True
+    several[order[:-1][same]] = True
+    return taken[several]
 
 
 def groups_of(rows: Rows, taken: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -139,9 +158,10 @@ class Candidates:
     """The rows that KSM may merge if it is allowed to, and those that it has merged; ordered by content and frame.
 
     ``rows`` are their numbers, the other columns as long: the ``groups`` of equal content, ``frames``, whether they are
-    ``merged`` already, ``mergeable`` today, ``zero``, ``splits`` (zero pages that a split of their huge page gives back),
-    and the ``subjects`` that they belong to. Contents that are there once only are left out; ``all_scanned`` counts all,
-    those left out and those that are mapped outside too, ``all_zero`` zero pages, by whether only mergeable ones count.
+    ``merged`` already, ``mergeable`` today, ``zero``, ``splits`` (zero pages that a split of their huge page gives
+    back), and the ``subjects`` that they belong to. Contents that are there once only are left out; ``all_scanned``
+    counts all, those left out and those that are mapped outside too, ``all_zero`` zero pages, by whether only mergeable
+    ones count.
     """
 
     rows: NDArray[np.int64]
@@ -151,7 +171,7 @@ class Candidates:
     mergeable: Mask
     zero: Mask
     splits: Mask
-    subjects: NDArray[np.int64]
+    subjects: NDArray[np.int32]
     all_scanned: dict[bool, int]
     all_zero: dict[bool, int]
 
@@ -169,11 +189,11 @@ def candidates_of(look: Look, frames: Frames) -> Candidates:
     splits = zero & ((flags & HUGE) != 0) & ~merged
     splits &= ~_locked(look)[rows.mappings] if splits_free_zeros() else False
     usable = seen & ((flags & VOLATILE) == 0) & (merged | ~frames.outside)
-    taken = np.flatnonzero(usable)
-    groups = groups_of(rows, taken)
-    several = (np.bincount(groups)[groups] > 1) if len(groups) else np.empty(0, bool)
-    several |= zero[taken]
-    taken, groups = taken[several], groups[several]
+    # Zero pages may be of use one by one. All of them have one content.
+    zeros = np.flatnonzero(usable & zero)
+    others = repeated(rows, np.flatnonzero(usable & ~zero))
+    taken = np.concatenate((zeros, others))
+    groups = np.concatenate((np.zeros(len(zeros), np.int64), 1 + groups_of(rows, others)))
     order = np.lexsort((frames.ids[taken], groups))
     taken = taken[order]
     ends = np.array([subject.rows.stop for subject in look.subjects], np.int64)
@@ -185,7 +205,7 @@ def candidates_of(look: Look, frames: Frames) -> Candidates:
         mergeable=mergeable[taken],
         zero=zero[taken],
         splits=splits[taken],
-        subjects=np.searchsorted(ends, taken, side="right"),
+        subjects=np.searchsorted(ends, taken, side="right").astype(np.int32),
         all_scanned={
             True: int(np.count_nonzero(seen & mergeable)),
             False: int(np.count_nonzero(seen)),
@@ -300,7 +320,7 @@ def foretell(
 
 
 def _saved_within(
-    subjects: NDArray[np.int64],
+    subjects: NDArray[np.int32],
     groups: NDArray[np.int64],
     frames: NDArray[np.uint64],
     free: Mask,
@@ -310,9 +330,9 @@ def _saved_within(
 ) -> NDArray[np.int64]:
     """What each of ``count`` subjects would save if it were merged by itself, with so many mappings to a frame.
 
-    Of contents in ``free`` no frame is kept.
+    Rows are in the order of groups and frames. Of contents in ``free`` no frame is kept.
     """
-    order = np.lexsort((frames, groups, subjects))
+    order = np.argsort(subjects, kind="stable")
     subjects, groups, frames = subjects[order], groups[order], frames[order]
     content = (np.diff(subjects, prepend=-1) != 0) | (np.diff(groups, prepend=-1) != 0)
     frame = content | (np.diff(frames, prepend=np.uint64(0)) != 0)
@@ -329,5 +349,7 @@ def duplicates(look: Look, frames: Frames, taken: NDArray[np.int64]) -> int:
     taken = taken[(look.rows.flags[taken] & VOLATILE) == 0]
     if not len(taken):
         return 0
-    distinct = len(np.unique(frames.ids[taken]))
-    return distinct - len(np.unique(groups_of(look.rows, taken)))
+    # One row a frame will do.
+    taken = taken[np.unique(frames.ids[taken], return_index=True)[1]]
+    taken = repeated(look.rows, taken)
+    return len(taken) - len(np.unique(groups_of(look.rows, taken)))

@@ -39,6 +39,7 @@ _EXCLUSIVE = np.uint64(1 << 56)
 # /proc/kpageflags
 _KPF_KSM, _KPF_THP, _KPF_ZERO = np.uint64(1 << 21), np.uint64(1 << 22), np.uint64(1 << 24)
 
+UNKNOWN_FRAME = np.uint64(1 << 63)
 _NO_PAGES = np.empty(0, np.uint64)
 
 # What is known of a row, in one byte.
@@ -76,7 +77,8 @@ class Subject:
 
 @dataclass
 class Rows:
-    """Columns of n rows: ``hashes`` (uint64, ``(n, 2)``), ``frames`` (uint64, 0: unknown), ``mappings`` (uint32, the
+    """Columns of n rows: ``hashes`` (uint64, ``(n, 2)``), ``frames`` (uint64; from UNKNOWN_FRAME on, where its number is
+    not known, another one for each row), ``mappings`` (uint32, the
     number of the mapping), ``flags`` (uint8), ``pages`` (uint64, address / page size; None unless looks are compared).
     """
 
@@ -174,7 +176,9 @@ class Looker:
             if look.interrupted:
                 break
         look.rows = _joined(chunks)
-        look.frames_known = bool(look.rows.frames.any())
+        unknown = np.flatnonzero(look.rows.frames == 0)
+        look.frames_known = len(unknown) < len(look.rows)
+        look.rows.frames[unknown] = unknown.astype(np.uint64) | UNKNOWN_FRAME
         look.seconds, look.cpu_seconds = time.perf_counter() - began, self._cpu_seconds
         return look
 
@@ -299,7 +303,7 @@ class _Batch:
         rest = _Part(*(column[most:] for column in columns))
         self._parts = [rest] if len(rest.pages) else []
         self.pages = len(rest.pages)
-        return _Part(*(column[:most] for column in columns))
+        return _Part(*(column[:most].copy() for column in columns))  # a view would keep all of it
 
 
 def _joined(chunks: list[Rows]) -> Rows:
