@@ -77,9 +77,9 @@ class Subject:
 
 @dataclass
 class Rows:
-    """Columns of n rows: ``hashes`` (uint64, ``(n, 2)``), ``frames`` (uint64; from UNKNOWN_FRAME on, where its number is
-    not known, another one for each row), ``mappings`` (uint32, the
-    number of the mapping), ``flags`` (uint8), ``pages`` (uint64, address / page size; None unless looks are compared).
+    """Columns of n rows: ``hashes`` (uint64, ``(n, 2)``), ``frames`` (uint64; where its number is not known, one for
+    each row, from UNKNOWN_FRAME on), ``mappings`` (uint32, the number of the mapping), ``flags`` (uint8), ``pages``
+    (uint64, address / page size; None unless looks are compared).
     """
 
     hashes: NDArray[np.uint64]
