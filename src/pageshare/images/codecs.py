@@ -25,6 +25,8 @@ class Codec(IntEnum):
     ZSTD = 3
     SNAPPY_FRAME = 4
     """One chunk of snappy's framing format, its header included: its checksum is looked at."""
+    STORED = 5
+    """Not compressed: what can't be read in place, in several pieces or claimed twice."""
 
 
 class MissingCodecError(ValueError):
@@ -122,4 +124,5 @@ _DECODERS: dict[Codec, Callable[[int], Decode]] = {
     Codec.SNAPPY: _snappy,
     Codec.ZSTD: _zstd,
     Codec.SNAPPY_FRAME: _snappy_frame,
+    Codec.STORED: lambda _length: bytes,
 }

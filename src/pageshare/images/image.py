@@ -176,6 +176,11 @@ class Source:
             count -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def pieces(self, offsets: NDArray[np.uint64], lengths: NDArray[Any]) -> NDArray[np.uint32]:
+        """In how many pieces each of these runs of bytes lies: 1, or 0 if they are not all there."""
+        size = np.uint64(self.size)
+        return ((offsets <= size) & (lengths.astype(np.uint64) <= size - np.minimum(offsets, size))).astype(np.uint32)
+
     def map(self) -> Any:
         """The whole as read-only memory: a shared mapping of the file, or the buffer itself.
 
