@@ -7,11 +7,13 @@ threads to gain by it: with the lock of the interpreter they take as long as one
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +25,9 @@ import numpy as np
 from pageshare import limits
 from pageshare.images.codecs import Codec, MissingCodecError, decoder
 from pageshare.images.image import Image, ImageError, Source
-from pageshare.images.ranges import State
-from pageshare.images.spool import Spool, write_all
+from pageshare.images.ranges import RANGE, State
+from pageshare.images.rearranged import Rearranged, read_pieces
+from pageshare.images.spool import Spool, spool_folder, write_all
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -172,15 +175,19 @@ def _together(parts: Sequence[tuple[NDArray[Any], str]]) -> Failed:
 def _here(compressed: Compressed, spool: Spool, _workers: int, progress: Progress) -> Failed:
     parts, done = [], 0
     for blocks in _batches(compressed):
-        failed, why = decode_blocks(compressed.source.fd, spool.file.fd, blocks)
+        failed, why = decode_blocks(compressed.source.read, spool.file.fd, blocks)
         parts.append((blocks[failed], why))
         done += int(blocks["length"].sum())
         progress(done)
     return _together(parts)
 
 
-def decode_blocks(dump: int, spool: int, blocks: NDArray[Any]) -> tuple[list[int], str]:
-    """Decode from one open file into another; the numbers of the blocks that could not be, and why the first.
+Read = Callable[[int, int], bytes]
+"""So many bytes of a dump from an offset on, fewer at its end. Raises OSError."""
+
+
+def decode_blocks(read: Read, spool: int, blocks: NDArray[Any]) -> tuple[list[int], str]:
+    """Decode from a dump into an open file; the numbers of the blocks that could not be, and why the first.
 
     Raises OSError.
     """
@@ -195,7 +202,7 @@ def decode_blocks(dump: int, spool: int, blocks: NDArray[Any]) -> tuple[list[int
         for first in range(0, len(members), max(1, _TOGETHER // max(1, length))):
             numbers = members[first : first + max(1, _TOGETHER // max(1, length))]
             some = blocks[numbers]
-            compressed = _read(dump, some)
+            compressed = _read(read, some)
             try:
                 memory = [decode(block) for block in compressed]
                 sound = set(map(len, memory)) == {length}
@@ -231,18 +238,18 @@ def _one_by_one(decode: Any, compressed: list[bytes], length: int) -> tuple[list
     return memory, wrong, why
 
 
-def _read(fd: int, blocks: NDArray[Any]) -> list[bytes]:
+def _read(read: Read, blocks: NDArray[Any]) -> list[bytes]:
     """The compressed bytes: with one call where the blocks lie close together, as they do. Short at the file's end."""
     starts = blocks["offset"]
     ends = starts + blocks["bytes"]
     low, high = int(starts.min()), int(ends.max())
     if high - low <= 2 * int(blocks["bytes"].sum()) + _TOGETHER:
-        data = os.pread(fd, high - low, low)
+        data = read(low, high - low)
         return [
             data[start:end] for start, end in zip((starts - low).tolist(), (ends - low).tolist(), strict=True)
         ]
     return [
-        os.pread(fd, length, start) for start, length in zip(starts.tolist(), blocks["bytes"].tolist(), strict=True)
+        read(start, length) for start, length in zip(starts.tolist(), blocks["bytes"].tolist(), strict=True)
     ]
 
 
@@ -294,7 +301,10 @@ def _by_processes(compressed: Compressed, spool: Spool, workers: int, progress: 
                     over.set()
 
     with contextlib.ExitStack() as stack:
-        started = [stack.enter_context(_worker(compressed.source.fd, spool.file.fd)) for _ in range(workers)]
+        table = stack.enter_context(_table(compressed.source))
+        started = [
+            stack.enter_context(_worker(compressed.source.fd, spool.file.fd, table)) for _ in range(workers)
+        ]
         running = workers
         threads = [threading.Thread(target=feed, args=(worker,), daemon=True) for worker in started]
         for thread in threads:
@@ -314,17 +324,29 @@ def _by_processes(compressed: Compressed, spool: Spool, workers: int, progress: 
     return _together(parts)
 
 
-_START = "import sys; sys.path[:] = {path!r}; from pageshare.images.blocks import work; work({dump}, {spool})"
+_START = "import sys; sys.path[:] = {path!r}; from pageshare.images.blocks import work; work{files}"
 
 
 @contextlib.contextmanager
-def _worker(dump: int, spool: int) -> Iterator[subprocess.Popen[bytes]]:
+def _table(source: Source) -> Iterator[int | None]:
+    """An open file with the table by which a dump is put together, None for one that lies in a row."""
+    if not isinstance(source, Rearranged):
+        yield None
+        return
+    with tempfile.TemporaryFile(dir=spool_folder()) as file:
+        file.write(source.table.tobytes())
+        file.flush()
+        yield file.fileno()
+
+
+@contextlib.contextmanager
+def _worker(dump: int, spool: int, table: int | None) -> Iterator[subprocess.Popen[bytes]]:
     """A process that decodes from one open file into the other; it ends with us."""
     with subprocess.Popen(
-        [sys.executable, "-c", _START.format(path=sys.path, dump=dump, spool=spool)],
+        [sys.executable, "-c", _START.format(path=sys.path, files=(dump, spool, table))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        pass_fds=(dump, spool),
+        pass_fds=[fd for fd in (dump, spool, table) if fd is not None],
         start_new_session=True,  # so that Ctrl-C reaches us alone
     ) as process:
         try:
@@ -349,12 +371,18 @@ def _ask(worker: subprocess.Popen[bytes], blocks: NDArray[Any]) -> tuple[list[in
     return answer["failed"], answer["why"]
 
 
-def work(dump: int, spool: int) -> None:
+def work(dump: int, spool: int, table: int | None = None) -> None:
     """What such a process does: blocks come on stdin, behind their number; for each such batch a line goes out."""
+
+    def read(at: int, count: int) -> bytes:
+        return os.pread(dump, count, at)
+
+    if table is not None:
+        read = functools.partial(read_pieces, np.memmap(os.fdopen(table, "rb"), RANGE, "r"), read)
     while len(count := sys.stdin.buffer.read(_COUNT.size)) == _COUNT.size:
         blocks = np.frombuffer(sys.stdin.buffer.read(_COUNT.unpack(count)[0] * BLOCK.itemsize), BLOCK)
         try:
-            failed, why = decode_blocks(dump, spool, blocks)
+            failed, why = decode_blocks(read, spool, blocks)
             answer: dict[str, object] = {"failed": failed, "why": why}
         except OSError as error:
             answer = {"errno": error.errno, "why": error.strerror, "writing": isinstance(error, WriteError)}
