@@ -4,7 +4,9 @@ Every 8 bytes of memory hold their own address (and a salt in the upper half), s
 address can be checked without knowing the layout: see ``true_to``.
 """
 
+import importlib
 import struct
+import zlib
 
 import numpy as np
 
@@ -127,6 +129,117 @@ def lime(text):
     return bytes(dump)
 
 
+def compress(codec, page):
+    """A block of kdump, and the flag that says how it is compressed."""
+    if codec == "zlib":
+        return 1, zlib.compress(page)
+    if codec == "lzo":
+        return 2, importlib.import_module("lzallright").LZOCompressor().compress(page)
+    if codec == "snappy":
+        return 4, bytes(importlib.import_module("cramjam").snappy.compress_raw(page))
+    if codec == "zstd":
+        return 0x20, importlib.import_module("zstandard").ZstdCompressor().compress(page)
+    return 0, page
+
+
+def kdump(
+    text,
+    *,
+    signature=b"KDUMP   ",
+    version=6,
+    order="<",
+    bits=64,
+    padded=False,
+    time_bits=None,
+    page=PAGE,
+    machine=b"x86_64",
+    status=0,
+    dump_level=0,
+    split=None,
+    max_mapnr=None,
+    sub_blocks=1,
+    bitmaps=2,
+    note=b"",
+    zero="plain",
+):
+    """A compressed kdump of lines about pages, each with the first and the last frame number:
+
+    ``pages 1-5 CODEC [salt=]`` with CODEC zlib, lzo, snappy, zstd or plain; ``zero 6-9``: all point to one page of
+    zeros, compressed by ``zero``; ``excluded 10-12``: only in the first bitmap; ``unwritten 13-14``: the descriptor's
+    offset is 0, as makedumpfile leaves it when the disk is full; ``like 15-16 as=3``: point to the data of page 3.
+
+    ``bits`` and ``order`` are the dumped machine's. On 32 bits 64-bit fields of the sub-header are aligned to 4 bytes
+    (i386; QEMU for all) or, ``padded``, to 8 (ARM); the time before ``status`` is a timeval of ``time_bits`` twice.
+    ``split`` is (start_pfn, end_pfn) of a part: bitmaps are of the whole dump, descriptors of the part. ``note`` lies
+    in the sub-header behind its fields. Before version 6 there are no 64-bit frame numbers in the sub-header.
+    """
+    time_bits = time_bits or bits
+    kinds, salts, likes = {}, {}, {}
+    for line in lines(text):
+        word, span, *more = line.split()
+        first, last = (int(each, 0) for each in span.split("-"))
+        options = fields(" ".join(["x", *(each for each in more if "=" in each)]))[1]
+        for pfn in range(first, last + 1):
+            kinds[pfn] = more[0] if word == "pages" else word
+            salts[pfn] = options.get("salt", 0)
+            likes[pfn] = options.get("as")
+    max_mapnr = max_mapnr or max(kinds) + 1
+    first, end = split or (0, max_mapnr)
+    half = (max_mapnr + 8 * page - 1) // (8 * page) * page
+    both = [bytearray(half), bytearray(half)]
+    for pfn, kind in kinds.items():
+        both[0][pfn // 8] |= 1 << pfn % 8
+        if kind != "excluded":
+            both[1][pfn // 8] |= 1 << pfn % 8
+    stored = [pfn for pfn in sorted(kinds) if kinds[pfn] != "excluded" and first <= pfn < end]
+    bitmap_at = page * (1 + sub_blocks)
+    at = bitmap_at + bitmaps * half + 24 * len(stored)
+    table, payload, places = b"", b"", {}
+    for pfn in stored:
+        kind = kinds[pfn]
+        if kind == "unwritten":
+            table += bytes(24)
+            continue
+        key = "zero" if kind == "zero" else likes[pfn] if kind == "like" else pfn
+        if key not in places:
+            content = bytes(page) if kind == "zero" else memory(pfn * page, page, salts[pfn])
+            flags, block = compress(zero if kind == "zero" else kind, content)
+            places[key] = (at + len(payload), len(block), flags)
+            payload += block
+        table += struct.pack(f"{order}qIIQ", *places[key], 0)
+
+    long = "Q" if bits == 64 else "I"
+    pad = "4x" if padded else ""
+    old = [each & 2**bits - 1 for each in split or (0, 0)]
+    sub = struct.pack(f"{order}{long}ii{long}{long}", 0, dump_level, split is not None, *old)
+    sub += struct.pack(f"{order}{pad}Q{long}{pad}Q{long}{pad}Q{long}{pad}", 0, 0, page + 256, len(note), 0, 0)
+    if version >= 6:
+        sub += struct.pack(f"{order}QQQ", *(split or (0, 0)), max_mapnr)
+    assert len(sub) <= 256
+    name = b"".join(each.ljust(65, b"\0") for each in (b"Linux", b"guest", b"6.1", b"#1", machine, b"(none)"))
+    header = signature + struct.pack(f"{order}i", version) + name
+    header += bytes(-len(header) % min(time_bits // 8, 4 if bits == 32 and not padded else 8))
+    header += struct.pack(f"{order}2{'Q' if time_bits == 64 else 'I'}", 1_700_000_000, 999_999)
+    header += struct.pack(
+        f"{order}IiiIIIIIIi",
+        *(status, page, sub_blocks, bitmaps * half // page, min(max_mapnr, 2**32 - 1), 0, 0, 0, 0, 1),
+    )
+    sub = (sub.ljust(256, b"\0") + note).ljust(page * sub_blocks, b"\0")
+    return b"".join([header.ljust(page, b"\0"), sub, *both[:bitmaps], table, payload])
+
+
+def flattened(data, records=None, *, size=1000, end=True, kind=1, version=1):
+    """``data`` as records for a pipe: (offset, bytes) pairs; by default of ``size`` bytes each, every second one
+    first."""
+    if records is None:
+        every = [(at, data[at : at + size]) for at in range(0, len(data), size)]
+        records = every[::2] + every[1::2]
+    flat = struct.pack(">16sqq", b"makedumpfile", kind, version).ljust(4096, b"\0")
+    for offset, part in records:
+        flat += struct.pack(">qq", offset, len(part)) + part
+    return flat + (struct.pack(">qq", -1, -1) if end else b"")
+
+
 def raw(path, text):
     """A sparse file of ``data N`` and ``hole N`` lines, N in bytes or pages (``3p``)."""
     at = 0
@@ -146,7 +259,7 @@ def true_to(image, salt=0):
     for each in image.ranges:
         if each["state"] == 0:
             length, address = int(each["bytes"]), int(each["address"])
-            held = image.source.read(int(each["offset"]), length)
+            held = image.payload[each["file"]].read(int(each["offset"]), length)
             assert held == memory(address, length, salt), f"{address:#x}"
     return True
 

@@ -24,6 +24,7 @@ COMPRESS = {
     Codec.SNAPPY: lambda page: bytes(cramjam.snappy.compress_raw(page)),
     Codec.ZSTD: lambda page: zstandard.ZstdCompressor().compress(page),
     Codec.SNAPPY_FRAME: lambda page: bytes(cramjam.snappy.compress(page))[10:],
+    Codec.STORED: bytes,
 }
 
 

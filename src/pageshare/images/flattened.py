@@ -59,7 +59,7 @@ def read(source: Source, how: How) -> Image:
             source.path, "flattened records", "they hold neither a kdump nor an ELF core",
             problem or "it is damaged: take the dump again",
         )
-    image = inner.read(whole, how)
+    image: Image = inner.read(whole, how)
     ranges, lost = whole.located(image.ranges)
     incomplete = [*([problem] if problem else []), *image.incomplete]
     if lost:

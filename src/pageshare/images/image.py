@@ -179,7 +179,8 @@ class Source:
     def pieces(self, offsets: NDArray[np.uint64], lengths: NDArray[Any]) -> NDArray[np.uint32]:
         """In how many pieces each of these runs of bytes lies: 1, or 0 if they are not all there."""
         size = np.uint64(self.size)
-        return ((offsets <= size) & (lengths.astype(np.uint64) <= size - np.minimum(offsets, size))).astype(np.uint32)
+        there = (offsets <= size) & (lengths.astype(np.uint64) <= size - np.minimum(offsets, size))
+        return np.asarray(there, np.uint32)
 
     def map(self) -> Any:
         """The whole as read-only memory: a shared mapping of the file, or the buffer itself.

@@ -91,10 +91,11 @@ class _Dump:
     page: int
     words: str
     bitmap_at: int
-    half: int
-    """Bytes of each of the bitmaps; ``bitmap2_at`` is ``bitmap_at`` where there is only one."""
     bitmap2_at: int
+    """The same as ``bitmap_at`` where there is only one."""
     descriptors_at: int
+    data_at: int
+    """Where the descriptors end."""
     first: int
     end: int
     """The pages that this file is about: all, or those of a part of a split dump."""
@@ -119,8 +120,7 @@ def read(source: Source, how: How) -> Image:
     parts: list[NDArray[Any]] = []
     ranges_left = _SPARE_RANGES + 2 * max(0, source.size - dump.descriptors_at) // _DESCRIPTOR_BYTES
     into = 0
-    for pages in _pages(source, dump, shared.zeros_of):
-        found.add(pages)
+    for pages in _pages(source, dump, shared.zeros_of, found):
         ranges, into = _ranges(pages, dump, into)
         ranges_left -= len(ranges)
         if ranges_left < 0:
@@ -142,7 +142,7 @@ def read(source: Source, how: How) -> Image:
 
         def batches() -> Iterator[NDArray[Any]]:
             at = 0
-            for pages in _pages(source, dump, lambda number, *_: since(number)):
+            for pages in _pages(source, dump, lambda number, *_: since(number), _Found()):
                 blocks = _blocks(pages, dump, at)
                 yield blocks[blocks["into"] + blocks["length"] <= into]  # a file that was written to meanwhile
                 at += len(blocks) * dump.page
@@ -186,7 +186,7 @@ def _incomplete(source: Source, dump: _Dump, found: _Found) -> Iterator[str]:
 
 def _headers(source: Source) -> _Dump:
     header = source.read(0, _HEADER_BYTES)
-    where = "kdump header"
+    where, where_sub = "kdump header", "kdump sub-header"
     if len(header) < _HEADER_BYTES:
         raise ImageError(source.path, where, f"the file ends in it, after {len(header)} bytes")
     layout = _layout(header)
@@ -216,7 +216,7 @@ def _headers(source: Source) -> _Dump:
     if kdump and version >= 6:
         fitting = [each for each in _SUB_HEADERS[fields_at] if _agrees(max_mapnr, field(each.max_mapnr_64, "Q"))]
         if not fitting:
-            raise ImageError(source.path, "kdump sub-header", f"it does not have the header's {max_mapnr} pages", _AGAIN)
+            raise ImageError(source.path, where_sub, f"it does not have the header's {max_mapnr} pages", _AGAIN)
         sub = fitting[0]
         max_mapnr = field(sub.max_mapnr_64, "Q")
     needed = -(-max_mapnr // 8)
@@ -236,11 +236,13 @@ def _headers(source: Source) -> _Dump:
             first, end = field(sub.start_pfn, sub.long), field(sub.end_pfn, sub.long)
         if not first <= end <= max_mapnr:
             raise ImageError(
-                source.path, "kdump sub-header", f"its part of the dump is pages {first} to {end} of {max_mapnr}", _AGAIN
+                source.path, where_sub, f"its part of the dump is pages {first} to {end} of {max_mapnr}", _AGAIN
             )
     machine_at = _UTSNAME_AT + 4 * _NAME_BYTES
     machine = header[machine_at : machine_at + _NAME_BYTES].split(b"\0")[0].decode("latin-1")
     note_at = field(sub.offset_note, "Q") if kdump and version >= 4 else 0
+    bitmap2_at = bitmap_at + half if both else bitmap_at
+    stored = sum(int(_bits(source, bitmap2_at, *chunk).sum()) for chunk in _chunks(first, end))
     return _Dump(
         signature=header[:8],
         version=version,
@@ -250,9 +252,9 @@ def _headers(source: Source) -> _Dump:
         page=page,
         words=sub.name,
         bitmap_at=bitmap_at,
-        half=half,
-        bitmap2_at=bitmap_at + half if both else bitmap_at,
+        bitmap2_at=bitmap2_at,
         descriptors_at=descriptors_at,
+        data_at=descriptors_at + stored * _DESCRIPTOR_BYTES,
         first=first,
         end=end,
         dump_level=field(sub.dump_level, "i") if kdump and version >= 1 else None,
@@ -295,30 +297,16 @@ def _holds(source: Source, at: int, length: int) -> bool:
     return bool(source.pieces(np.array([at], np.uint64), np.array([length], np.uint64))[0])
 
 
-class _Pages(NamedTuple):
-    """Some pages in the order of their numbers, as arrays of one length: ``pfn``; ``state``; of those that are
-    ``State.DATA``: ``offset``, ``size`` and ``codec`` of what is in the file, and whether it is read ``in_place``.
-
-    And why pages are lost: how many were not written, lie ``beyond`` the end, have descriptors that are
-    ``senseless``; where the ``first`` of these is.
-    """
-
-    pfn: NDArray[np.uint64]
-    state: NDArray[np.uint8]
-    offset: NDArray[np.uint64]
-    size: NDArray[np.uint32]
-    codec: NDArray[np.uint8]
-    in_place: NDArray[np.bool_]
-    stored: int
-    unwritten: int
-    beyond: int
-    senseless: int
-    first: int
+_PAGE = np.dtype(
+    [("pfn", "u8"), ("offset", "u8"), ("size", "u4"), ("state", "u1"), ("codec", "u1"), ("in_place", "?")]
+)
+"""A page; of one that is ``State.DATA``: what is in the file, and whether it is read there."""
 
 
 @dataclass
 class _Found:
-    """What all pages come to."""
+    """How many pages have a descriptor (``stored``); of how many the data was not written, lies ``beyond`` the end, or
+    the descriptor is ``senseless``, and where the ``first`` of these lies; the codecs of the others."""
 
     stored: int = 0
     unwritten: int = 0
@@ -332,44 +320,24 @@ class _Found:
     def lost(self) -> int:
         return self.unwritten + self.beyond + self.senseless
 
-    def add(self, pages: _Pages) -> None:
-        self.first = self.first if self.senseless else pages.first
-        self.stored += pages.stored
-        self.unwritten += pages.unwritten
-        self.beyond += pages.beyond
-        self.senseless += pages.senseless
-        data = pages.state == State.DATA
-        self.codecs |= set(np.unique(pages.codec[data]).tolist())
-        self.spooled |= set(np.unique(pages.codec[data & ~pages.in_place]).tolist())
-
 
 ZerosOf = Callable[..., "NDArray[np.uint64]"]
 """Of the number of a chunk and the offsets, sizes and codecs of its descriptors, the offsets at which zeros lie."""
 
 
-def _pages(source: Source, dump: _Dump, zeros_of: ZerosOf) -> Iterator[_Pages]:
-    """All pages of the dump, up to ``_CHUNK`` at a time. The same each time that it is gone through, if ``zeros_of``
-    is the same."""
+def _pages(source: Source, dump: _Dump, zeros_of: ZerosOf, found: _Found) -> Iterator[NDArray[Any]]:
+    """All pages of the dump (``_PAGE`` arrays), up to ``_CHUNK`` at a time, which are added to ``found``. The same each
+    time that it is gone through, if ``zeros_of`` is the same."""
     left_out = State.EXCLUDED
     if dump.dump_level == 1 and not dump.status & _EXCLUDED_VMEMMAP:
         left_out = State.ZERO  # there was no other reason to leave a page out
     at = dump.descriptors_at
     reach = 0  # where the plain pages so far end
-    start = dump.first // 8 * 8
-    for number, chunk in enumerate(range(start, dump.end, _CHUNK)):
-        count = min(_CHUNK, dump.end - chunk)
-        exists, stored = (
-            np.frombuffer(source.read(bitmap + chunk // 8, -(-count // 8)), np.uint8)
-            for bitmap in (dump.bitmap_at, dump.bitmap2_at)
-        )
-        if not exists.any() and not stored.any():
-            continue
-        exists, stored = (
-            np.unpackbits(each, bitorder="little")[:count].astype(np.bool_) for each in (exists, stored)
-        )
-        if chunk < dump.first:
-            exists[: dump.first - chunk] = stored[: dump.first - chunk] = False
+    for number, (first, end) in enumerate(_chunks(dump.first, dump.end)):
+        exists, stored = (_bits(source, bitmap, first, end) for bitmap in (dump.bitmap_at, dump.bitmap2_at))
         numbers = np.flatnonzero(exists | stored)
+        if not numbers.size:
+            continue
         is_stored = stored[numbers]
         table = _descriptors(source, dump, at, int(is_stored.sum()))
         offset, size = table["offset"], table["size"]
@@ -388,24 +356,39 @@ def _pages(source: Source, dump: _Dump, zeros_of: ZerosOf) -> Iterator[_Pages]:
         in_place[own] = (offset[own] >= ends[:-1]) & (pieces[own] == 1)
         reach = int(ends[-1])
 
-        state = np.full(len(numbers), left_out, np.uint8)
-        state[is_stored] = np.where(sound, np.where(zero, State.ZERO, State.DATA), State.LOST)
-        unwritten = int((offset == 0).sum())
         senseless = (offset != 0) & ~sensible
-        wide = [np.zeros(len(numbers), each.dtype) for each in (offset, size, codec, in_place)]
-        for all_pages, each in zip(wide, (offset, size, codec, in_place), strict=True):
-            all_pages[is_stored] = each
-        yield _Pages(
-            (numbers + chunk).astype(np.uint64),
-            state,
-            *wide,
-            stored=len(table),
-            unwritten=unwritten,
-            beyond=int((placed & ~sound).sum()),
-            senseless=int(senseless.sum()),
-            first=at + int(senseless.argmax()) * _DESCRIPTOR_BYTES if senseless.any() else 0,
-        )
+        if senseless.any() and not found.senseless:
+            found.first = at + int(senseless.argmax()) * _DESCRIPTOR_BYTES
+        found.stored += len(table)
+        found.unwritten += int((offset == 0).sum())
+        found.beyond += int((placed & ~sound).sum())
+        found.senseless += int(senseless.sum())
+        data = sound & ~zero
+        found.codecs |= set(np.unique(codec[data]).tolist())
+        found.spooled |= set(np.unique(codec[data & ~in_place]).tolist())
+
+        pages = np.zeros(len(numbers), _PAGE)
+        pages["pfn"], pages["state"] = numbers + first, left_out
+        pages["state"][is_stored] = np.where(sound, np.where(zero, State.ZERO, State.DATA), State.LOST)
+        for name, each in (("offset", offset), ("size", size), ("codec", codec), ("in_place", in_place)):
+            pages[name][is_stored] = each
+        yield pages
         at += len(table) * _DESCRIPTOR_BYTES
+
+
+def _chunks(first: int, end: int) -> Iterator[tuple[int, int]]:
+    """Page numbers, so many at a time that it is worth while; each time but the first from a multiple of 8 on."""
+    for start in range(first // 8 * 8, end, _CHUNK):
+        yield max(first, start), min(end, start + _CHUNK)
+
+
+def _bits(source: Source, bitmap_at: int, first: int, end: int) -> NDArray[np.bool_]:
+    """What a bitmap has for the pages from ``first`` to ``end``."""
+    skipped = first % 8
+    held = np.frombuffer(source.read(bitmap_at + first // 8, -(-end // 8) - first // 8), np.uint8)
+    if not held.any():
+        return np.zeros(end - first, np.bool_)
+    return np.unpackbits(held, bitorder="little")[skipped : skipped + end - first].astype(np.bool_)
 
 
 def _descriptors(source: Source, dump: _Dump, at: int, count: int) -> NDArray[Any]:
@@ -422,8 +405,8 @@ def _descriptors(source: Source, dump: _Dump, at: int, count: int) -> NDArray[An
 
 
 def _codecs(table: NDArray[Any], dump: _Dump) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The codec of each descriptor, and which of them can be true: the data lies behind the bitmaps, is at most as long
-    as a page, and just as long if it is not compressed."""
+    """The codec of each descriptor, and which of them can be true: the data lies behind the descriptors, is at most as
+    long as a page, and just as long if it is not compressed."""
     codec = np.zeros(len(table), np.uint8)
     sensible = np.zeros(len(table), np.bool_)
     for flags, each in _CODECS.items():
@@ -432,7 +415,7 @@ def _codecs(table: NDArray[Any], dump: _Dump) -> tuple[NDArray[np.uint8], NDArra
         sensible |= fits
     plain = codec == Codec.STORED
     sensible &= (table["size"] > 0) & np.where(plain, table["size"] == dump.page, table["size"] <= dump.page)
-    sensible &= (table["offset"] >= dump.descriptors_at) & (table["offset"] < 1 << 63)
+    sensible &= (table["offset"] >= dump.data_at) & (table["offset"] < 1 << 63)
     return codec, sensible
 
 
@@ -481,33 +464,33 @@ class _Shared:
             return False
 
 
-def _blocks(pages: _Pages, dump: _Dump, into: int) -> NDArray[Any]:
+def _spooled(pages: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.asarray((pages["state"] == State.DATA) & ~pages["in_place"])
+
+
+def _blocks(pages: NDArray[Any], dump: _Dump, into: int) -> NDArray[Any]:
     """The pages that go through the spool, from ``into`` on."""
-    wanted = (pages.state == State.DATA) & ~pages.in_place
-    blocks = np.zeros(int(wanted.sum()), BLOCK)
-    blocks["offset"], blocks["bytes"], blocks["codec"] = (
-        each[wanted] for each in (pages.offset, pages.size, pages.codec)
-    )
+    wanted = pages[_spooled(pages)]
+    blocks = np.zeros(len(wanted), BLOCK)
+    blocks["offset"], blocks["bytes"], blocks["codec"] = wanted["offset"], wanted["size"], wanted["codec"]
     blocks["into"] = into + np.arange(len(blocks)) * dump.page
     blocks["length"] = dump.page
     return blocks
 
 
-def _ranges(pages: _Pages, dump: _Dump, into: int) -> tuple[NDArray[Any], int]:
+def _ranges(pages: NDArray[Any], dump: _Dump, into: int) -> tuple[NDArray[Any], int]:
     """The pages as ranges, neighbours as one; and where the spool goes on behind those of them that lie in it."""
-    data = pages.state == State.DATA
-    spooled = data & ~pages.in_place
-    place = np.full(len(data), -1, np.int64)
-    place[data] = pages.offset[data]
-    count = int(spooled.sum())
-    place[spooled] = into + np.arange(count) * dump.page
-    follows = pages.pfn[1:] == pages.pfn[:-1] + np.uint64(1)
-    follows &= pages.state[1:] == pages.state[:-1]
+    data, spooled = pages["state"] == State.DATA, _spooled(pages)
+    end = into + int(spooled.sum()) * dump.page
+    place = np.where(data, pages["offset"].astype(np.int64), -1)
+    place[spooled] = np.arange(into, end, dump.page)
+    follows = pages["pfn"][1:] == pages["pfn"][:-1] + np.uint64(1)
+    follows &= pages["state"][1:] == pages["state"][:-1]
     follows &= spooled[1:] == spooled[:-1]
     follows &= ~data[1:] | (place[1:] == place[:-1] + dump.page)
-    heads = np.flatnonzero(np.concatenate([[True], ~follows])) if len(data) else np.empty(0, np.int64)
+    heads = np.flatnonzero(np.concatenate([[True], ~follows]))
     ranges = np.zeros(len(heads), RANGE)
-    ranges["address"] = pages.pfn[heads] * np.uint64(dump.page)
-    ranges["bytes"] = np.diff(heads, append=len(data)) * dump.page
-    ranges["offset"], ranges["file"], ranges["state"] = place[heads], spooled[heads], pages.state[heads]
-    return ranges, into + count * dump.page
+    ranges["address"] = pages["pfn"][heads] * np.uint64(dump.page)
+    ranges["bytes"] = np.diff(heads, append=len(pages)) * dump.page
+    ranges["offset"], ranges["file"], ranges["state"] = place[heads], spooled[heads], pages["state"][heads]
+    return ranges, end
