@@ -72,6 +72,21 @@ def test_zeros_take_no_space_and_the_file_has_no_name(tmp_path):
         assert status.st_blocks * 512 <= 151 * PAGE
 
 
+@pytest.mark.parametrize("into", [0, 0x800, 1])
+def test_zeros_within_long_blocks_take_no_space(tmp_path, into):
+    path = tmp_path / "dump"
+    content = memory(into, PAGE) + bytes(14 * PAGE) + memory(into, PAGE)
+    block = COMPRESS[Codec.SNAPPY_FRAME](content)
+    path.write_bytes(block)
+    table = np.array([(0, into, len(block), len(content), Codec.SNAPPY_FRAME)], BLOCK)
+    ranges = np.array([(into, len(content), into, 1, State.DATA, Kind.RAM)], RANGE)
+    source = Source(path)
+    compressed = Compressed(source, lambda: iter([table]), into + len(content), [Codec.SNAPPY_FRAME])
+    with decoded(Image(source, "made up", ranges, Kind.RAM, compressed=compressed)) as image:
+        assert image.payload[1].read(into, len(content)) == content
+        assert os.fstat(image.payload[1].fd).st_blocks * 512 <= (2 if into == 0 else 4) * PAGE
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("codec", Codec)
 def test_damaged_blocks_are_lost_alone(tmp_path, codec, workers):

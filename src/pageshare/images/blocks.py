@@ -27,7 +27,7 @@ from pageshare.images.codecs import Codec, MissingCodecError, decoder
 from pageshare.images.image import Image, ImageError, Source
 from pageshare.images.ranges import RANGE, State
 from pageshare.images.rearranged import Rearranged, read_pieces
-from pageshare.images.spool import Spool, spool_folder, write_all
+from pageshare.images.spool import ZEROS, Spool, spool_folder, write_all, write_nonzero
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +42,7 @@ BLOCK = np.dtype(
     ]
 )
 """A compressed block: ``bytes`` at ``offset`` of the dump hold ``length`` bytes of memory, which go to ``into`` in the
-spool, a multiple of 4096."""
+spool. Of blocks of one page it is a multiple of 4096; longer ones best lie there as they do in memory."""
 
 BATCH = 1 << 12
 """How many blocks a process is given at a time."""
@@ -254,7 +254,19 @@ def _read(read: Read, blocks: NDArray[Any]) -> list[bytes]:
 
 
 def _write(fd: int, blocks: NDArray[Any], memory: list[Any], length: int) -> None:
-    """Put decoded blocks where they belong, those of zeros left out: they are what compresses best."""
+    """Put decoded blocks where they belong, zeros left out."""
+    try:
+        if length > ZEROS:
+            for page, place in zip(memory, blocks["into"].tolist(), strict=True):
+                write_nonzero(fd, page, place)
+        else:
+            _write_pages(fd, blocks, memory, length)
+    except OSError as error:
+        raise WriteError(error.errno, error.strerror) from error
+
+
+def _write_pages(fd: int, blocks: NDArray[Any], memory: list[Any], length: int) -> None:
+    """Neighbours together; only what compresses best is looked at for zeros."""
     zeros = bytes(length)
     short = np.flatnonzero(blocks["bytes"] <= length // 16).tolist()
     zero = [number for number in short if memoryview(memory[number]) == zeros]
@@ -265,11 +277,8 @@ def _write(fd: int, blocks: NDArray[Any], memory: list[Any], length: int) -> Non
     if not memory:
         return
     edges = [0, *(np.flatnonzero(np.diff(into) != length) + 1).tolist(), len(memory)]
-    try:
-        for first, last in pairwise(edges):
-            write_all(fd, memory[first:last], int(into[first]))
-    except OSError as error:
-        raise WriteError(error.errno, error.strerror) from error
+    for first, last in pairwise(edges):
+        write_all(fd, memory[first:last], int(into[first]))
 
 
 def _by_processes(compressed: Compressed, spool: Spool, workers: int, progress: Progress) -> Failed:

@@ -78,19 +78,9 @@ class Spool:
         return _explained(self.path, self.folder)
 
     def write(self, data: Any, offset: int) -> None:
-        """Put a buffer at ``offset``, a multiple of ``ZEROS``."""
-        block = np.frombuffer(data, np.uint8)
-        whole = len(block) // ZEROS * ZEROS
-        rows = block[:whole].view(np.uint64).reshape(-1, ZEROS // 8)
-        for first, last in _runs(np.bitwise_or.reduce(rows, axis=1) != 0):
-            self._write([block[first * ZEROS : last * ZEROS]], offset + first * ZEROS)
-        if whole < len(block):
-            self._write([block[whole:]], offset + whole)
-
-    def _write(self, parts: list[Any], offset: int) -> None:
+        """Put a buffer at ``offset``."""
         with self.explained():
-            write_all(self.file.fd, parts, offset)
-        self._unchecked += sum(len(part) for part in parts)
+            self._unchecked += write_nonzero(self.file.fd, data, offset)
         if self._unchecked >= KEPT_FREE // 2:
             self._unchecked = 0
             check_room(self.path, 0, self.folder)
@@ -100,6 +90,19 @@ class Spool:
         with self.explained():
             os.ftruncate(self.file.fd, size)
         return Source.of_spool(self.path, self.file, size, identity)
+
+
+def write_nonzero(fd: int, data: Any, offset: int) -> int:
+    """Write a buffer to ``offset``, pages of zeros left out; how many bytes that came to. Raises OSError."""
+    block = np.frombuffer(data, np.uint8)
+    head = min(-offset % ZEROS, len(block))
+    tail = head + (len(block) - head) // ZEROS * ZEROS
+    rows = block[head:tail].view(np.uint64).reshape(-1, ZEROS // 8)
+    runs = [(head + first * ZEROS, head + end * ZEROS) for first, end in _runs(np.bitwise_or.reduce(rows, axis=1) != 0)]
+    runs += [edge for edge in ((0, head), (tail, len(block))) if block[slice(*edge)].any()]
+    for first, end in runs:
+        write_all(fd, [block[first:end]], offset + first)
+    return sum(end - first for first, end in runs)
 
 
 def write_all(fd: int, parts: list[Any], offset: int) -> None:
