@@ -8,6 +8,7 @@ import importlib
 import struct
 import zlib
 
+import cramjam
 import numpy as np
 
 from pageshare.images.ranges import first_wins, paginate
@@ -240,6 +241,50 @@ def flattened(data, records=None, *, size=1000, end=True, kind=1, version=1):
     return flat + (struct.pack(">qq", -1, -1) if end else b"")
 
 
+def lime_compressed(text):
+    """LiME with compress=1: one zlib stream over all that ``lime`` writes."""
+    return zlib.compress(lime(text))
+
+
+def avml(text):
+    """AVML blocks, a line each: ``0x1000-0x9fbfe [option=number ...]``, the last address inclusive.
+
+    ``plain=1``: chunks that are not compressed. ``chunk``: bytes of memory in each. ``zeros``: so many bytes of it are
+    zero, the first ones. ``padding``: a chunk of padding of so many bytes before each, and behind the last.
+    ``identifiers``: how many times the stream says what it is. ``kept``: so many chunks are there. ``behind``: added to
+    the length behind the stream. Also ``magic``, ``version``, ``salt``.
+    """
+    dump = bytearray()
+    for line in lines(text):
+        span, *pairs = line.split()
+        start, last = (int(each, 0) for each in span.split("-"))
+        options = {"magic": 0x4C4D5641, "version": 2, "salt": 0, "chunk": 1 << 16, "zeros": 0, "identifiers": 1}
+        options.update(fields(" ".join(["x", *pairs]))[1])
+        held = memory(start, last - start + 1, options["salt"])
+        held = bytes(options["zeros"]) + held[options["zeros"] :]
+        pieces = [held[at : at + options["chunk"]] for at in range(0, len(held), options["chunk"])]
+        padding = b""
+        if "padding" in options:
+            padding = b"\xfe" + options["padding"].to_bytes(3, "little") + bytes(options["padding"])
+        stream = SNAPPY * options["identifiers"]
+        for piece in pieces[: options.get("kept", len(pieces))]:
+            stream += padding + snappy_chunk(piece, plain=options.get("plain"))
+        stream += padding
+        dump += struct.pack("<IIQQQ", options["magic"], options["version"], start, last, 0)
+        dump += stream + struct.pack("<Q", len(stream) + options.get("behind", 0))
+    return bytes(dump)
+
+
+SNAPPY = b"\xff\x06\x00\x00sNaPpY"
+
+
+def snappy_chunk(memory, plain=False):
+    """One chunk of snappy's framing format: of type 1 if it is ``plain``, or would not become smaller."""
+    chunk = bytes(cramjam.snappy.compress(memory))[len(SNAPPY) :]
+    checksum = chunk[4:8]
+    return b"\x01" + (len(memory) + 4).to_bytes(3, "little") + checksum + memory if plain else chunk
+
+
 def raw(path, text):
     """A sparse file of ``data N`` and ``hole N`` lines, N in bytes or pages (``3p``)."""
     at = 0
@@ -260,6 +305,9 @@ def true_to(image, salt=0):
         if each["state"] == 0:
             length, address = int(each["bytes"]), int(each["address"])
             held = image.payload[each["file"]].read(int(each["offset"]), length)
+
+
+            held = image.payload[int(each["file"])].read(int(each["offset"]), length)
             assert held == memory(address, length, salt), f"{address:#x}"
     return True
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs from apt what is missing, as root or by sudo; else prints the line to type, and goes on.
 #   sh tools/need.sh build PYTHON   to compile the core and make a virtual environment
-#   sh tools/need.sh test           for the tests: guests under QEMU, gdb's cores, the AArch64 kernel
+#   sh tools/need.sh test           for the tests: guests under QEMU, gdb's cores, the AArch64 kernel, other readers
 #   sh tools/need.sh bench          for the benchmarks: guests, and the tools that ours is compared with
 set -eu
 
@@ -25,6 +25,9 @@ has_python_header() {
 is_static() {
     path=$(command -v "$1") && ! ldd "$path"
 }
+has_library() {
+    ldconfig -p | grep -q "$1"
+}
 
 case $1 in
 build)
@@ -46,6 +49,7 @@ test)
     need gdb command -v gdb
     need qemu-user command -v qemu-aarch64
     need gcc-aarch64-linux-gnu command -v aarch64-linux-gnu-gcc
+    need libsnappy1v5 has_library libsnappy.so.1
     need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/lib/libc.a
     ;;
 bench)
