@@ -6,6 +6,7 @@ import pytest
 
 import pageshare
 from dumps import PAGE, coverage, elf, true_to
+from other_readers import our_pages, volatility_pages
 from pageshare.images import ImageError, open_image
 from pageshare.images.elf import core_header
 from pageshare.images.ranges import BLOCK, Kind, State, first_wins, paginate
@@ -22,7 +23,7 @@ GUEST = """
 """
 
 
-@pytest.mark.parametrize(
+producers = pytest.mark.parametrize(
     "options",
     [
         {},
@@ -33,6 +34,9 @@ GUEST = """
     ],
     ids=["plain", "unaligned", "sections first", "long headers", "version 0"],
 )
+
+
+@producers
 def test_guests(opened, options):
     image = opened(elf(GUEST, **options))
     assert (image.format, image.kind, image.incomplete, image.warnings) == ("elf", Kind.RAM, (), ())
@@ -291,3 +295,12 @@ def test_our_own_headers_of_many_segments(opened):
     header = core_header(loads, kind=Kind.RAM)
     image = opened(header + bytes(100))
     assert coverage(image).lost + coverage(image).data == 66_000
+
+
+@producers
+def test_volatility3_reads_the_same(tmp_path, options):
+    path = tmp_path / "dump"
+    path.write_bytes(elf(GUEST, **options))
+    theirs = volatility_pages(path, "elf.Elf64Layer")
+    with open_image(path) as image:
+        assert our_pages(image) == theirs

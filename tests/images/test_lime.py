@@ -1,12 +1,14 @@
 """LiME: ranges that end anywhere, and writes that failed."""
 
+import importlib.util
 import random
 
 import pytest
 
 import pageshare
-from dumps import PAGE, coverage, lime, memory, true_to
+from dumps import PAGE, coverage, lime, lime_compressed, memory, true_to
 from oracle import agrees, census
+from other_readers import our_pages, volatility_pages
 from pageshare.images import ImageError, open_image
 from pageshare.images.lime import range_header
 from pageshare.images.ranges import Kind, State, first_wins
@@ -164,3 +166,23 @@ def test_our_own_headers_read_back(opened):
     assert image.incomplete == ()
     with pytest.raises(ValueError, match="no range"):
         range_header(5, 4)
+
+
+# In ascending order and apart, or volatility3 refuses it.
+@pytest.mark.parametrize("text", [REAL, "0x1000-0x17ff\n 0x1800-0x3fff\n 0x8000-0x8fff"])
+def test_volatility3_reads_the_same(tmp_path, text):
+    path = tmp_path / "dump"
+    path.write_bytes(lime(text))
+    theirs = volatility_pages(path, "lime.LimeLayer")
+    with open_image(path) as image:
+        assert our_pages(image) == theirs
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("pageshare.images.wrapped") is None, reason="wrapped dumps are not read yet"
+)
+def test_compressed_by_lime_itself(opened):
+    """compress=1: one zlib stream over the whole."""
+    with opened(lime_compressed(REAL)) as image:
+        assert true_to(image)
+        assert coverage(image) == Coverage(data=158 + 256 + 16, partial=1, partial_bytes=0xC00, device=4)

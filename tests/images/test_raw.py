@@ -4,6 +4,7 @@ import pytest
 
 import pageshare
 from dumps import PAGE, coverage, raw, true_to
+from other_readers import our_pages, volatility_pages
 from pageshare.images import ImageError, image_of_buffer, open_image
 from pageshare.images.ranges import State
 from pageshare.space import Coverage
@@ -56,6 +57,13 @@ def test_less_than_a_page(tmp_path):
     with open_image(path, format="raw") as image:
         assert "less than one page" in image.warnings[0]
         assert coverage(image) == Coverage(partial=1, partial_bytes=5)
+
+
+def test_volatility3_reads_the_same(tmp_path):
+    path = raw(tmp_path / "sparse", "data 16p\n hole 64p\n data 16p\n data 100")
+    theirs = volatility_pages(path)
+    with open_image(path) as image:
+        assert our_pages(image, (State.DATA, State.ZERO_INFERRED)) == theirs
 
 
 def test_buffers_of_any_sort():

@@ -16,10 +16,6 @@ class _Magic(NamedTuple):
 _AS_RAW = "if it is raw memory all the same, say --format raw"
 
 _MAGICS = (
-    _Magic(0, struct.pack("<I", 0x4C4D5641), "an AVML dump", "convert it: avml-convert"),
-    _Magic(0, b"KDUMP   ", "a compressed kdump", _AGAIN_AS_ELF),
-    _Magic(0, b"DISKDUMP", "a diskdump", _AGAIN_AS_ELF),
-    _Magic(0, b"makedumpfile\0", "a flattened kdump", _AGAIN_AS_ELF),
     _Magic(0, b"PAGEDU64", "a Windows crash dump", "save the machine's memory as raw or ELF"),
     _Magic(0, b"PAGEDUMP", "a 32-bit Windows crash dump", "save the machine's memory as raw or ELF"),
     _Magic(0, b"QEVM", "a QEMU migration stream", "save guest memory with pmemsave or dump-guest-memory"),
