@@ -16,8 +16,6 @@ class _Magic(NamedTuple):
 _AS_RAW = "if it is raw memory all the same, say --format raw"
 
 _MAGICS = (
-    _Magic(0, b"PAGEDU64", "a Windows crash dump", "save the machine's memory as raw or ELF"),
-    _Magic(0, b"PAGEDUMP", "a 32-bit Windows crash dump", "save the machine's memory as raw or ELF"),
     _Magic(0, b"QEVM", "a QEMU migration stream", "save guest memory with pmemsave or dump-guest-memory"),
     _Magic(0, b"LibvirtQemudSave", "a libvirt save file", "use virsh dump --memory-only --format elf"),
     _Magic(0, b"LibvirtQemudPart", "an incomplete libvirt save file", "use virsh dump --memory-only --format elf"),
