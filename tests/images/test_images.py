@@ -79,6 +79,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
 def test_arguments_are_checked(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(bytes(PAGE))
+    with pytest.raises(ValueError, match=f"no format 'qcow': there are {', '.join(FORMATS)}"):
         open_image(path, format="qcow")
     with pytest.raises(ValueError, match="holes are zero or unknown"):
         open_image(path, holes="maybe")

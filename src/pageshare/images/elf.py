@@ -228,7 +228,7 @@ def _read_header(source: Source) -> tuple[int, int, int, int, int]:
         count = _SECTION.unpack(section)[7]
     if count == 0:
         raise ImageError(
-            source.path, where, "no program headers", "Xen's cores have none: they are not read yet"
+            source.path, where, "no program headers", "only Xen's cores have none, which are ELF64 with sections"
         )
     if entry_bytes < _SEGMENT_BYTES:
         raise ImageError(source.path, where, f"program headers of {entry_bytes} bytes are too short")
