@@ -14,12 +14,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pageshare.images import avml, elf, flattened, kdump, lime, raw, windows, xen
+from pageshare.images import avml, elf, flattened, kdump, lime, raw, vmware, windows, xen
 from pageshare.images.foreign import foreign, is_text
 from pageshare.images.image import How, Image, ImageError, NoDumpError, Source, printable
 from pageshare.images.wrapped import Unwrapped, from_pipe, unwrap, wrapper
 
-_MODULES: tuple[ModuleType, ...] = (xen, elf, lime, avml, kdump, flattened, windows, raw)
+_MODULES: tuple[ModuleType, ...] = (xen, elf, lime, avml, kdump, flattened, windows, vmware, raw)
 """In the order in which they are asked; raw takes everything."""
 
 FORMATS: dict[str, ModuleType] = {module.NAME: module for module in _MODULES}
@@ -79,7 +79,14 @@ def open_image(
     opened = _open(os.fspath(path), as_it_is=format == "raw", folder=how.spool, progress=progress)
     source = opened.source
     try:
-        image: Image = _module(source, format, page_size).read(source, how)
+        module = _module(source, format, page_size)
+        if how.meta is not None:
+            if module is not raw:
+                raise ImageError(source.path, "", f"it is {module.NAME}; --meta is for raw memory, such as a .vmem")
+            module = vmware
+        image: Image = module.read(source, how)
+        if module is raw:
+            image = replace(image, warnings=(*image.warnings, *vmware.advice(source)))
     except BaseException:
         source.close()
         raise

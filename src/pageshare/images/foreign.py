@@ -23,15 +23,6 @@ _MAGICS = (
     _Magic(0, b"PK\x03\x04", "a zip archive", "unpack it first"),
     _Magic(0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
     _Magic(257, b"ustar", "a tar archive", "unpack it first"),
-    *(
-        _Magic(
-            0,
-            struct.pack("<I", magic),
-            "a VMware snapshot's state",
-            "the memory lies in the .vmem file beside it: scan that",
-        )
-        for magic in (0xBED2BED0, 0xBAD1BAD1, 0xBED2BED2, 0xBED3BED3)
-    ),
     _Magic(0, b"HIBR", "a Windows hibernation file", "save the machine's memory as raw or ELF"),
     _Magic(0, b"hibr", "a Windows hibernation file", "save the machine's memory as raw or ELF"),
 )
