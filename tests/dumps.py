@@ -46,41 +46,58 @@ def lines(text):
 def elf(
     text,
     *,
-    ident=b"\x7fELF\x02\x01\x01",
+    bits=64,
+    order="<",
+    ident=None,
     type=4,
     machine=62,
     flags=0,
-    ehsize=64,
-    phentsize=56,
+    ehsize=None,
+    phentsize=None,
     gap=0,
     sections_first=False,
     many=False,
 ):
-    """An ELF core of ``load`` and ``note`` lines.
+    """An ELF core of ``load`` and ``note`` lines, of 32 or 64 bits, little-endian (``<``) or big-endian (``>``).
 
     ``load address= bytes= [memory=] [vaddr=] [offset=] [salt=]``: physical address, payload, p_memsz (payload's if not
     given); ``offset=nowhere`` has no payload, ``offset=N`` that of the N-th load. ``note NAME TYPE``. ``gap`` bytes lie
     before the payload; ``many`` says the count in section 0 (PN_XNUM).
     """
+    if ident is None:
+        ident = b"\x7fELF" + bytes([{32: 1, 64: 2}[bits], {"<": 1, ">": 2}[order], 1])
+    head_bytes, section_format = (52, "10I") if bits == 32 else (64, "IIQQQQIIQQ")
+    phentsize = phentsize or (32 if bits == 32 else 56)
+
+    def program_header(type, flags, offset, vaddr, paddr, filesz, memsz, align):
+        if bits == 32:  # the flags lie elsewhere
+            values = type, offset, vaddr, paddr, filesz, memsz, flags, align
+            packed = struct.pack(f"{order}8I", *(value & 0xFFFFFFFF for value in values))
+        else:
+            packed = struct.pack(f"{order}IIQQQQQQ", type, flags, offset, vaddr, paddr, filesz, memsz, align)
+        return packed.ljust(phentsize, b"\xee")
+
     loads, notes = [], b""
     for line in lines(text):
         word, values = fields(line) if not line.startswith("note") else ("note", {})
         if word == "note":
             _, name, kind = line.split()
             encoded = name.encode() + b"\0"
-            notes += struct.pack("<III", len(encoded), 5, int(kind, 0))
+            notes += struct.pack(f"{order}III", len(encoded), 5, int(kind, 0))
             notes += encoded + bytes(-len(encoded) % 4) + b"notes\0\0\0"
         else:
             loads.append({"memory": values["bytes"], "vaddr": 0, "salt": 0, **values})
     count = len(loads) + bool(notes)
-    section = struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 1, 0, count, 0, 0) if many or sections_first else b""
-    sections_at = 64 if sections_first else 64 + count * phentsize
-    table_at = 64 + (len(section) if sections_first else 0)
-    notes_at = 64 + count * phentsize + len(section)
+    section = b""
+    if many or sections_first:
+        section = struct.pack(order + section_format, 0, 0, 0, 0, 0, 1, 0, count, 0, 0)
+    sections_at = head_bytes if sections_first else head_bytes + count * phentsize
+    table_at = head_bytes + (len(section) if sections_first else 0)
+    notes_at = head_bytes + count * phentsize + len(section)
     at = notes_at + len(notes) + gap
     table, payload, places = bytearray(), bytearray(), []
     if notes:
-        table += struct.pack("<IIQQQQQQ", 4, 0, notes_at, 0, 0, len(notes), 0, 4).ljust(phentsize, b"\xee")
+        table += program_header(4, 0, notes_at, 0, 0, len(notes), 0, 4)
     for load in loads:
         length = load["bytes"]
         if load.get("offset") == NOWHERE:
@@ -92,10 +109,9 @@ def elf(
             address = load["vaddr"] if load["vaddr"] and not load["address"] else load["address"]
             payload += memory(0 if address == NOWHERE else address, length, load["salt"])
         places.append(place)
-        entry = (1, 6, place, load["vaddr"], load["address"], length, load["memory"], 0)
-        table += struct.pack("<IIQQQQQQ", *entry).ljust(phentsize, b"\xee")
+        table += program_header(1, 6, place, load["vaddr"], load["address"], length, load["memory"], 0)
     header = ident.ljust(16, b"\0") + struct.pack(
-        "<HHIQQQIHHHHHH",
+        f"{order}HHI3{'I' if bits == 32 else 'Q'}I6H",
         type,
         machine,
         1,
@@ -103,10 +119,10 @@ def elf(
         table_at,
         sections_at if section else 0,
         flags,
-        ehsize,
+        head_bytes if ehsize is None else ehsize,
         phentsize,
         0xFFFF if many else count,
-        64,
+        struct.calcsize(order + section_format),
         1 if section else 0,
         0,
     )

@@ -173,9 +173,9 @@ def test_a_dump_marked_incomplete(opened):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (elf(GUEST, ident=b"\x7fELF\x01\x01\x01"), "ELF32 is not read yet"),
-        (elf(GUEST, ident=b"\x7fELF\x02\x02\x01"), "big-endian ELF is not read yet"),
         (elf(GUEST, ident=b"\x7fELF\x02\x01\x07"), "02 01 07"),
+        (elf(GUEST, ident=b"\x7fELF\x03\x01\x01"), "03 01 01"),
+        (elf(GUEST, ident=b"\x7fELF\x02\x00\x01"), "02 00 01"),
         (elf(GUEST, type=2), "a program, not a core"),
         (elf(GUEST, type=3), "shared library, not a core"),
         (elf(GUEST, phentsize=56)[:54] + b"\x20\0" + elf(GUEST)[56:], "program headers of 32 bytes"),

@@ -38,6 +38,7 @@ def test_a_magic_over_a_body_that_does_not_fit_is_never_raw(tmp_path, magic):
     [
         (b"VMLA\x02\0\0\0", None, None),
         (b"AVML"[::-1] + b"\x02\0\0\0", None, None),
+        (b"MDMP\x93\xa7", "a Windows minidump of a process", "the machine's memory"),
         (b"QEVM\0\0\0\3", "a QEMU migration stream", "pmemsave"),
         (b"LibvirtQemudSave", "a libvirt save file", "virsh dump"),
         (b"QFI\xfb", "a qcow2 disk image", "dump-guest-memory"),

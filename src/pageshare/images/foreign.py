@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import NamedTuple
 
 
@@ -16,6 +15,7 @@ class _Magic(NamedTuple):
 _AS_RAW = "if it is raw memory all the same, say --format raw"
 
 _MAGICS = (
+    _Magic(0, b"MDMP", "a Windows minidump of a process", "save the machine's memory instead"),
     _Magic(0, b"QEVM", "a QEMU migration stream", "save guest memory with pmemsave or dump-guest-memory"),
     _Magic(0, b"LibvirtQemudSave", "a libvirt save file", "use virsh dump --memory-only --format elf"),
     _Magic(0, b"LibvirtQemudPart", "an incomplete libvirt save file", "use virsh dump --memory-only --format elf"),

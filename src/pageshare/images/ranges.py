@@ -119,9 +119,10 @@ def known(ranges: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(ranges["state"] <= State.ZERO_INFERRED)
 
 
-def wrapping(ranges: NDArray[Any]) -> int | None:
-    """The index of the first range that passes the end of the 64-bit address space, if there is one."""
-    past = (ranges["bytes"] > 0) & (_last(ranges) < ranges["address"])
+def wrapping(ranges: NDArray[Any], bits: int = 64) -> int | None:
+    """The index of the first range that passes the end of an address space of so many bits, if there is one."""
+    last = _last(ranges)
+    past = (ranges["bytes"] > 0) & ((last < ranges["address"]) | (last > np.uint64((1 << bits) - 1)))
     return int(past.argmax()) if past.any() else None
 
 
