@@ -301,6 +301,43 @@ def snappy_chunk(memory, plain=False):
     return b"\x01" + (len(memory) + 4).to_bytes(3, "little") + checksum + memory if plain else chunk
 
 
+def criu(folder, text, *, name="pagemap-1.img", pages_id=1, order="<", page=PAGE, magics=(0x54564319, 0x56084025)):
+    """A CRIU dump's pagemap, and the file of its pages beside it, of ``run`` lines; the path of the pagemap.
+
+    ``run address= pages= [flags=] [in_parent=] [wide=] [salt=]``: the fields of a protobuf message, left out where they
+    are not given; ``wide=1`` has the count in 64 bits too (and a compat_nr_pages that is not it). Pages of runs with
+    flag 4, and of those with neither flags nor in_parent, are written.
+    """
+
+    def varint(number):
+        low = []
+        while True:
+            low.append(number & 0x7F | (0x80 if number > 0x7F else 0))
+            number >>= 7
+            if not number:
+                return bytes(low)
+
+    def message(*fields):
+        body = b"".join(varint(field << 3) + varint(value) for field, value in fields if value is not None)
+        return struct.pack(f"{order}I", len(body)) + body
+
+    pagemap = bytearray(struct.pack(f"{order}{len(magics)}I", *magics) + message((1, pages_id)))
+    pages = bytearray()
+    for line in lines(text):
+        _, run = fields(line)
+        address, count, flags = run["address"], run["pages"], run.get("flags")
+        wide = run.get("wide")
+        pagemap += message(
+            (1, address), (2, 1 if wide else count), (3, run.get("in_parent")), (4, flags), (5, count if wide else None)
+        )
+        if flags & 4 if flags is not None else not run.get("in_parent"):
+            pages += memory(address, count * page, run.get("salt", 0))
+    folder.mkdir(exist_ok=True)
+    (folder / f"pages-{pages_id}.img").write_bytes(pages)
+    (folder / name).write_bytes(pagemap)
+    return folder / name
+
+
 def raw(path, text):
     """A sparse file of ``data N`` and ``hole N`` lines, N in bytes or pages (``3p``)."""
     at = 0

@@ -20,6 +20,10 @@ _MAGICS = (
     _Magic(0, b"LibvirtQemudSave", "a libvirt save file", "use virsh dump --memory-only --format elf"),
     _Magic(0, b"LibvirtQemudPart", "an incomplete libvirt save file", "use virsh dump --memory-only --format elf"),
     _Magic(0, b"QFI\xfb", "a qcow2 disk image", "save guest memory with pmemsave or dump-guest-memory"),
+    *(
+        _Magic(0, struct.pack("<I", magic), "a CRIU image without memory", "scan its folder, or a pagemap-*.img in it")
+        for magic in (0x54564319, 0x55105940)
+    ),
     _Magic(0, b"PK\x03\x04", "a zip archive", "unpack it first"),
     _Magic(0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
     _Magic(257, b"ustar", "a tar archive", "unpack it first"),

@@ -151,6 +151,27 @@ def split_device(ranges: NDArray[Any]) -> NDArray[Any]:
     return ranges
 
 
+def clip(
+    ranges: NDArray[Any], starts: NDArray[np.uint64], lengths: NDArray[np.uint64]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The parts of ``ranges`` that lie in some spans of addresses, and the number of the span of each.
+
+    The ranges are sorted by address and do not overlap; nor may the spans, or there could be far more parts than both
+    together. The parts are by span, and within it by address.
+    """
+    last = starts + (lengths - np.uint64(1))
+    first = np.searchsorted(_last(ranges), starts)
+    count = np.searchsorted(ranges["address"], last, side="right") - first
+    span = np.repeat(np.arange(len(starts)), count)
+    parts = ranges[np.arange(len(span)) - np.repeat(np.cumsum(count) - count - first, count)]
+    begin = np.maximum(parts["address"], starts[span])
+    skipped = (begin - parts["address"]).astype(np.int64)
+    parts["bytes"] = np.minimum(_last(parts), last[span]) - begin + np.uint64(1)
+    parts["offset"] += np.where(parts["offset"] >= 0, skipped, 0)
+    parts["address"] = begin
+    return parts, span
+
+
 def merge(arrays: Sequence[NDArray[Any]], files: Sequence[int]) -> NDArray[Any]:
     """The ranges of an owner's images one after the other, ``file`` counted on; of one image, as they are.
 

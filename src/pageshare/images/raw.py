@@ -31,7 +31,7 @@ def detect(head: bytes, size: int) -> bool:  # noqa: ARG001 - the same for every
 
 def read(source: Source, how: How) -> Image:
     """The whole file as memory from address 0 on, holes apart (``how.holes``: "zero" or "unknown")."""
-    data = _data(source)
+    data = data_in(source)
     if how.holes == "zero":
         data = _whole_pages(data, how.page_size, source.size)
     # Between the data lie the holes; an empty one before the first and after the last is dropped again.
@@ -57,7 +57,7 @@ def read(source: Source, how: How) -> Image:
     )
 
 
-def _data(source: Source) -> NDArray[Any]:
+def data_in(source: Source) -> NDArray[Any]:
     """Where the file has data, as an int64 array of (start, end), shape (n, 2), in ascending order."""
     size, fd, seek = source.size, source.fd, os.lseek
     if fd < 0 or source.spooled:
