@@ -216,10 +216,10 @@ def test_a_process_without_pages(tmp_path):
     ("change", "said"),
     [
         (lambda data: data[:8], "head: it does not say which file the pages are in"),
-        (lambda data: data[:10], "head: the pagemap ends within its entry at 0x8"),
+        (lambda data: data[:10], "head: it does not say"),
         (lambda data: data[:8] + struct.pack("<I", 0) + data[14:], "head: it does not say"),
-        (lambda data: data[:8] + b"\0\0\0\x80" + data[12:], "head: the pagemap ends within its entry at 0x8"),
-        (lambda data: data[:8] + struct.pack("<I", 100) + bytes(100), "head: the entry at 0x8 of the pagemap makes no"),
+        (lambda data: data[:8] + b"\0\0\0\x80" + data[12:], "head: it does not say"),
+        (lambda data: data[:8] + struct.pack("<I", 100) + bytes(100), "head: it does not say"),
         (lambda data: data[:12] + b"\x08\x85" + data[14:], "head: it does not say"),
         (lambda data: data[:13] + b"\x02" + data[14:], r"its pages should be in .*pages-2\.img, which is empty or"),
     ],
@@ -241,7 +241,7 @@ def test_what_is_no_pagemap_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("run", "said"),
     [
-        ("address=0x1000 pages=1 flags=4", "the entry at 0x28 of the pagemap makes no sense; what follows is left out"),
+        ("address=0x1000 pages=1 flags=4", "the entry at 0x28 of the pagemap is cut or makes no sense;"),
         ("address=0x401000 pages=1 flags=4", "makes no sense"),  # the same again
         ("address=0x500800 pages=1 flags=4", "makes no sense"),
         ("address=0x500000 pages=0 flags=4", "makes no sense"),

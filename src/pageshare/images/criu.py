@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,11 +43,11 @@ _PAGE_SIZES = (4096, 16384, 65536)
 _LAST = np.uint64(2**64 - 1)
 
 # Bounds for damaged files; real ones stay far below.
-_MOST_BYTES = 1 << 28
-_MOST_RUNS = 1 << 24
+_MOST_BYTES = 1 << 27
 _LONGEST_MESSAGE = 64
 _MOST_EARLIER = 256
 
+_LENGTH_BYTES = 4
 _FIELDS = 6
 _AT_ONCE = 1 << 16
 
@@ -196,79 +196,95 @@ def _read_pagemap(source: Source, folder: str) -> _Pagemap:
     start = next((start for start in _STARTS if data.startswith(start)), None)
     if start is None:
         raise ImageError(source.path, "", "the file does not start with the magic of a CRIU pagemap")
-    begins, ends, problem = _messages(data, len(start), _STARTS[start])
-    fields, there, sound = _fields(np.frombuffer(data, np.uint8), begins, ends)
-    if not len(sound) or not sound[0] or not there[0, 1]:
-        raise ImageError(source.path, "head", problem or "it does not say which file the pages are in")
+    at = len(start)
+    pages_id, runs = -1, [np.empty((3, 0), np.uint64)]
+    for begins, ends in _messages(data, at, _STARTS[start]):
+        fields, there, sound = _fields(np.frombuffer(data, np.uint8), begins, ends)
+        sound &= there[:, 1]
+        head = int(pages_id < 0)
+        if head:
+            if not sound[0]:
+                break
+            pages_id = int(fields[0, 1])
+        run = _runs(fields[head:], there[head:])
+        good = sound[head:] & _in_order(run, runs[-1])
+        count = len(good) if good.all() else int(good.argmin())
+        runs.append(run[:, :count])
+        if count < len(good):
+            at = int(begins[head + count]) - _LENGTH_BYTES
+            break
+        at = int(ends[-1])
+    if pages_id < 0:
+        raise ImageError(source.path, "head", "it does not say which file the pages are in", "take the dump again")
+    end = f"the entry at {at:#x} of the pagemap is cut or makes no sense; what follows is left out"
+    address, pages, flags = np.concatenate(runs, axis=1)
+    return _Pagemap(folder, f"pages-{pages_id}.img", address, pages, flags, end if at < len(data) else "")
 
-    pages_file = f"pages-{int(fields[0, 1])}.img"
-    fields, there, sound, begins = fields[1:], there[1:], sound[1:], begins[1:]
-    address = fields[:, 1]
-    pages = np.where(there[:, 5], fields[:, 5], fields[:, 2])
+
+def _runs(fields: NDArray[np.uint64], there: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Addresses, pages and flags, shape (3, runs), of the fields of runs."""
+    in_parent = np.where(fields[:, 3], np.uint64(_PARENT), np.uint64(0))
     # Before there were flags, what did not lie in the parent was present.
-    flags = np.where(there[:, 4], fields[:, 4], np.where(fields[:, 3], np.uint64(0), np.uint64(_PRESENT)))
-    flags |= np.where(fields[:, 3], np.uint64(_PARENT), np.uint64(0))
+    flags = np.where(there[:, 4] | (in_parent > 0), fields[:, 4], np.uint64(_PRESENT)) | in_parent
+    return np.stack([fields[:, 1], np.where(there[:, 5], fields[:, 5], fields[:, 2]), flags])
+
+
+def _in_order(runs: NDArray[np.uint64], before: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which runs are of whole pages of the address space and begin behind the one before; ``before``: those before."""
     size = np.uint64(_PAGE_SIZES[0])
-    sound &= there[:, 1] & (pages > 0) & (address % size == 0) & (pages <= (_LAST - address) // size)
-    sound[1:] &= address[1:] >= address[:-1] + pages[:-1] * size
-    wrong = len(sound) if sound.all() else int(sound.argmin())
-    if wrong < len(sound):
-        problem = f"the entry at {int(begins[wrong]) - 4:#x} of the pagemap makes no sense"
-    if problem:
-        problem += "; what follows is left out"
-    return _Pagemap(folder, pages_file, address[:wrong], pages[:wrong], flags[:wrong], problem)
+    address, pages, _ = runs
+    good = (pages > 0) & (address % size == 0) & (pages <= (_LAST - address) // size)
+    address, pages, _ = np.concatenate([before[:, -1:], runs], axis=1)
+    good[len(good) + 1 - len(address) :] &= address[1:] >= address[:-1] + pages[:-1] * size
+    return np.asarray(good)
 
 
-def _messages(data: bytes, at: int, order: str) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
-    """Where each message begins and ends, and why there are no more of them if that is not the end of the file."""
-    lengths = struct.Struct(f"{order}I")
-    begins, ends = array("q"), array("q")
-    problem = ""
-    while at < len(data):
-        begin = at + lengths.size
-        if begin > len(data) or (end := begin + lengths.unpack_from(data, at)[0]) > len(data):
-            problem = f"the pagemap ends within its entry at {at:#x}"
-            break
-        if end - begin > _LONGEST_MESSAGE:
-            problem = f"the entry at {at:#x} of the pagemap makes no sense"
-            break
-        if len(begins) > _MOST_RUNS:
-            problem = f"there are more than {_MOST_RUNS} entries"
-            break
-        begins.append(begin)
-        ends.append(end)
-        at = end
-    return np.array(begins, np.int64), np.array(ends, np.int64), problem
+def _messages(data: bytes, at: int, order: str) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Where messages begin and end, some at a time, up to the first that is not whole or too long."""
+    length_at = struct.Struct(f"{order}I").unpack_from
+    last = len(data) - _LENGTH_BYTES
+    going = True
+    while going:
+        edges = array("q", [at])
+        for _ in range(_AT_ONCE):
+            if at > last or (length := length_at(data, at)[0]) > _LONGEST_MESSAGE:
+                going = False
+                break
+            at += _LENGTH_BYTES + length
+            edges.append(at)
+        if at > len(data):
+            edges.pop()
+        if len(edges) > 1:
+            places = np.array(edges, np.int64)
+            yield places[:-1] + _LENGTH_BYTES, places[1:]
 
 
 def _fields(
     data: NDArray[np.uint8], begins: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.bool_], NDArray[np.bool_]]:
     """The numbers in protobuf messages: (messages, fields) values, whether each is there, and which messages are
-    sound. Of a field that is there twice the last counts; what has no number or another field is passed over."""
+    sound. Of a field that is there twice the last counts; what is no number, or another field, is passed over."""
     values = np.zeros((len(begins), _FIELDS), np.uint64)
     there = np.zeros(values.shape, np.bool_)
     sound = np.ones(len(begins), np.bool_)
-    for first in range(0, len(begins), _AT_ONCE):
-        left = np.arange(first, min(first + _AT_ONCE, len(begins)))
-        at = begins[left]
-        while left.size:
-            more = at < ends[left]
-            left, at = left[more], at[more]
-            end = ends[left]
-            key, at, good = _varint(data, at, end)
-            value, after, whole = _varint(data, at, end)
-            wire, field = key & np.uint64(7), key >> np.uint64(3)
-            number = wire == 0
-            fixed = at + np.where(wire == 1, 8, 4)
-            held = after + np.minimum(value, np.uint64(_LONGEST_MESSAGE)).astype(np.int64)
-            at = np.where(number, after, np.where(wire == 2, held, fixed))
-            good &= (at <= end) & np.isin(wire, (0, 1, 2, 5)) & (whole | ~np.isin(wire, (0, 2)))
-            sound[left] &= good
-            wanted = good & number & (field < _FIELDS)
-            values[left[wanted], field[wanted]] = value[wanted]
-            there[left[wanted], field[wanted]] = True
-            left, at = left[good], at[good]
+    left, at = np.arange(len(begins)), begins
+    while left.size:
+        more = at < ends[left]
+        left, at = left[more], at[more]
+        end = ends[left]
+        key, at, good = _varint(data, at, end)
+        value, after, whole = _varint(data, at, end)
+        wire, field = key & np.uint64(7), key >> np.uint64(3)
+        number = wire == 0
+        fixed = at + np.where(wire == 1, 8, 4)
+        held = after + np.minimum(value, np.uint64(_LONGEST_MESSAGE)).astype(np.int64)
+        at = np.where(number, after, np.where(wire == 2, held, fixed))
+        good &= (at <= end) & np.isin(wire, (0, 1, 2, 5)) & (whole | ~np.isin(wire, (0, 2)))
+        sound[left] &= good
+        wanted = good & number & (field < _FIELDS)
+        values[left[wanted], field[wanted]] = value[wanted]
+        there[left[wanted], field[wanted]] = True
+        left, at = left[good], at[good]
     return values, there, sound
 
 
