@@ -24,6 +24,20 @@ def test_content_decides(tmp_path, name, data, expected):
         assert image.format == expected
 
 
+MAGICS = (
+    b"\x7fELF",
+    b"EMiL",
+    b"AVML",
+    b"KDUMP   ",
+    b"makedumpfile\0",
+    b"PAGEDU64",
+    b"PAGEDUMP",
+    b"\xd2\xbe\xd2\xbe",
+    b"\x19\x43\x56\x54\x25\x40\x08\x56",  # CRIU's
+)
+
+
+@pytest.mark.parametrize("magic", MAGICS)
 def test_a_magic_over_a_body_that_does_not_fit_is_never_raw(tmp_path, magic):
     path = tmp_path / "x.raw"
     path.write_bytes(magic + b"\xaa" * 10 * PAGE)

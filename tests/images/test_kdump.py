@@ -203,7 +203,7 @@ def test_without_a_codec_all_is_known_but_the_content(opened, monkeypatch):
     monkeypatch.setattr(importlib, "import_module", no_module)
     image = opened(data)
     assert coverage(image) == Coverage(data=31)
-    with pytest.raises(ImageError, match="snappy blocks can't be decoded .*: pip install 'pageshare"):
+    with pytest.raises(ImageError, match="snappy can't be decoded .*: pip install 'pageshare"):
         pageshare.scan({"g": image})
 
 
