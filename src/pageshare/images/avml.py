@@ -47,11 +47,11 @@ _BLOCK_ROW = struct.Struct("<QQIIB")  # one of BLOCK
 # Bounds for damaged files. Real chunks hold 64 KiB, and 16 TiB of memory are so many blocks.
 _MOST_BLOCKS = 1 << 20
 _LEAST_PER_CHUNK = 4096
-_SPARE_CHUNKS = 64
+_SPARE_CHUNKS = 8
 _MOST_SENTENCES = 8
 
 _WINDOW = 1 << 20
-_SEARCH_BLOCK = 1 << 24
+_LEAST_SEARCHED, _MOST_SEARCHED = 1 << 12, 1 << 24
 
 
 def detect(head: bytes, size: int) -> bool:  # noqa: ARG001 - the same for every format
@@ -81,7 +81,7 @@ def read(source: Source, how: How) -> Image:
             if after is None:
                 found.say(f"{where} {source.size - at} bytes from there on are left out")
                 break
-            found.say(f"{where} the {after - at} bytes up to the next one, at {after:#x}, are left out")
+            found.say(f"{where} the {after - at} bytes up to {after:#x} are left out")
             found.full_end = None
             at = after
             continue
@@ -294,9 +294,7 @@ def _behind(window: _Window, begin: int, stream: _Stream, found: _Found, block: 
             return at
     after = _next_block(window.source, begin, stream.end, found.last)
     if after is None:
-        left = window.size - stream.end
-        if left and not stream.problem.startswith("the file ends"):
-            found.say(f"behind {block} no further one is found: {left} bytes are left out")
+        found.say(f"behind {block} no further one is found: what came then is not known")
         return window.size
     if not stream.problem:
         found.say(f"{block} holds more than it says: the {after - stream.end} bytes up to {after:#x} are left out")
@@ -304,23 +302,24 @@ def _behind(window: _Window, begin: int, stream: _Stream, found: _Found, block: 
 
 
 def _next_block(source: Source, begin: int, at: int, last: int) -> int | None:
-    """Where the header of a block beyond the address ``last`` lies, ``at`` there or later.
+    """Where the header of a block beyond the address ``last`` lies, ``at`` there or later; or the end of the file.
 
     Before it lies the length of the stream that began at ``begin``: memory that holds a dump itself has others.
     """
-    overlap = _HEADER.size - 1
-    for block_at in range(at, source.size, _SEARCH_BLOCK):
-        block = source.read(block_at, _SEARCH_BLOCK + overlap)
-        found = block.find(_START)
+
+    def has_length(end: int) -> bool:
+        before = end - _LENGTH.size
+        return before >= begin and source.read(before, _LENGTH.size) == _LENGTH.pack(before - begin)
+
+    length = _LEAST_SEARCHED  # of a file of many damaged blocks each is searched for
+    while at < source.size:
+        part = source.read(at, length + _HEADER.size - 1)
+        found = part.find(_START)
         while found >= 0:
-            header = block[found : found + _HEADER.size]
-            here = block_at + found
-            if (
-                not _problem(header)
-                and _HEADER.unpack(header)[2] > last
-                and here - _LENGTH.size >= begin
-                and source.read(here - _LENGTH.size, _LENGTH.size) == _LENGTH.pack(here - _LENGTH.size - begin)
-            ):
-                return here
-            found = block.find(_START, found + 1)
-    return None
+            header = part[found : found + _HEADER.size]
+            if not _problem(header) and _HEADER.unpack(header)[2] > last and has_length(at + found):
+                return at + found
+            found = part.find(_START, found + 1)
+        at += length
+        length = min(2 * length, _MOST_SEARCHED)
+    return source.size if has_length(source.size) else None
