@@ -94,6 +94,12 @@ def test_a_failed_write_ends_a_range_early(opened):
     assert true_to(later)
 
 
+def test_many_failed_writes_take_no_time(opened):
+    image = opened(lime("\n".join(f"{at:#x}-{at + 0xFFFFFF:#x} kept=40" for at in range(0, 10_000 << 24, 1 << 24))))
+    assert len(image.ranges) == 20_000
+    assert image.incomplete[8:] == ("so it is in 9992 more places",)
+
+
 def test_a_header_that_memory_holds_is_no_range(opened):
     """Of a dump made before, say: it is looked at only where a range can't be whole, and must lie beyond it."""
     data = lime("0x1000-0x2fff\n 0x8000-0x9fff")

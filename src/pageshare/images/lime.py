@@ -21,7 +21,8 @@ _VERSION = 1
 _START = struct.pack("<II", _MAGIC, _VERSION)
 
 _MOST_RANGES = 1 << 20  # a bound for damaged files; a real machine has some dozens
-_SEARCH_BLOCK = 1 << 24
+_MOST_SENTENCES = 8
+_LEAST_SEARCHED, _MOST_SEARCHED = 1 << 12, 1 << 24
 
 
 def range_header(start: int, end: int) -> bytes:
@@ -83,6 +84,8 @@ def read(source: Source, how: How) -> Image:  # noqa: ARG001 - the same for ever
             rows += RANGE_ROW.pack(start, present, payload_at, 0, State.DATA, Kind.RAM)
         if present < length:
             rows += RANGE_ROW.pack(start + present, length - present, -1, 0, State.LOST, Kind.RAM)
+    if len(incomplete) > _MOST_SENTENCES:
+        incomplete[_MOST_SENTENCES:] = [f"so it is in {len(incomplete) - _MOST_SENTENCES} more places"]
     ranges = np.frombuffer(rows, RANGE)
     details = {"version": str(_VERSION), "ranges": str(int((ranges["state"] == State.DATA).sum()))}
     return Image(source, NAME, split_device(ranges), Kind.RAM, incomplete=tuple(incomplete), details=details)
@@ -110,13 +113,16 @@ def _next_header(source: Source, payload_at: int, length: int, end: int) -> int 
     When a write fails LiME goes on with the next range, so all that follows lies earlier than it should. Headers
     that memory itself may hold are of ranges up to this one.
     """
-    overlap = _HEADER.size - 1
-    for block_at in range(payload_at, payload_at + length, _SEARCH_BLOCK):
-        block = source.read(block_at, min(_SEARCH_BLOCK + overlap, payload_at + length - block_at))
-        found = block.find(_START)
+    at, until = payload_at, payload_at + length
+    step = _LEAST_SEARCHED  # of a file of many damaged ranges each is searched
+    while at < until:
+        part = source.read(at, min(step + _HEADER.size - 1, until - at))
+        found = part.find(_START)
         while found >= 0:
-            header = block[found : found + _HEADER.size]
+            header = part[found : found + _HEADER.size]
             if not _problem(header) and _HEADER.unpack(header)[2] > end:
-                return block_at + found
-            found = block.find(_START, found + 1)
+                return at + found
+            found = part.find(_START, found + 1)
+        at += step
+        step = min(2 * step, _MOST_SEARCHED)
     return None
