@@ -180,6 +180,7 @@ def test_counts_are_those_of_a_dict(opened):
         (windows(COMPLETE, bits=32, runs=87), "87 runs of memory, which is more than"),
         (windows(COMPLETE, machine=0x200), "Itanium"),
         (windows(PARTS, type=5, summary=b"SDMPDUMB"), "neither SDMPDUMP nor FDMPDUMP"),
+        (windows(PARTS, type=2, total=9), "bitmap header: 9 pages, but 23 bits are set; take a complete"),
         (windows(PARTS, type=5, payload_at=0x2038), "pages should begin at 0x2038, the bitmap ends at 0x2059"),
         (windows(PARTS, type=5, payload_at=2**64 - 4096), "pages should begin at"),
     ],

@@ -49,7 +49,8 @@ _DESCRIPTOR_BYTES = 700
 _FILL = struct.unpack("<I", b"PAGE")[0]  # what Windows fills a header with before it sets fields
 
 _COMPLETE = 1
-_WITH_BITMAP = (2, 5, 6)
+_OLD_KERNEL = 2
+_WITH_BITMAP = (_OLD_KERNEL, 5, 6)
 _WITH_RANGES = (8, 9, 10)
 _TYPES = {
     1: "complete",
@@ -118,6 +119,9 @@ def read(source: Source, how: How) -> Image:  # noqa: ARG001 - the same for ever
         name = f"a dump of type {type_} ({_TYPES.get(type_, 'unknown')})"
         raise ImageError(source.path, "header", f"{name} is not read", _TAKE_ANOTHER)
     pages = _check(source, frames)
+    if pages != all_pages and type_ == _OLD_KERNEL:
+        # Older systems have other fields at these places, which nobody has described.
+        raise ImageError(source.path, "bitmap header", f"{all_pages} pages, but {pages} bits are set", _TAKE_ANOTHER)
     if pages != all_pages:
         warnings.append(f"the header says {all_pages} pages, those that it lists are {pages}")
     left_out = np.empty((0, 2), np.uint64)
@@ -166,7 +170,6 @@ def _by_bitmap(source: Source, at: int) -> tuple[NDArray[np.uint64], int, int]:
         raise ImageError(source.path, where, f"the file ends in it, after {len(header)} of {_SUMMARY.size} bytes")
     signature, payload_at, pages, bits = _SUMMARY.unpack(header)
     if signature not in _SUMMARIES:
-        # Kernel dumps before Windows 8, of type 2, have other headers.
         raise ImageError(source.path, where, "neither SDMPDUMP nor FDMPDUMP", _TAKE_ANOTHER)
     bitmap_at = at + _SUMMARY.size
     end = bitmap_at + -(-bits // 8)
