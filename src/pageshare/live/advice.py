@@ -71,10 +71,7 @@ def _of_machine(subject: Subject, reach: Reach) -> tuple[str, str]:
             return "QEMU runs with mem-merge=off", "-machine mem-merge=on"
         if any(_OFF.search(value) for value in objects):
             return "a memory backend of QEMU has merge=off", "-object memory-backend-ram,merge=on,..."
-        return (
-            "QEMU asks for its guest's memory, by mem-merge=on, and not for the rest",
-            "-machine mem-merge=on (if the guest's memory is among it); systemd-run -p MemoryKSM=yes for all",
-        )
+        return "QEMU asks for its guest's memory (mem-merge=on), and not for its own", _of_process(subject, reach)[1]
     if reach is Reach.SHARED and any(_SHARE.search(value) for value in objects):
         return (
             "the guest's memory is shared (a memory backend with share=on): KSM merges private memory only",

@@ -38,7 +38,11 @@ def write(report: LiveReport, console: Console) -> None:
     console.print()
     titled(console, "Process by process", _processes(report))
     _rest(console, len(report.processes), MOST_PROCESSES)
-    say(console, "would merge, alone: if it were allowed everywhere; alone: saved without the other processes")
+    say(
+        console,
+        "shared: mapped elsewhere too; may: mergeable today; would: would be merged if all were allowed; today: of"
+        " that, today; alone: what it would save without the other processes",
+    )
     mappings = _mappings_ranked(report)
     if mappings:
         console.print()
@@ -113,14 +117,14 @@ def _signed(count: int) -> str:
 
 
 def _table(*columns: str, left: int = 1) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i < left else "right", no_wrap=True, overflow="ellipsis")
     return table
 
 
 def _looks(report: LiveReport) -> Table:
-    table = _table("after", "processes", "anonymous", "saved", "of it zero", "today", "changed", left=0)
+    table = _table("after", "processes", "anonymous", "saved", "zero", "today", "changed", left=0)
     for look in report.looks[-MOST_PROCESSES:]:
         table.add_row(
             clock(look.seconds),
@@ -134,28 +138,29 @@ def _looks(report: LiveReport) -> Table:
 
 
 def _foretold(report: LiveReport) -> Table:
-    table = _table("", "scanned", "merged", "saved", "of it zero", "cost", "profit")
+    table = _table("", "scanned", "merged", "saved", "zero", "cost", "profit")
 
-    def row(name: str, one: Foretold) -> None:
+    def row(name: str, one: Foretold, merged: int) -> None:
         table.add_row(
             name,
-            *(_bytes(report, pages) for pages in (one.scanned, one.merging, one.saved, one.saved_zero)),
+            *(_bytes(report, pages) for pages in (one.scanned, merged, one.saved, one.saved_zero)),
             size(one.cost_bytes),
             _signed(one.profit_bytes),
         )
 
-    row("today", report.today)
-    row("if allowed everywhere", report.allowed)
+    row("today", report.today, report.pages.would_merge_today)
+    row("if allowed everywhere", report.allowed, report.pages.would_merge)
     return table
 
 
 def _costs(report: LiveReport) -> Iterator[str]:
     allowed, kernel, speed = report.allowed, report.kernel, report.speed
-    yield "cost: 64 bytes for each page scanned; profit: what is saved, less the cost"
+    yield "zero: of what is saved; cost: 64 bytes for each page scanned; profit: saved less cost"
     if allowed.general_profit_bytes != allowed.profit_bytes:
         yield (
             f"the kernel's general_profit would grow by {_signed(report.today.general_profit_bytes)} today, by"
             f" {_signed(allowed.general_profit_bytes)} if allowed: it takes pages that a fork shares already for saved"
+            + (", and zero pages of huge pages, which a split gives back, for none" if allowed.split_zero else "")
         )
     if speed.bytes_per_cpu_second:
         yield (
@@ -177,21 +182,22 @@ def _costs(report: LiveReport) -> Iterator[str]:
 
 
 def _processes(report: LiveReport) -> Table:
-    columns = ("anonymous", "shared", "merged", "mergeable", "would merge", "today", "alone")
-    table = _table("pid", "command", *columns, left=2)
+    columns = ("anonymous", "shared", "merged", "may", "would", "today", "alone")
+    shown = [name for name in columns if name != "merged" or report.pages.merged]
+    table = _table("pid", "command", *shown, left=2)
     ranked = sorted(report.processes, key=lambda each: (-each.pages.would_merge, -each.pages.anonymous))
     for each in ranked[:MOST_PROCESSES]:
         own = each.pages
-        pages = (
-            own.anonymous,
-            own.shared + own.kernel_zero,
-            own.merged,
-            each.mergeable,
-            own.would_merge,
-            own.would_merge_today,
-            each.saved_within,
-        )
-        table.add_row(str(each.pid), printable(each.command), *(_bytes(report, count) for count in pages))
+        pages = {
+            "anonymous": own.anonymous,
+            "shared": own.shared + own.kernel_zero,
+            "merged": own.merged,
+            "may": each.mergeable,
+            "would": own.would_merge,
+            "today": own.would_merge_today,
+            "alone": each.saved_within,
+        }
+        table.add_row(str(each.pid), printable(each.command)[:15], *(_bytes(report, pages[name]) for name in shown))
     return table
 
 
@@ -201,15 +207,15 @@ def _mappings_ranked(report: LiveReport) -> list[tuple[ProcessReport, MappingRep
 
 
 def _mappings(report: LiveReport, ranked: Sequence[tuple[ProcessReport, MappingReport]]) -> Table:
-    table = _table("pid", "mapping", "anonymous", "would merge", "huge", "KSM", left=2)
+    table = _table("pid", "mapping", "anonymous", "would", "huge", "may", left=2)
     for process, each in ranked[:MOST_MAPPINGS]:
         name = printable(each.name) or "[anonymous]"
-        name = name if len(name) <= 24 else "\N{HORIZONTAL ELLIPSIS}" + name[-23:]
+        name = name if len(name) <= 20 else "\N{HORIZONTAL ELLIPSIS}" + name[-19:]
         table.add_row(
             str(process.pid),
             f"{each.start:x} {name}",
             *(_bytes(report, count) for count in (each.pages.anonymous, each.pages.would_merge, each.pages.huge)),
-            "mergeable" if each.reach is Reach.MERGEABLE else "not asked for",
+            "yes" if each.reach is Reach.MERGEABLE else "no",
         )
     return table
 
