@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("name processes: PID..., --name, --cgroup, --qemu or --all")
     if args.count and args.watch is None:
         raise UsageError("--count is for --watch SECONDS")
+    if not args.json:
+        import pageshare.render.live  # noqa: F401 - a look that is interrupted is to be shown at once
     seed = secrets.randbits(64) if args.seed is None else args.seed
     report: LiveReport | None = None
     control, interrupt = Control(), None

@@ -171,7 +171,7 @@ def report_of(
     today, rows_today, _ = foretell(look, candidates, kernel, only_mergeable=True)
     counts = _by_mapping(look, frames.shared, all_rows, rows_today)
     processes = tuple(_process(look, subject, counts, int(within[i])) for i, subject in enumerate(look.subjects))
-    anonymous = np.flatnonzero((look.rows.flags & ANONYMOUS) != 0)
+    shared = np.flatnonzero(frames.shared & ((look.rows.flags & ANONYMOUS) != 0))
     rate = look.bytes_read / look.cpu_seconds if look.cpu_seconds else 0.0
     return LiveReport(
         page_size=look.page_size,
@@ -180,7 +180,7 @@ def report_of(
         pages=_sum([process.pages for process in processes]),
         today=today,
         allowed=allowed,
-        already_saved=len(anonymous) - len(np.unique(frames.ids[anonymous])) if look.frames_known else 0,
+        already_saved=len(shared) - len(np.unique(frames.ids[shared])) if look.frames_known else 0,
         out_of_reach=tuple(_out_of_reach(look, frames)),
         kernel=kernel,
         frames_known=look.frames_known,
