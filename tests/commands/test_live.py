@@ -31,7 +31,7 @@ def test_text_leads_with_what_would_be_saved(capsys: pytest.CaptureFixture[str])
     with subject(("private", [0] * 40 + [1, 1, 2, 3], True), ("shared", [1, 2], False)) as one:
         assert main(["live", str(one.pid)]) == 0
     out, err = capsys.readouterr()
-    assert re.match(r"KSM would save \d+ KiB of [\d.]+ MiB \([\d.]+ %\) of anonymous memory in 1 process\n", out)
+    assert re.match(r"KSM could save \d+ KiB of [\d.]+ MiB \([\d.]+ %\) of anonymous memory in 1 process\n", out)
     assert "today it may touch 176 KiB of this memory (mergeable), and would save" in out.replace("\n  ", " ")
     assert re.search(rf"^{one.pid} +python", out, re.MULTILINE)
     assert "    systemd-run -p MemoryKSM=yes COMMAND, or prctl(PR_SET_MEMORY_MERGE, 1)" in out
@@ -147,7 +147,7 @@ def test_watch_tells_what_changes(capsys: pytest.CaptureFixture[str]) -> None:
     lines = out.splitlines()
     assert all(re.match(r" +[\d.]+ s  .* could be saved of .* in 1 process, .* today", line) for line in lines[:3])
     assert "changed since" in lines[1]
-    assert lines[3].startswith("KSM would save")
+    assert lines[3].startswith("KSM could save")
     assert "Look by look, 3 in all" in out
     assert [look["processes"] for look in document["looks"]] == [1, 1]
     assert document["looks"][1]["volatile"] >= 1

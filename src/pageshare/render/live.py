@@ -84,7 +84,7 @@ def _headline(report: LiveReport) -> str:
         return "No anonymous page was seen: nothing for KSM."
     count = len(report.processes)
     return (
-        f"KSM would save {_bytes(report, saved)} of {_bytes(report, anonymous)} ({percent(saved, anonymous)})"
+        f"KSM could save {_bytes(report, saved)} of {_bytes(report, anonymous)} ({percent(saved, anonymous)})"
         f" of anonymous memory in {count} process{'es' * (count != 1)}"
         + (", as far as it was seen: interrupted" if report.interrupted else "")
     )
