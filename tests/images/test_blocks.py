@@ -140,8 +140,8 @@ def test_a_missing_codec_names_the_line_that_adds_it(tmp_path, monkeypatch, code
     def no_module(name):
         raise ImportError(name)
 
-    monkeypatch.setattr("importlib.import_module", no_module)
     image = an_image(tmp_path / "dump", 2, [codec])
+    monkeypatch.setattr("importlib.import_module", no_module)
     with pytest.raises(ImageError, match=r"dump: \w+ can't be decoded .*: pip install 'pageshare\[\w+\]'"):
         decoded(image)
 
