@@ -10,10 +10,11 @@ from pageshare.images.blocks import decoded
 from pageshare.images.ranges import State, first_wins, paginate
 
 
-def volatility_pages(path, kind=""):
+def volatility_pages(path, kind="", **others):
     """What volatility3's layer ``kind`` (``lime.LimeLayer``) has of a file: page frame number to bytes, of whole pages.
 
-    Without a kind the file itself. Skips the test where it is not installed.
+    Without a kind the file itself. ``others`` are further files that the layer needs, by name, such as ``meta``. Skips
+    the test where it is not installed.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -21,18 +22,18 @@ def volatility_pages(path, kind=""):
         from volatility3.framework import contexts
         from volatility3.framework.layers import physical
 
-        module, _, name = kind.rpartition(".")
-        layers = import_module(f"volatility3.framework.layers.{module}") if kind else None
+        layers = import_module(f"volatility3.framework.layers.{kind.partition('.')[0]}") if kind else None
     if not getattr(layers, "HAS_SNAPPY", True):
         pytest.skip("volatility3 finds no libsnappy: apt-get install libsnappy1v5")
     context = contexts.Context()
-    context.config["file.location"] = path.as_uri()
-    file = physical.FileLayer(context, "file", "file")
-    context.add_layer(file)
+    for name, each in {"base": path, **others}.items():
+        context.config[f"{name}.location"] = each.as_uri()
+        context.add_layer(physical.FileLayer(context, name, name))
+        context.config[f"memory.{name}_layer"] = name
+    file = context.layers["base"]
     layer, spans = file, [[0, file.maximum_address + 1]]
     if layers:
-        context.config["memory.base_layer"] = "file"
-        layer, spans = getattr(layers, name)(context, "memory", "memory"), []
+        layer, spans = getattr(layers, kind.rpartition(".")[2])(context, "memory", "memory"), []
         context.add_layer(layer)
         end = layer.maximum_address + 1
         for address, length, *_ in layer.mapping(layer.minimum_address, end, ignore_errors=True):
@@ -45,7 +46,8 @@ def volatility_pages(path, kind=""):
         for first, end in spans
         for pfn in range(-(-first // PAGE), end // PAGE)
     }
-    file.destroy()
+    for name in ("base", *others):
+        context.layers[name].destroy()  # which closes its file
     return pages
 
 

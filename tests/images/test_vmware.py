@@ -9,10 +9,10 @@ import pytest
 import pageshare
 from dumps import PAGE, coverage, fields, lines, memory
 from oracle import agrees, census
+from other_readers import our_pages, volatility_pages
 from pageshare.images import ImageError, open_image
-from pageshare.images.ranges import Kind, State, first_wins, paginate
+from pageshare.images.ranges import Kind, State
 from pageshare.space import Coverage
-from volatility import volatility
 
 MAGICS = (0xBED2BED0, 0xBAD1BAD1, 0xBED2BED2, 0xBED3BED3)
 
@@ -83,17 +83,6 @@ def machine(tmp_path):
         image.close()
 
 
-def pages_of(image):
-    """Page frame number to bytes, of all that is data."""
-    extents = paginate(first_wins(image.ranges)[0], PAGE).extents
-    return {
-        pfn + page: image.payload[file].read(offset + page * PAGE, PAGE)
-        for pfn, pages, offset, file, state, _ in extents.tolist()
-        if state == State.DATA
-        for page in range(pages)
-    }
-
-
 TRUTH = {frame: memory(frame * PAGE, PAGE) for frame in FRAMES}
 
 
@@ -103,7 +92,7 @@ def test_the_memory_beside_it(machine, tmp_path, magic, suffix):
     image = machine(magic=magic, suffix=suffix)
     assert (image.format, image.kind, image.incomplete, image.warnings) == ("vmware", Kind.RAM, (), ())
     assert [source.path for source in image.payload] == [str(tmp_path / f"guest{suffix}"), str(tmp_path / "guest.vmem")]
-    assert pages_of(image) == TRUTH
+    assert our_pages(image) == TRUTH
     assert coverage(image) == Coverage(data=32)
     assert (image.details["regions"], image.details["memory"]) == ("2", "guest.vmem")
 
@@ -114,7 +103,7 @@ def test_the_state_that_is_named_for_a_memory(machine, tmp_path, size):
     (tmp_path / "guest.vmem").rename(tmp_path / "other")
     with open_image(tmp_path / "other", meta=tmp_path / "guest.vmss") as image:
         assert (image.format, image.incomplete, image.warnings, image.others) == ("vmware", (), (), ())
-        assert pages_of(image) == TRUTH
+        assert our_pages(image) == TRUTH
 
 
 def test_counts_are_those_of_a_dict_and_of_the_memory_alone(machine, tmp_path):
@@ -127,7 +116,7 @@ def test_counts_are_those_of_a_dict_and_of_the_memory_alone(machine, tmp_path):
 def test_memory_that_is_all_one_has_no_regions(machine):
     for count in (0, -1):  # of the tag, or no tag
         image = machine("", vmem=VMEM[: 12 * PAGE], count=count)
-        assert pages_of(image) == {frame: TRUTH[frame] for frame in range(12)}
+        assert our_pages(image) == {frame: TRUTH[frame] for frame in range(12)}
         assert image.details["regions"] == "1"
 
 
@@ -137,9 +126,9 @@ def test_memory_that_is_all_one_has_no_regions(machine):
 def test_memory_in_the_state_itself(machine, magic, pad, code):
     image = machine(vmem=None, embedded=VMEM, magic=magic, pad=pad, code=code)
     assert (image.incomplete, image.warnings, image.others) == ((), (), ())
-    assert pages_of(image) == TRUTH
+    assert our_pages(image) == TRUTH
     image = machine("", vmem=None, embedded=VMEM[: 12 * PAGE], magic=magic, pad=pad, code=code)
-    assert pages_of(image) == {frame: TRUTH[frame] for frame in range(12)}
+    assert our_pages(image) == {frame: TRUTH[frame] for frame in range(12)}
 
 
 def test_holes_are_zeros_as_in_raw_memory(machine, tmp_path):
@@ -166,7 +155,7 @@ def test_a_memory_that_is_shorter_is_lost_from_there_on(machine):
         data = cut // PAGE
         assert coverage(image) == Coverage(data=data, lost=32 - data), cut
         assert f"{len(VMEM) - cut} bytes are lost" in image.incomplete[0]
-        assert pages_of(image) == dict(list(TRUTH.items())[:data])
+        assert our_pages(image) == dict(list(TRUTH.items())[:data])
 
 
 def test_a_memory_that_goes_on_is_odd(machine):
@@ -274,7 +263,7 @@ def test_truncation_at_every_place_is_an_error_or_counted(tmp_path):
                 open_image(path, format="vmware")
         else:
             with open_image(path) as image:
-                assert pages_of(image) == TRUTH
+                assert our_pages(image) == TRUTH
     (tmp_path / "guest.vmem").unlink()
     whole = vmss(REGIONS, embedded=VMEM)
     payload = whole.index(VMEM)
@@ -332,4 +321,4 @@ def test_volatility_reads_the_same(machine, tmp_path, magic):
     image = machine(magic=magic)
     state = tmp_path / "guest.vmss"
     state.write_bytes(state.read_bytes().replace(b"\x03\0padvalue", b"\0\0value"))
-    assert volatility("vmware.VmwareLayer", base=tmp_path / "guest.vmem", meta=state) == pages_of(image)
+    assert volatility_pages(tmp_path / "guest.vmem", "vmware.VmwareLayer", meta=state) == our_pages(image)

@@ -9,11 +9,11 @@ import pytest
 import pageshare
 from dumps import PAGE, coverage, fields, lines, memory, true_to
 from oracle import agrees, census
+from other_readers import our_pages, volatility_pages
 from pageshare.images import ImageError, open_image
-from pageshare.images.ranges import Kind, State, first_wins, paginate
+from pageshare.images.ranges import Kind, State
 from pageshare.images.windows import _difference
 from pageshare.space import Coverage
-from volatility import volatility
 
 FILL = b"PAGE"
 
@@ -328,22 +328,11 @@ def test_damage_never_does_harm(tmp_path):
     assert read > 100
 
 
-def pages_of(image):
-    """Page frame number to bytes, of all that is data."""
-    extents = paginate(first_wins(image.ranges)[0], PAGE).extents
-    return {
-        pfn + page: image.source.read(offset + page * PAGE, PAGE)
-        for pfn, pages, offset, _, state, _ in extents.tolist()
-        if state == State.DATA
-        for page in range(pages)
-    }
-
-
 @pytest.mark.parametrize("options", [{"type": 1}, {"type": 1, "bits": 32}, {"type": 5}, {"type": 5, "bits": 32}])
 def test_volatility_reads_the_same(opened, tmp_path, options):
     image = opened(windows(COMPLETE if options["type"] == 1 else PARTS, **options))
     kind = f"crash.WindowsCrashDump{options.get('bits', 64)}Layer"
-    assert volatility(kind, base=tmp_path / "dump") == pages_of(image)
+    assert volatility_pages(tmp_path / "dump", kind) == our_pages(image)
 
 
 @pytest.mark.parametrize("type", [1, 5, 6, 8, 9, 10])
@@ -351,7 +340,7 @@ def test_kdmp_parser_reads_the_same(opened, tmp_path, type):
     kdmp = pytest.importorskip("kdmp_parser", reason="no kdmp_parser: pip install kdmp-parser")
     image = opened(windows(COMPLETE if type == 1 else PARTS, type=type))
     dump = kdmp.KernelDumpParser(tmp_path / "dump")
-    ours = pages_of(image)
+    ours = our_pages(image)
     assert {frame: bytes(dump.read_physical_page(frame * PAGE)) for frame in ours} == ours
     absent = set(range(0x200)) - set(ours)
     assert not any(dump.read_physical_page(frame * PAGE) for frame in absent)

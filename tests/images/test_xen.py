@@ -9,10 +9,10 @@ import pytest
 import pageshare
 from dumps import PAGE, coverage, elf, fields, lines, memory, true_to
 from oracle import agrees, census
+from other_readers import our_pages, volatility_pages
 from pageshare.images import ImageError, open_image
-from pageshare.images.ranges import Kind, State, first_wins, paginate
+from pageshare.images.ranges import Kind, State, first_wins
 from pageshare.space import Coverage
-from volatility import volatility
 
 NO_FRAME = 2**64 - 1
 
@@ -274,13 +274,7 @@ def test_volatility_reads_the_same(opened, tmp_path):
     """Of .xen_pfn; of .xen_p2m it makes an error."""
     # Frame 0 is none to it.
     image = opened(xen(GUEST.replace("first=0 count=0xa0", "first=1 count=0x9f")))
-    theirs = volatility("xen.XenCoreDumpLayer", base=tmp_path / "dump")
-    assert theirs == {frame: memory(frame * PAGE, PAGE) for frame in frames_of(image)}
-
-
-def frames_of(image):
-    extents = paginate(first_wins(image.ranges)[0], PAGE).extents
-    return [pfn + page for pfn, pages, *_ in extents.tolist() for page in range(pages)]
+    assert volatility_pages(tmp_path / "dump", "xen.XenCoreDumpLayer") == our_pages(image)
 
 
 LIBKDUMPFILE = """
@@ -297,8 +291,6 @@ def test_libkdumpfile_reads_the_same(opened, tmp_path, p2m):
     has_it = subprocess.run([python, "-c", "import kdumpfile"], capture_output=True, check=False).returncode == 0
     if not has_it:
         pytest.skip("no libkdumpfile: apt-get install python3-libkdumpfile")
-    frames = frames_of(opened(xen(GUEST, p2m=p2m)))
-    run = [python, "-c", LIBKDUMPFILE, str(tmp_path / "dump"), *map(str, frames)]
-    assert subprocess.run(run, stdout=subprocess.PIPE, check=True).stdout == b"".join(
-        memory(frame * PAGE, PAGE) for frame in frames
-    )
+    ours = our_pages(opened(xen(GUEST, p2m=p2m)))
+    run = [python, "-c", LIBKDUMPFILE, str(tmp_path / "dump"), *map(str, ours)]
+    assert subprocess.run(run, stdout=subprocess.PIPE, check=True).stdout == b"".join(ours.values())

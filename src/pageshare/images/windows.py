@@ -78,7 +78,7 @@ _RANGES_START = (0x40, b"RDMPDUMP")
 
 # Bounds for damaged files. An x86 or Arm processor has 52 bits of physical address at most.
 _MOST_FRAMES = 1 << 40
-_MOST_BITS = 1 << 36
+_MOST_BITS = 1 << 34  # 64 TiB of memory
 _MOST_OFFSET = 1 << 62
 _SPARE_RUNS = 1 << 20
 _BLOCK_BYTES = 1 << 20
@@ -184,11 +184,11 @@ def _by_bitmap(source: Source, at: int) -> tuple[NDArray[np.uint64], int, int]:
     found = _Runs(source)
     for first in range(0, bits, 8 * _BLOCK_BYTES):
         count = min(8 * _BLOCK_BYTES, bits - first)
-        block = np.frombuffer(source.read(bitmap_at + first // 8, -(-count // 8)), np.uint8)
-        if not block.any():
+        block = source.read(bitmap_at + first // 8, -(-count // 8))
+        if block == bytes(len(block)):
             continue
         bit = np.zeros(count + 2, np.bool_)
-        bit[1:-1] = np.unpackbits(block, count=count, bitorder="little")
+        bit[1:-1] = np.unpackbits(np.frombuffer(block, np.uint8), count=count, bitorder="little")
         edges = np.flatnonzero(bit[1:] != bit[:-1]).astype(np.uint64).reshape(-1, 2)
         found.add(edges[:, 0] + np.uint64(first), edges[:, 1] - edges[:, 0])
     return found.all(), payload_at, pages
@@ -226,7 +226,7 @@ def _by_ranges(source: Source, at: int, *, complete: bool) -> tuple[NDArray[np.u
     if not complete:
         return runs, payload_at, _total(runs)
     listed = np.cumsum(runs[:, 1])
-    return runs[: int(np.searchsorted(listed, pages)) + 1], payload_at, pages
+    return runs[: int(np.searchsorted(listed, np.uint64(pages))) + 1], payload_at, pages
 
 
 class _Runs:
