@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs from apt what is missing, as root or by sudo; else prints the line to type, and goes on.
 #   sh tools/need.sh build PYTHON   to compile the core and make a virtual environment
-#   sh tools/need.sh test           for the tests: guests under QEMU, gdb's cores, the AArch64 kernel, other readers
+#   sh tools/need.sh test           for the tests: guests under QEMU, the AArch64 kernel, what writes and reads dumps
 #   sh tools/need.sh bench          for the benchmarks: guests, and the tools that ours is compared with
 set -eu
 
@@ -47,6 +47,8 @@ test)
     need qemu-system-x86 command -v qemu-system-x86_64
     need busybox-static is_static busybox
     need gdb command -v gdb
+    need makedumpfile command -v makedumpfile
+    need python3-libkdumpfile /usr/bin/python3 -c 'import kdumpfile'
     need qemu-user command -v qemu-aarch64
     need gcc-aarch64-linux-gnu command -v aarch64-linux-gnu-gcc
     need libsnappy1v5 has_library libsnappy.so.1
