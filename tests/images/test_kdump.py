@@ -217,6 +217,8 @@ def test_devices_of_a_pc(opened):
     other = struct.pack("<III", 5, 392, 1) + b"CORE\0\0\0\0"
     assert devices() == devices(note=prstatus) == devices(machine=b"i686", bits=32) == 2
     # QEMU calls every guest x86_64; the size of its CPU's state says that it is none.
+    assert devices(machine=b"Unknown", note=prstatus) == 2
+    assert devices(machine=b"Unknown") == devices(machine=b"Unknown", note=other) == 0
     assert devices(note=other) == devices(machine=b"aarch64") == devices(order=">") == 0
 
 

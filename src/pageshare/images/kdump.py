@@ -283,14 +283,16 @@ def _agrees(max_mapnr: int, full: int) -> bool:
 
 
 def _is_x86(source: Source, machine: str, note_at: int) -> bool:
-    """Whether it is a PC's. QEMU calls every guest one; the size of a CPU's state in its first note tells."""
-    if machine != "x86_64" and not (machine.startswith("i") and machine.endswith("86")):
+    """Whether it is a PC's. QEMU 7.2 calls every guest one, 10.0 "Unknown"; the size of a CPU's state in its first note
+    tells."""
+    unsaid = machine == "Unknown"
+    if not unsaid and machine != "x86_64" and not (machine.startswith("i") and machine.endswith("86")):
         return False
     note = source.read(note_at, 20) if note_at else b""
     if len(note) < 20 or not note.endswith(b"CORE\0\0\0\0"):
-        return True
+        return not unsaid
     _, length, kind = struct.unpack_from("<III", note)
-    return kind != 1 or length in _PRSTATUS_BYTES
+    return length in _PRSTATUS_BYTES if kind == 1 else not unsaid
 
 
 def _holds(source: Source, at: int, length: int) -> bool:
