@@ -55,7 +55,17 @@ def test_a_magic_over_a_body_that_does_not_fit_is_never_raw(tmp_path, magic):
         (b"MDMP\x93\xa7", "a Windows minidump of a process", "the machine's memory"),
         (b"QEVM\0\0\0\3", "a QEMU migration stream", "pmemsave"),
         (b"LibvirtQemudSave", "a libvirt save file", "virsh dump"),
-        (b"QFI\xfb", "a qcow2 disk image", "dump-guest-memory"),
+        (b"QFI\xfb", "a qcow2 disk image, which", "dump-guest-memory"),
+        (b"QFI\xfb" + bytes(56) + b"\0\0\0\2", "a qcow2 disk image with internal snapshots (2)", "-S -loadvm NAME"),
+        (b"\x7fVirtualBox SavedState V2.0\n", "a VirtualBox saved state", "VBoxManage debugvm NAME dumpvmcore"),
+        (b"\x14\x20\x28\x01", "a Hyper-V file", "-device hvsavedstate://FILE.vmrs"),
+        (b"HIBR", "a Windows hibernation file", "Hibr2Bin /PLATFORM X64"),
+        (b"hibr", "a Windows hibernation file", "Hibr2Bin /PLATFORM X64"),
+        (b"WAKE", "a Windows hibernation file", "Hibr2Bin /PLATFORM X64"),
+        (b"wake", "a Windows hibernation file", "Hibr2Bin /PLATFORM X64"),
+        (b"ZDMP\0\1\0\0", "a compressed Windows crash dump (zdmp)", "z2dmp FILE.zdmp FILE.dmp"),
+        (bytes.fromhex("a8190173618f23fd"), "an s390 dump", "zgetdump -f elf FILE > FILE.elf"),
+        (bytes.fromhex("a8190173618f23fe"), "an s390 dump", "zgetdump -f elf FILE > FILE.elf"),
     ],
 )
 def test_formats_that_are_not_read_are_named(tmp_path, head, name, remedy):

@@ -14,13 +14,44 @@ class _Magic(NamedTuple):
 
 
 _AS_RAW = "if it is raw memory all the same, say --format raw"
+_HIBR2BIN = "Hibr2Bin /PLATFORM X64 /MAJOR 10 /MINOR 0 /INPUT hiberfil.sys /OUTPUT FILE (of Windows 10 and 11)"
+_FROM_SNAPSHOT = (
+    "if memory is among them (qemu-img snapshot -l FILE), start QEMU as it was, with -S -loadvm NAME, and say"
+    " dump-guest-memory FILE.elf to its monitor"
+)
+
+_QCOW2 = b"QFI\xfb"
+_QCOW2_SNAPSHOTS = struct.Struct(">60xI")
 
 _MAGICS = (
     _Magic(0, b"MDMP", "a Windows minidump of a process", "save the machine's memory instead"),
     _Magic(0, b"QEVM", "a QEMU migration stream", "save guest memory with pmemsave or dump-guest-memory"),
     _Magic(0, b"LibvirtQemudSave", "a libvirt save file", "use virsh dump --memory-only --format elf"),
     _Magic(0, b"LibvirtQemudPart", "an incomplete libvirt save file", "use virsh dump --memory-only --format elf"),
-    _Magic(0, b"QFI\xfb", "a qcow2 disk image", "save guest memory with pmemsave or dump-guest-memory"),
+    _Magic(0, _QCOW2, "a qcow2 disk image", "save guest memory with pmemsave or dump-guest-memory"),
+    _Magic(
+        0,
+        b"\x7fVirtualBox SavedState ",
+        "a VirtualBox saved state",
+        "resume that machine and save its memory: VBoxManage debugvm NAME dumpvmcore --filename=FILE",
+    ),
+    _Magic(
+        0,
+        struct.pack("<I", 0x0128_2014),
+        "a Hyper-V file (.vmrs, .vmcx)",
+        "mount a .vmrs with MemProcFS, on Windows: MemProcFS -device hvsavedstate://FILE.vmrs; scan its memory.pmem",
+    ),
+    *(
+        _Magic(0, magic, "a Windows hibernation file", f"decompress it: {_HIBR2BIN}")
+        for magic in (b"hibr", b"HIBR", b"wake", b"WAKE")
+    ),
+    _Magic(
+        0, b"ZDMP", "a compressed Windows crash dump (zdmp)", "decompress it: z2dmp FILE.zdmp FILE.dmp"
+    ),
+    *(
+        _Magic(0, struct.pack(">Q", magic), "an s390 dump", "convert it: zgetdump -f elf FILE > FILE.elf")
+        for magic in (0xA819_0173_618F_23FD, 0xA819_0173_618F_23FE)
+    ),
     *(
         _Magic(0, struct.pack("<I", magic), "a CRIU image without memory", "scan its folder, or a pagemap-*.img in it")
         for magic in (0x54564319, 0x55105940)
@@ -28,13 +59,15 @@ _MAGICS = (
     _Magic(0, b"PK\x03\x04", "a zip archive", "unpack it first"),
     _Magic(0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
     _Magic(257, b"ustar", "a tar archive", "unpack it first"),
-    _Magic(0, b"HIBR", "a Windows hibernation file", "save the machine's memory as raw or ELF"),
-    _Magic(0, b"hibr", "a Windows hibernation file", "save the machine's memory as raw or ELF"),
 )
 
 
 def foreign(head: bytes) -> tuple[str, str]:
     """What the first bytes of a file say it is, and the remedy; two empty strings if they say nothing known."""
+    if head.startswith(_QCOW2) and len(head) >= _QCOW2_SNAPSHOTS.size:
+        (snapshots,) = _QCOW2_SNAPSHOTS.unpack_from(head)
+        if snapshots:
+            return f"it is a qcow2 disk image with internal snapshots ({snapshots})", f"{_FROM_SNAPSHOT} ({_AS_RAW})"
     for magic in _MAGICS:
         if head.startswith(magic.magic, magic.at):
             return f"it is {magic.name}", f"{magic.remedy} ({_AS_RAW})"
