@@ -257,8 +257,8 @@ def _write(fd: int, blocks: NDArray[Any], memory: list[Any], length: int) -> Non
     """Put decoded blocks where they belong, zeros left out."""
     try:
         if length > ZEROS:
-            for page, place in zip(memory, blocks["into"].tolist(), strict=True):
-                write_nonzero(fd, page, place)
+            for first, last in _neighbours(blocks["into"], length):
+                write_nonzero(fd, b"".join(memory[first:last]), int(blocks["into"][first]))
         else:
             _write_pages(fd, blocks, memory, length)
     except OSError as error:
@@ -274,11 +274,14 @@ def _write_pages(fd: int, blocks: NDArray[Any], memory: list[Any], length: int) 
     if zero:
         kept = np.delete(np.arange(len(memory)), zero)
         into, memory = into[kept], [memory[number] for number in kept.tolist()]
-    if not memory:
-        return
-    edges = [0, *(np.flatnonzero(np.diff(into) != length) + 1).tolist(), len(memory)]
-    for first, last in pairwise(edges):
+    for first, last in _neighbours(into, length):
         write_all(fd, memory[first:last], int(into[first]))
+
+
+def _neighbours(into: NDArray[np.uint64], length: int) -> Iterator[tuple[int, int]]:
+    """(first, end) of each run of blocks that lie one behind the other."""
+    edges = (np.flatnonzero(np.diff(into) != length) + 1).tolist()
+    return pairwise([0, *edges, len(into)]) if len(into) else iter(())
 
 
 def _by_processes(compressed: Compressed, spool: Spool, workers: int, progress: Progress) -> Failed:
