@@ -53,8 +53,8 @@ def stopped_guests(folder: Path, stack: ExitStack, *mem_merge: str) -> list[boot
     for guest in guests:
         while not boot.is_ready(guest, boot.TIMEOUT):
             time.sleep(0.2)
-        boot._greet(guest)
-        boot._command(guest.monitor, "stop")
+        boot.greet(guest)
+        boot.command(guest.monitor, "stop")
     return guests
 
 
