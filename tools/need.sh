@@ -53,6 +53,10 @@ test)
     need gcc-aarch64-linux-gnu command -v aarch64-linux-gnu-gcc
     need libsnappy1v5 has_library libsnappy.so.1
     need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/lib/libc.a
+    # Where there is none its tests are skipped. What pip calls crit is something else.
+    if apt-cache show criu >/dev/null 2>&1; then
+        need criu command -v crit
+    fi
     ;;
 bench)
     need qemu-system-x86 command -v qemu-system-x86_64

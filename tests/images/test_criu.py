@@ -175,7 +175,7 @@ def test_shared_memory_is_an_owner_of_its_own(tmp_path):
 def test_a_page_size_is_not_guessed(tmp_path):
     path = criu(tmp_path, "run address=0x10000 pages=2 flags=4\n run address=0x80000 pages=2 flags=4")
     (tmp_path / "pages-1.img").write_bytes(bytes(3 * PAGE))
-    with pytest.raises(ImageError, match=r"pages-1\.img: 12288 bytes for 4 pages: a file is cut"):
+    with pytest.raises(ImageError, match=r"4 pages should be in .*pages-1\.img, which has 12288 bytes: a"):
         open_image(path)
 
 

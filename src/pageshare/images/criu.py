@@ -103,7 +103,7 @@ def read(source: Source, how: How) -> Image:  # noqa: ARG001 - the same for ever
             f"its pages should be in {printable(newest.path)}, which is empty or not there",
             "keep the files of a dump in one folder",
         )
-    page_size = _page_size(levels)
+    page_size = _page_size(source, levels)
     ranges = own = earlier = np.empty(0, RANGE)
     warnings: list[str] = []
     incomplete: list[str] = []
@@ -114,7 +114,7 @@ def read(source: Source, how: How) -> Image:  # noqa: ARG001 - the same for ever
                 pages = opened.enter_context(Source(level.path)) if level.stored.any() else None
             except (OSError, ImageError) as error:
                 if level is newest:
-                    raise
+                    raise ImageError(source.path, "", f"its pages are in {printable(_reason(error))}") from None
                 problems.append(_reason(error))
                 pages = None
             files += [pages] if pages else []
@@ -308,7 +308,7 @@ def _varint(
     return value, at, whole
 
 
-def _page_size(levels: Sequence[_Pagemap]) -> int:
+def _page_size(source: Source, levels: Sequence[_Pagemap]) -> int:
     """The one size with which no run begins within a page or overlaps the next; of several, that which makes up a file
     of pages. Raises ImageError where that is none."""
     fitting = [size for size in _PAGE_SIZES if all(_fits(level, size) for level in levels)]
@@ -320,9 +320,10 @@ def _page_size(levels: Sequence[_Pagemap]) -> int:
             return size
     level, pages, length = held[0]
     raise ImageError(
-        level.path,
+        source.path,
         "",
-        f"{length} bytes for {pages} pages: a file is cut or not there, and nothing else says how large a page is",
+        f"{pages} pages should be in {printable(level.path)}, which has {length} bytes: a file is cut or not there,"
+        " and nothing else says how large a page is",
         "take the dump again",
     )
 
