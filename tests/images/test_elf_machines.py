@@ -1,6 +1,6 @@
 """ELF cores of other machines: 32 bits, big-endian, large pages; from text, by QEMU's user emulation, and by gdb.
 
-The second reader is binutils.
+The second readers are binutils and drgn.
 """
 
 import os
@@ -188,6 +188,20 @@ def test_readelf_finds_the_same(tmp_path, machine):
         path.write_bytes(elf(text, gap=5, **MACHINES[machine]))
         with open_image(path) as image:
             assert same_segments(image, path)
+
+
+def test_drgn_reads_the_same(tmp_path, machine):
+    drgn = pytest.importorskip("drgn", reason="no drgn: pip install drgn")
+    path = tmp_path / "dump"
+    process = "note CORE 3\nload address=0 vaddr=0x400000 bytes=2p\nload address=0 vaddr=0xb0000000 bytes=1p memory=4p"
+    path.write_bytes(elf(process, gap=5, **MACHINES[machine]))
+    program = drgn.Program()
+    program.set_core_dump(path)
+    with open_image(path) as image:
+        held = image.ranges[image.ranges["state"] == State.DATA]
+        assert len(held) == 2
+        for address, length, offset in held[["address", "bytes", "offset"]].tolist():
+            assert program.read(address, length) == image.source.read(offset, length)
 
 
 CODE_AT, DATA_AT, DATA = 0x10000000, 0x10400000, memory(0x10400000, 5 * PAGE, salt=9)
