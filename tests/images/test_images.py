@@ -33,6 +33,7 @@ MAGICS = (
     b"PAGEDU64",
     b"PAGEDUMP",
     b"QEVM",
+    b"LibvirtQemudSave",
     b"\xd2\xbe\xd2\xbe",
     b"\x19\x43\x56\x54\x25\x40\x08\x56",  # CRIU's
 )
@@ -54,7 +55,6 @@ def test_a_magic_over_a_body_that_does_not_fit_is_never_raw(tmp_path, magic):
         (b"VMLA\x02\0\0\0", None, None),
         (b"AVML"[::-1] + b"\x02\0\0\0", None, None),
         (b"MDMP\x93\xa7", "a Windows minidump of a process", "the machine's memory"),
-        (b"LibvirtQemudSave", "a libvirt save file", "virsh dump"),
         (b"QFI\xfb", "a qcow2 disk image, which", "dump-guest-memory"),
         (b"QFI\xfb" + bytes(56) + b"\0\0\0\2", "a qcow2 disk image with internal snapshots (2)", "-S -loadvm NAME"),
         (b"\x7fVirtualBox SavedState V2.0\n", "a VirtualBox saved state", "VBoxManage debugvm NAME dumpvmcore"),

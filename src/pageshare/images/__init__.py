@@ -14,12 +14,38 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pageshare.images import avml, criu, elf, flattened, kdump, lime, qemu_migration, raw, vmware, windows, xen
+from pageshare.images import (
+    avml,
+    criu,
+    elf,
+    flattened,
+    kdump,
+    libvirt,
+    lime,
+    qemu_migration,
+    raw,
+    vmware,
+    windows,
+    xen,
+)
 from pageshare.images.foreign import foreign, is_text
 from pageshare.images.image import How, Image, ImageError, NoDumpError, Source, printable
 from pageshare.images.wrapped import Unwrapped, from_pipe, unwrap, wrapper
 
-_MODULES: tuple[ModuleType, ...] = (xen, elf, lime, avml, kdump, flattened, windows, vmware, criu, qemu_migration, raw)
+_MODULES: tuple[ModuleType, ...] = (
+    xen,
+    elf,
+    lime,
+    avml,
+    kdump,
+    flattened,
+    windows,
+    vmware,
+    criu,
+    qemu_migration,
+    libvirt,
+    raw,
+)
 """In the order in which they are asked; raw takes everything."""
 
 FORMATS: dict[str, ModuleType] = {module.NAME: module for module in _MODULES}

@@ -25,8 +25,6 @@ _QCOW2_SNAPSHOTS = struct.Struct(">60xI")
 
 _MAGICS = (
     _Magic(0, b"MDMP", "a Windows minidump of a process", "save the machine's memory instead"),
-    _Magic(0, b"LibvirtQemudSave", "a libvirt save file", "use virsh dump --memory-only --format elf"),
-    _Magic(0, b"LibvirtQemudPart", "an incomplete libvirt save file", "use virsh dump --memory-only --format elf"),
     _Magic(0, _QCOW2, "a qcow2 disk image", "save guest memory with pmemsave or dump-guest-memory"),
     _Magic(
         0,

@@ -1,4 +1,4 @@
-"""QEMU migration streams in a file (``migrate exec:cat>F``, ``file:F``), those with mapped-ram, and savevm's.
+"""QEMU migration streams in a file (``migrate exec:cat>F``, ``file:F``), those with mapped-ram too.
 
 Big-endian: ``QEVM``, u32 3, sections that say their type but not their length. The memory is in the section "ram",
 version 4: first a list of RAM blocks, then records that begin with a u64, an offset in a block with flags in its low
