@@ -179,3 +179,14 @@ def test_names_are_shown_without_what_terminals_obey(tmp_path, capsys):
     assert "\x1b" not in captured.out + captured.err
     assert main(["scan", "--json", str(path)]) == 0
     assert json.loads(capsys.readouterr().out)["owners"][0]["name"] == "a\x1b[31mred\n"
+
+
+def test_files_of_a_folder_that_are_parts_of_others(tmp_path):
+    """A base and its diffs, as they lie in one folder: the base is no guest."""
+    (tmp_path / "d").mkdir()
+    base = dump(tmp_path / "d" / "base.mem")
+    with (tmp_path / "d" / "one.mem").open("wb") as file:
+        file.truncate(base.stat().st_size)
+    owners, inputs = opened(tmp_path / "d", "--base", base)
+    assert owners == {"one.mem": [str(tmp_path / "d" / "one.mem")]}
+    assert f"{base}: read as a part of {tmp_path / 'd' / 'one.mem'}" in inputs.notes

@@ -187,7 +187,7 @@ def test_a_diff_that_was_copied_without_its_holes_is_suspicious(tmp_path):
         (bytes(17 * PAGE), "diff: it has 65536 bytes, its base .*/base has 69632; a diff snapshot is as large"),
         (bytes(15 * PAGE + 1), "diff: it has 65536 bytes, its base .*/base has 61441"),
         (elf("note QEMU 0\n load address=0 bytes=1p"), "diff: its base .*/base: it is of the format elf; a base is"),
-        (b"QEVM" + bytes(16 * PAGE - 4), "diff: its base .*/base: it is a QEMU migration stream"),
+        (b"QEVM" + bytes(16 * PAGE - 4), "diff: its base .*/base: it is of the format qemu-migration"),
         (gzip.compress(bytes(PAGE)), "diff: its base .*/base: it is compressed with gzip"),
         (b"", "diff: its base .*/base: the file is empty"),
     ],

@@ -394,6 +394,12 @@ def _repeated(opened: Sequence[tuple[_Named, Image]]) -> Iterator[str]:
         if identity in first:
             yield f"{named.path}: the same file as {first[identity]}; scanned twice, it shares all with itself"
         first.setdefault(identity, named.path)
+    # A base is there for many.
+    parts = {each.identity: image for _, image in opened if image.format != "raw" for each in image.others}
+    for named, image in opened:
+        if image.source.identity in parts and image.source.identity is not None:
+            whole = parts[image.source.identity].source.path
+            yield f"{named.path}: read as a part of {whole} too; scanned twice, it shares all with itself"
 
 
 def _odd(images: Iterable[Image]) -> Iterator[str]:

@@ -113,6 +113,9 @@ def open_image(
         image: Image = module.read(source, how)
         if module is raw:
             image = replace(image, warnings=(*image.warnings, *vmware.advice(source)))
+        elif how.base is not None:
+            unused = f"it is of the format {module.NAME}: the base is for raw files, and is not used"
+            image = replace(image, warnings=(*image.warnings, unused))
     except BaseException:
         source.close()
         raise
@@ -133,9 +136,10 @@ def _module(source: Source, format: str | None, page_size: int) -> ModuleType:
     head = source.read(0, HEAD_BYTES)
     module = next(module for module in _MODULES if module.detect(head, source.size))
     if module is raw:
-        name, remedy = foreign(head)
+        name, remedy, memory = foreign(head)
         if name:
-            raise ImageError(source.path, "", f"{name}, which pageshare does not read", remedy)
+            kind = ImageError if memory else NoDumpError
+            raise kind(source.path, "", f"{name}, which pageshare does not read", remedy)
         if source.size < min(page_size, 4096):
             raise NoDumpError(source.path, "", f"its {source.size} bytes are less than one page", _AS_RAW)
         if is_text(head):

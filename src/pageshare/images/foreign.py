@@ -11,6 +11,8 @@ class _Magic(NamedTuple):
     magic: bytes
     name: str
     remedy: str
+    memory: bool = True
+    """Whether such a file may hold memory."""
 
 
 _AS_RAW = "if it is raw memory all the same, say --format raw"
@@ -50,7 +52,13 @@ _MAGICS = (
         for magic in (0xA819_0173_618F_23FD, 0xA819_0173_618F_23FE)
     ),
     *(
-        _Magic(0, struct.pack("<I", magic), "a CRIU image without memory", "scan its folder, or a pagemap-*.img in it")
+        _Magic(
+            0,
+            struct.pack("<I", magic),
+            "a CRIU image without memory",
+            "scan its folder, or a pagemap-*.img in it",
+            memory=False,
+        )
         for magic in (0x54564319, 0x55105940)
     ),
     _Magic(0, b"PK\x03\x04", "a zip archive", "unpack it first"),
@@ -59,16 +67,18 @@ _MAGICS = (
 )
 
 
-def foreign(head: bytes) -> tuple[str, str]:
-    """What the first bytes of a file say it is, and the remedy; two empty strings if they say nothing known."""
+def foreign(head: bytes) -> tuple[str, str, bool]:
+    """What the first bytes of a file say it is, the remedy, and whether it may hold memory; two empty strings if they
+    say nothing known."""
     if head.startswith(_QCOW2) and len(head) >= _QCOW2_SNAPSHOTS.size:
         (snapshots,) = _QCOW2_SNAPSHOTS.unpack_from(head)
         if snapshots:
-            return f"it is a qcow2 disk image with internal snapshots ({snapshots})", f"{_FROM_SNAPSHOT} ({_AS_RAW})"
+            name = f"it is a qcow2 disk image with internal snapshots ({snapshots})"
+            return name, f"{_FROM_SNAPSHOT} ({_AS_RAW})", True
     for magic in _MAGICS:
         if head.startswith(magic.magic, magic.at):
-            return f"it is {magic.name}", f"{magic.remedy} ({_AS_RAW})"
-    return "", ""
+            return f"it is {magic.name}", f"{magic.remedy} ({_AS_RAW})", magic.memory
+    return "", "", True
 
 
 def is_text(head: bytes) -> bool:

@@ -110,7 +110,7 @@ def _refuse_base(source: Source, base: Source) -> None:
 
     head = base.read(0, HEAD_BYTES)
     name = next(name for name, module in FORMATS.items() if module.detect(head, base.size))
-    compressed, (foreigner, _) = wrapper(head), foreign(head)
+    compressed, (foreigner, *_) = wrapper(head), foreign(head)
     if name != NAME:
         foreigner = f"it is of the format {name}"
     elif compressed:
