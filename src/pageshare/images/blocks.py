@@ -18,12 +18,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from pageshare import limits
-from pageshare.images.codecs import Codec, MissingCodecError, decoder
+from pageshare.images.codecs import Codec, Decode, MissingCodecError, decoder
 from pageshare.images.image import Image, ImageError, Source
 from pageshare.images.ranges import RANGE, State
 from pageshare.images.rearranged import Rearranged, read_pieces
@@ -51,7 +51,8 @@ LONGEST = 1 << 24
 FEW = 256 << 20
 """Up to so many decoded bytes other processes would not be worth their start."""
 
-_TOGETHER = 1 << 20  # bytes of memory that are read, decoded and written together
+_TOGETHER = 1 << 18  # bytes of memory that are read, decoded and written together
+_MUCH = 16  # what is compressed so well may be zeros
 _COUNT = struct.Struct("<Q")
 
 Progress = Callable[[int], object]
@@ -196,30 +197,32 @@ def decode_blocks(read: Read, spool: int, blocks: NDArray[Any]) -> tuple[list[in
     # Each codec and length by itself: that leaves a loop of nothing but calls of the codec.
     kinds = blocks["codec"].astype(np.uint64) << np.uint64(32) | blocks["length"]
     for kind in np.unique(kinds).tolist():
-        length = kind & 0xFFFF_FFFF
-        decode = decoder(Codec(kind >> 32), length)
+        codec, length = Codec(kind >> 32), kind & 0xFFFF_FFFF
         members = np.flatnonzero(kinds == kind)
-        for first in range(0, len(members), max(1, _TOGETHER // max(1, length))):
-            numbers = members[first : first + max(1, _TOGETHER // max(1, length))]
-            some = blocks[numbers]
-            compressed = _read(read, some)
+        some = blocks[members]
+        decode = decoder(codec, length)
+        for group, compressed in _read(read, some, length):
             try:
-                memory = [decode(block) for block in compressed]
+                memory = decode(compressed)
                 sound = set(map(len, memory)) == {length}
             except Exception:
                 sound = False
+            if sound and group.in_a_row:
+                _write_in_a_row(spool, memory, group.into)
+                continue
+            these = some[group.first : group.last]
             if not sound:
                 memory, wrong, reason = _one_by_one(decode, compressed, length)
                 if wrong:
-                    why = why or f"at {int(some['offset'][wrong[0]]):#x}: {reason}"
-                    failed += numbers[wrong].tolist()
-                    kept = np.delete(np.arange(len(some)), wrong)
-                    some, memory = some[kept], [memory[each] for each in kept.tolist()]
-            _write(spool, some, memory, length)
+                    why = why or f"at {int(these['offset'][wrong[0]]):#x}: {reason}"
+                    failed += members[group.first : group.last][wrong].tolist()
+                    kept = np.delete(np.arange(len(these)), wrong)
+                    these, memory = these[kept], [memory[each] for each in kept.tolist()]
+            _write(spool, these, memory, length)
     return failed, why
 
 
-def _one_by_one(decode: Any, compressed: list[bytes], length: int) -> tuple[list[Any], list[int], str]:
+def _one_by_one(decode: Decode, compressed: Sequence[Any], length: int) -> tuple[list[Any], list[int], str]:
     """The decoded blocks, which of them are none, and why the first of those."""
     memory: list[Any] = []
     wrong: list[int] = []
@@ -227,7 +230,7 @@ def _one_by_one(decode: Any, compressed: list[bytes], length: int) -> tuple[list
     for number, block in enumerate(compressed):
         page: Any = b""
         try:
-            page = decode(block)
+            page = bytes(decode([block])[0])
             reason = f"{len(page)} bytes instead of {length}"
         except Exception as error:  # each codec has its own
             reason = str(error) or type(error).__name__
@@ -238,22 +241,52 @@ def _one_by_one(decode: Any, compressed: list[bytes], length: int) -> tuple[list
     return memory, wrong, why
 
 
-def _read(read: Read, blocks: NDArray[Any]) -> list[bytes]:
-    """The compressed bytes: with one call where the blocks lie close together, as they do. Short at the file's end."""
+class _Group(NamedTuple):
+    """Blocks that are read, decoded and written together: those from ``first`` to ``last``.
+
+    ``in_a_row``: they lie so in the spool too, from ``into`` on, and are pages of which none is so short that it may be
+    zeros.
+    """
+
+    first: int
+    last: int
+    into: int
+    in_a_row: bool
+
+
+def _read(read: Read, blocks: NDArray[Any], length: int) -> Iterator[tuple[_Group, list[Any]]]:
+    """The compressed bytes of blocks of one length, some at a time: few enough to stay in the CPU's caches.
+
+    Read with one call where they lie close together, as they do. Short at the file's end.
+    """
+    count = max(1, _TOGETHER // max(1, length))
+    first = np.arange(0, len(blocks), count)
     starts = blocks["offset"]
     ends = starts + blocks["bytes"]
-    low, high = int(starts.min()), int(ends.max())
-    if high - low <= 2 * int(blocks["bytes"].sum()) + _TOGETHER:
-        data = read(low, high - low)
-        return [
-            data[start:end] for start, end in zip((starts - low).tolist(), (ends - low).tolist(), strict=True)
-        ]
-    return [
-        read(start, length) for start, length in zip(starts.tolist(), blocks["bytes"].tolist(), strict=True)
-    ]
+    low, high = np.minimum.reduceat(starts, first), np.maximum.reduceat(ends, first)
+    held = np.add.reduceat(blocks["bytes"].astype(np.uint64), first)
+    close = high - low <= 2 * held + np.uint64(_TOGETHER)
+    follows = np.append(np.diff(blocks["into"]) == length, True)
+    follows[first[1:] - 1] = True  # the last of a group is followed by none
+    pages = (blocks["bytes"] > length // _MUCH) & (length <= ZEROS)
+    in_a_row = np.logical_and.reduceat(follows & pages, first)
+    within = np.repeat(low, np.diff(first, append=len(blocks)))
+    # Python's numbers once for all: numpy's cost more than a codec does.
+    slices = list(map(slice, (starts - within).tolist(), (ends - within).tolist()))
+    groups = zip(
+        *(each.tolist() for each in (first, blocks["into"][first], in_a_row, low, high, close)), strict=True
+    )
+    for number, into, row, start, end, together in groups:
+        last = min(number + count, len(blocks))
+        if together:
+            data = memoryview(read(start, end - start))
+            compressed: list[Any] = [data[each] for each in slices[number:last]]
+        else:
+            compressed = [read(start + each.start, each.stop - each.start) for each in slices[number:last]]
+        yield _Group(number, last, into, row), compressed
 
 
-def _write(fd: int, blocks: NDArray[Any], memory: list[Any], length: int) -> None:
+def _write(fd: int, blocks: NDArray[Any], memory: Sequence[Any], length: int) -> None:
     """Put decoded blocks where they belong, zeros left out."""
     try:
         if length > ZEROS:
@@ -265,11 +298,18 @@ def _write(fd: int, blocks: NDArray[Any], memory: list[Any], length: int) -> Non
         raise WriteError(error.errno, error.strerror) from error
 
 
-def _write_pages(fd: int, blocks: NDArray[Any], memory: list[Any], length: int) -> None:
+def _write_in_a_row(fd: int, memory: Sequence[Any], into: int) -> None:
+    try:
+        write_all(fd, memory, into)
+    except OSError as error:
+        raise WriteError(error.errno, error.strerror) from error
+
+
+def _write_pages(fd: int, blocks: NDArray[Any], memory: Sequence[Any], length: int) -> None:
     """Neighbours together; only what compresses best is looked at for zeros."""
     zeros = bytes(length)
-    short = np.flatnonzero(blocks["bytes"] <= length // 16).tolist()
-    zero = [number for number in short if memoryview(memory[number]) == zeros]
+    short = np.flatnonzero(blocks["bytes"] <= length // _MUCH).tolist()
+    zero = [number for number in short if bytes(memory[number]) == zeros]
     into = blocks["into"]
     if zero:
         kept = np.delete(np.arange(len(memory)), zero)

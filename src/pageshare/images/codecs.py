@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any
 
-Decode = Callable[[bytes], Any]
-"""From a block to a buffer. Raises some exception, whatever its package has, for what is no such block."""
+Decode = Callable[[Sequence[Any]], Sequence[Any]]
+"""From blocks, bytes or views of some, to buffers, which are good until the next call. Raises some exception, whatever
+its package has, if one of them is no such block."""
 
 
 class Codec(IntEnum):
@@ -41,9 +42,9 @@ _SNAPPY_START = b"\xff\x06\x00\x00sNaPpY"
 
 
 def decoder(codec: Codec, length: int) -> Decode:
-    """What decodes blocks that hold ``length`` bytes each. Raises MissingCodecError.
+    """What decodes several blocks that hold ``length`` bytes each. Raises MissingCodecError.
 
-    >>> decoder(Codec.ZLIB, 4096)(zlib.compress(bytes(4096))) == bytes(4096)
+    >>> decoder(Codec.ZLIB, 4096)([zlib.compress(bytes(4096))]) == [bytes(4096)]
     True
     """
     return _DECODERS[codec](length)
@@ -68,54 +69,51 @@ def zlib_module() -> Any:
 def _zlib(length: int) -> Decode:
     # What a block of so many bytes can come to is bounded by deflate itself: 1032 to 1.
     decompress = zlib_module().decompress
-    return lambda block: decompress(block, 15, length)
+    return lambda blocks: [decompress(block, 15, length) for block in blocks]
 
 
 def _lzo(length: int) -> Decode:
     try:
         decompress = importlib.import_module("lzallright").LZOCompressor.decompress
-        return lambda block: decompress(block, length)
+        return lambda blocks: [decompress(block, length) for block in blocks]
     except ImportError:
         decompress = package("lzo", "LZO", "lzo").decompress
-        return lambda block: decompress(block, False, length)
+        return lambda blocks: [decompress(bytes(block), False, length) for block in blocks]
 
 
 def _snappy(length: int) -> Decode:
-    decompress = package("cramjam", "snappy").snappy.decompress_raw
-    start = _varint(length)
+    """Into the same memory again and again, which the CPU has at hand; a block of another size does not fit there."""
+    into = package("cramjam", "snappy").snappy.decompress_raw_into
+    pages: list[Any] = []
 
-    def decode(block: bytes) -> Any:
-        if not block.startswith(start):
+    def decode(blocks: Sequence[Any]) -> Sequence[Any]:
+        if len(blocks) > len(pages):
+            memory = memoryview(bytearray(len(blocks) * length))
+            pages[:] = [memory[at : at + length] for at in range(0, len(memory), length)]
+        if list(map(into, blocks, pages)) != [length] * len(blocks):
             raise ValueError("a block of another size")
-        return decompress(block)
+        return pages[: len(blocks)]
 
     return decode
 
 
 def _snappy_frame(length: int) -> Decode:  # noqa: ARG001 - a chunk holds 64 KiB at most, or is refused
     decompress = package("cramjam", "snappy").snappy.decompress
-    return lambda chunk: decompress(_SNAPPY_START + chunk)
+    return lambda chunks: [decompress(_SNAPPY_START + bytes(chunk)) for chunk in chunks]
 
 
 def _zstd(length: int) -> Decode:
     zstandard = package("zstandard", "zstd")
     decompress, claimed = zstandard.ZstdDecompressor().decompress, zstandard.frame_content_size
+    # It takes as much memory as a block claims to hold; -1 is no claim.
+    possible = {-1, length}
 
-    def decode(block: bytes) -> Any:
-        if claimed(block) not in (-1, length):
+    def decode(blocks: Sequence[Any]) -> Sequence[Any]:
+        if not possible.issuperset(map(claimed, blocks)):
             raise ValueError("a block of another size")
-        return decompress(block, length)
+        return [decompress(block, length) for block in blocks]
 
     return decode
-
-
-def _varint(number: int) -> bytes:
-    """As snappy writes it: 7 bits a byte, the lowest first."""
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*found, number])
 
 
 _DECODERS: dict[Codec, Callable[[int], Decode]] = {
@@ -124,5 +122,5 @@ _DECODERS: dict[Codec, Callable[[int], Decode]] = {
     Codec.SNAPPY: _snappy,
     Codec.ZSTD: _zstd,
     Codec.SNAPPY_FRAME: _snappy_frame,
-    Codec.STORED: lambda _length: bytes,
+    Codec.STORED: lambda _length: lambda blocks: blocks,
 }

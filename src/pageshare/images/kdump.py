@@ -457,7 +457,7 @@ class _Shared:
 
     def _is_zero(self, at: int, size: int, codec: Codec) -> bool:
         try:
-            return bytes(decoder(codec, self._page)(self._source.read(at, size))) == bytes(self._page)
+            return bytes(decoder(codec, self._page)([self._source.read(at, size)])[0]) == bytes(self._page)
         except MissingCodecError:
             return False  # decoding will say so
         except OSError:

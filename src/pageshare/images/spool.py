@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +105,7 @@ def write_nonzero(fd: int, data: Any, offset: int) -> int:
     return sum(end - first for first, end in runs)
 
 
-def write_all(fd: int, parts: list[Any], offset: int) -> None:
+def write_all(fd: int, parts: Sequence[Any], offset: int) -> None:
     """Write buffers one behind the other from ``offset`` on. Raises OSError."""
     for first in range(0, len(parts), _MOST_VECTORS):
         some = parts[first : first + _MOST_VECTORS]
