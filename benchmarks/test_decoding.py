@@ -6,6 +6,7 @@ and puts the pages into the spool. As many processes do the one as the other.
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 import subprocess
@@ -114,7 +115,7 @@ class Loops:
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            for first, last in zip(edges, edges[1:], strict=False)
+            for first, last in itertools.pairwise(edges)
         ]
         self.wait()
 
