@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-import pageshare
 from guests import formats
 from guests.boot import MissingError
 from guests.parse import elf_pages, lime_pages, lime_ranges, migration_pages, raw_pages
@@ -97,8 +96,6 @@ WHILE_IT_RAN = (
     Dump(("guest.padded",), raw_pages),
 )
 EVERY = (*SAME_MOMENT, *WHILE_IT_RAN)
-NOT_READ_YET = {"guest.migration", "guest.mapped-ram"}
-"""By their first names. Take out what pageshare reads."""
 
 
 @pytest.fixture(scope="session")
@@ -153,7 +150,7 @@ def test_every_page_that_it_has_is_that_of_the_moment(
         assert 5000 < len(found) < len(moment) - len(VIDEO)
 
 
-@pytest.mark.parametrize("dump", [dump for dump in EVERY if str(dump) not in NOT_READ_YET], ids=str)
+@pytest.mark.parametrize("dump", EVERY, ids=str)
 def test_counts_are_those_of_a_dict(
     dump: Dump, dumps: Path, pages: Callable[[Dump], Pages], moment: Pages, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,13 +160,6 @@ def test_counts_are_those_of_a_dict(
     assert main(["scan", "--json", *named, f"raw={dumps / 'guest.raw'}"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert agrees(document, census({"dump": list(found.values()), "raw": list(moment.values())}))
-
-
-@pytest.mark.parametrize("name", sorted(NOT_READ_YET))
-def test_what_is_not_read_is_refused(name: str, dumps: Path) -> None:
-    (path,) = Dump((name,), raw_pages).paths(dumps)
-    with pytest.raises(pageshare.ImageError, match="it is a"):
-        pageshare.open_image(path)
 
 
 def iomem(dumps: Path, name: str) -> list[tuple[int, int]]:
