@@ -186,6 +186,14 @@ def test_stopped_it_says_what_it_has_seen() -> None:
     assert len(report.processes) <= 1
 
 
+def test_a_thread_is_no_process_of_its_own() -> None:
+    with subject(("private", [1, 1], False)) as one:
+        one.ask("spin", 0, 1)
+        thread = max(int(each.name) for each in Path(f"/proc/{one.pid}/task").iterdir())
+        report = live([thread])
+    assert [each["reason"] for each in report.refused] == [f"it is a thread of process {one.pid}: name that"]
+
+
 def test_files_are_closed() -> None:
     with subject(("private", [1], False)) as one:
         before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208

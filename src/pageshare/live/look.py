@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -325,6 +326,9 @@ def _joined(chunks: list[Rows]) -> Rows:
 def _subject(process: Process) -> Subject:
     """What is known of a process before its pages are read."""
     process.open_memory()
+    group = re.search(rb"^Tgid:\s*(\d+)$", process.read("status"), re.MULTILINE)
+    if group and int(group[1]) != process.pid:
+        raise process.error(f"it is a thread of process {int(group[1])}: name that")
     stat = KsmStat()
     with contextlib.suppress(OSError):  # a kernel without it
         stat = parse_ksm_stat(process.read("ksm_stat"))

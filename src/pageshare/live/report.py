@@ -221,7 +221,7 @@ def _by_mapping(
         "shared": of(anonymous & shared & ~kernels),
         "merged": of((rows.flags & MERGED) != 0),
         "kernel_zero": of((rows.flags & KERNEL_ZERO) != 0),
-        "huge": of((rows.flags & HUGE) != 0),
+        "huge": of((rows.flags & (HUGE | KERNEL_ZERO)) == HUGE),
         "from_swap": of((rows.flags & SWAPPED) != 0),
         "volatile": of(anonymous & ((rows.flags & VOLATILE) != 0)),
         "would_merge": of(merging),
