@@ -115,6 +115,13 @@ def test_page_sizes_of_other_machines(opened, page, head, first):
     assert pageshare.scan(image, page_size=page).pages.known == 40
 
 
+def test_a_page_size_that_nothing_tells_is_4_kib(opened):
+    for tail in ("zero pc.ram 0 count=5", "page pc.ram 0"):
+        image = opened(migration(f"block pc.ram 9p\n part\n {tail}\n stop").data)
+        assert coverage(image).known == (5 if "zero" in tail else 1)
+        assert image.details["page size"] == "4096"
+
+
 def test_old_machines_have_neither_configuration_nor_footers(opened):
     stream = migration(GUEST, head=b"", footers=False)
     assert same(opened(stream.data), stream, **only("pc.ram"))

@@ -494,27 +494,26 @@ class _Reader:
             raise _EndError(int(records[sound]), f"a page at {where:#x} of a block of {length} bytes")
 
     def _guess_page_size(self, at: int) -> int:
-        """The page size of a machine that is always the same, and is not told: with it, a record follows a page."""
-        while True:
-            word = self._number(at, 8)
-            flags = word & _FLAGS
-            if flags == _ZERO | _CONTINUE:
-                at += 9 * self._run(at, flags, 9, min(_PAGE_SIZES))
-                continue
-            at = at + 8 if flags & _CONTINUE else self._name(at + 8)[1]
-            if flags == _ZERO:
+        """The page size of a machine that has only one, and so does not tell: with it, a record follows a page."""
+        try:
+            while True:
+                word = self._number(at, 8)
+                flags = word & _FLAGS
+                if flags == _ZERO | _CONTINUE:
+                    at += 9 * self._run(at, flags, 9, min(_PAGE_SIZES))
+                    continue
+                at = at + 8 if flags & _CONTINUE else self._name(at + 8)[1]
+                if flags & ~_CONTINUE == _PAGE:
+                    return next(size for size in _PAGE_SIZES if self._is_record(at + size, size))
+                if flags != _ZERO:
+                    break
                 at += 1
-            elif flags & ~_CONTINUE == _PAGE:
-                fitting = (size for size in _PAGE_SIZES if self._is_record(at + size, size))
-                return next(fitting, _PAGE_SIZES[0])
-            else:
-                return _PAGE_SIZES[0]
+        except (_EndError, StopIteration):
+            pass
+        return _PAGE_SIZES[0]
 
     def _is_record(self, at: int, page_size: int) -> bool:
-        try:
-            word = self._number(at, 8)
-        except _EndError:
-            return False
+        word = self._number(at, 8) if at + 8 <= self.source.size else 0
         sort = word & (page_size - 1)
         longest = max(block.bytes for block in self.blocks.values())
         return word == _EOS or (sort & ~_CONTINUE in (_PAGE, _ZERO) and word - sort < longest)
