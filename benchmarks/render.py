@@ -253,6 +253,7 @@ def aims(document: Row) -> str:
         *(row["own"] / (row["bytes"] / 256 + (40 << 20)) for row in scanners),
         *(row["own"] / (row["pages"] * 16 + (40 << 20)) for row in formats),
     ], 1, " times")
+    aim("compressed kdumps, beside a bare loop of the same package", ratios("decoding"), 0.8, least=True)
     growth = rows_of(document, "growth")
     aim("ns a page, 1 to 16 GiB: the most of the least", spans(growth, "seconds"), 1.25, " times")
     aim("a terabyte of holes with 1 GiB of data, of the data alone",
@@ -382,6 +383,18 @@ def tables(document: Row) -> dict[str, str]:
                 "ns/page": lambda row: f"{ns(row):.0f}",
                 "times a raw dump": lambda row: f"{1 / row['ratio']:.2f}",
                 "memory of a scan": lambda row: f"{row['own'] / 2**20:.1f} MiB",
+            },
+        ),
+        "decoding": table(
+            rows_of(document, "decoding"),
+            {
+                "codec": lambda row: row["codec"],
+                "processes": lambda row: str(row["workers"]),
+                "bytes/page": lambda row: f"{row['compressed'] / row['pages']:.0f}",
+                "bare loop, ns/page": lambda row: f"{ns(row, 'reference_seconds'):.0f}",
+                "ns/page": lambda row: f"{ns(row):.0f}",
+                "ratio": ratio,
+                "a process starts in": lambda row: f"{row['start_seconds']:.2f} s",
             },
         ),
         "skipped": "\n\nLeft out:\n\n" + "\n".join(f"- `{name}`: {why}" for name, why in machine["skipped"].items())

@@ -207,6 +207,6 @@ def test_a_view_reads_as_the_file_put_together(opened, tmp_path):
     for at, count in [(0, len(DUMP)), (0, 2 * len(DUMP)), (776, 2), (len(DUMP) - 1, 9), (len(DUMP), 1), (2**63, 5)]:
         assert whole.read(at, count) == DUMP[at : at + count]
     if not shutil.which("makedumpfile"):
-        pytest.skip("makedumpfile is not installed")
+        pytest.skip("no makedumpfile: apt-get install makedumpfile")
     subprocess.run(["makedumpfile", "-R", tmp_path / "whole"], input=flat, capture_output=True, check=True)
     assert (tmp_path / "whole").read_bytes() == DUMP

@@ -404,7 +404,7 @@ def test_libkdumpfile_reads_the_same(tmp_path, codec, more):
     """So the dumps that tests are made with are dumps."""
     python = "/usr/bin/python3"
     if subprocess.run([python, "-c", "import kdumpfile"], capture_output=True, check=False).returncode:
-        pytest.skip("libkdumpfile's Python module is not installed")
+        pytest.skip("no libkdumpfile: apt-get install python3-libkdumpfile")
     if codec == "lzo":
         pytest.importorskip("lzallright")
     path = tmp_path / "dump"
