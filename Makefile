@@ -40,8 +40,8 @@ lint: $(VENV)/.lint	## ruff, and mypy --strict as the oldest and the newest Pyth
 	$(BIN)/mypy --python-version 3.14
 
 dist: dist/.built	## wheel and sdist, each installed and tested outside the tree
-	sh tools/test_dist.sh $(BIN)/python dist/*.whl
-	sh tools/test_dist.sh $(BIN)/python dist/*.tar.gz
+	sh tools/test_dist.sh $(BIN)/python dist/*.whl outside
+	sh tools/test_dist.sh $(BIN)/python dist/*.tar.gz core
 
 pythons: dist/.built	## the tests on every other Python 3.10 or later of this machine
 	sh tools/pythons.sh $(BIN)/python

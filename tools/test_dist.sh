@@ -1,24 +1,25 @@
 #!/bin/sh
 # Installs a wheel or sdist into a new virtual environment, and there runs the tests that are in the sdist, outside
 # of this tree and without src/.
-#   sh tools/test_dist.sh PYTHON FILE [REQUIREMENT..]
+#   sh tools/test_dist.sh PYTHON FILE all|outside|core [REQUIREMENT..]
+# outside: what meets users, files and processes; core: the compiled core, and one command.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
 
-python=$1 file=$2
-shift 2
-echo "== the tests with $("$python" --version), on $file $*"
+python=$1 file=$2 which=$3
+shift 3
+echo "== the tests ($which) with $("$python" --version), on $file $*"
 "$python" -m venv "$work/venv"
 "$work/venv/bin/python" -m pip install --quiet "$file[test]" "$@"
 mkdir "$work/tree"
 tar -xzf dist/*.tar.gz --strip-components=1 -C "$work/tree"
 rm -r "$work/tree/src"
 cd "$work/tree"
-# The wheel is built from the sdist: of that the core's tests and those of what was packed say enough.
-case $file in
-*.tar.gz) tests="tests/test_package.py tests/core tests/commands/test_scan.py" ;;
-*) tests= ;;
+case $which in
+outside) tests="tests/commands tests/images tests/live $(echo tests/test_*.py)" ;;
+core) tests="tests/test_package.py tests/core tests/commands/test_scan.py" ;;
+all) tests= ;;
 esac
 # The guests are booted once, by make test.
 # shellcheck disable=SC2086 # many folders, or none
