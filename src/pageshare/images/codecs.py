@@ -73,12 +73,8 @@ def _zlib(length: int) -> Decode:
 
 
 def _lzo(length: int) -> Decode:
-    try:
-        decompress = importlib.import_module("lzallright").LZOCompressor.decompress
-        return lambda blocks: [decompress(block, length) for block in blocks]
-    except ImportError:
-        decompress = package("lzo", "LZO", "lzo").decompress
-        return lambda blocks: [decompress(bytes(block), False, length) for block in blocks]
+    decompress = package("lzallright", "LZO", "lzo").LZOCompressor.decompress
+    return lambda blocks: [decompress(block, length) for block in blocks]
 
 
 def _snappy(length: int) -> Decode:
