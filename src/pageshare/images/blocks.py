@@ -95,8 +95,8 @@ def decoded(
 ) -> Image:
     """The image with everything decoded into a spool file, which is one more file of its payload.
 
-    What was sound already is given back as it is. ``workers`` processes do it (default: as many as there are CPUs, or
-    none for a small dump: 0 is this process). Blocks that are not sound are lost. Raises ImageError where there is no
+    What was sound already is given back as it is. ``workers`` processes do it, this one among them (default: as many as
+    there are CPUs, or one for a small dump). Blocks that are not sound are lost. Raises ImageError where there is no
     room or a codec is missing, OSError where the dump can't be read.
     """
     if image.compressed is None:
@@ -146,10 +146,9 @@ def decode(compressed: Compressed, *, workers: int | None, progress: Progress) -
     compressed.check_codecs()
     spool = Spool(compressed.source.path, compressed.folder, need=compressed.size)
     if workers is None:
-        workers = limits.cpus() if compressed.size > FEW and sys.executable else 0
-    run = _by_processes if workers else _here
+        workers = limits.cpus() if compressed.size > FEW and sys.executable else 1
     try:
-        failed = run(compressed, spool, workers, progress)
+        failed = _run(compressed, spool, workers, progress)
     except WriteError as error:
         with spool.explained():
             raise OSError(error.errno, error.strerror) from None
@@ -171,16 +170,6 @@ def _together(parts: Sequence[tuple[NDArray[Any], str]]) -> Failed:
     if not found:
         return Failed(np.empty(0, BLOCK))
     return Failed(np.concatenate([blocks for blocks, _ in found]), found[0][1])
-
-
-def _here(compressed: Compressed, spool: Spool, _workers: int, progress: Progress) -> Failed:
-    parts, done = [], 0
-    for blocks in _batches(compressed):
-        failed, why = decode_blocks(compressed.source.read, spool.file.fd, blocks)
-        parts.append((blocks[failed], why))
-        done += int(blocks["length"].sum())
-        progress(done)
-    return _together(parts)
 
 
 Read = Callable[[int, int], bytes]
@@ -324,46 +313,52 @@ def _neighbours(into: NDArray[np.uint64], length: int) -> Iterator[tuple[int, in
     return pairwise([0, *edges, len(into)]) if len(into) else iter(())
 
 
-def _by_processes(compressed: Compressed, spool: Spool, workers: int, progress: Progress) -> Failed:
-    """Have other processes do it, each with one thread here that feeds it."""
+def _run(compressed: Compressed, spool: Spool, workers: int, progress: Progress) -> Failed:
+    """Decode here, and in other processes, each of which is fed by a thread."""
     batches = _batches(compressed)
     lock, over = threading.Lock(), threading.Event()
     parts: list[tuple[NDArray[Any], str]] = []
     errors: list[BaseException] = []
-    done = running = 0
+    done = 0
 
-    def feed(worker: subprocess.Popen[bytes]) -> None:
-        nonlocal done, running
+    def take() -> NDArray[Any] | None:
+        with lock:
+            return None if over.is_set() else next(batches, None)
+
+    def keep(blocks: NDArray[Any], failed: list[int], why: str) -> None:
+        nonlocal done
+        with lock:
+            parts.append((blocks[failed], why))
+            done += int(blocks["length"].sum())
+
+    def feed(worker: subprocess.Popen[bytes], ended: threading.Event) -> None:
         try:
-            while not over.is_set():
-                with lock:
-                    blocks = next(batches, None)
-                if blocks is None:
-                    break
-                failed, why = _ask(worker, blocks)
-                with lock:
-                    parts.append((blocks[failed], why))
-                    done += int(blocks["length"].sum())
+            while (blocks := take()) is not None:
+                keep(blocks, *_ask(worker, blocks))
         except BaseException as error:
             errors.append(error)
+            over.set()
         finally:
-            with lock:
-                running -= 1
-                if not running or errors:
-                    over.set()
+            ended.set()
 
     with contextlib.ExitStack() as stack:
-        table = stack.enter_context(_table(compressed.source))
+        table = stack.enter_context(_table(compressed.source)) if workers > 1 else None
         started = [
-            stack.enter_context(_worker(compressed.source.fd, spool.file.fd, table)) for _ in range(workers)
+            stack.enter_context(_worker(compressed.source.fd, spool.file.fd, table)) for _ in range(workers - 1)
         ]
-        running = workers
-        threads = [threading.Thread(target=feed, args=(worker,), daemon=True) for worker in started]
+        ends = [threading.Event() for _ in started]
+        threads = [
+            threading.Thread(target=feed, args=each, daemon=True) for each in zip(started, ends, strict=True)
+        ]
         for thread in threads:
             thread.start()
         try:
-            while not over.wait(0.1):
+            while (blocks := take()) is not None:
+                keep(blocks, *decode_blocks(compressed.source.read, spool.file.fd, blocks))
                 progress(done)
+            for end in ends:
+                while not end.wait(0.1):
+                    progress(done)
         finally:
             over.set()
             for worker in started:
