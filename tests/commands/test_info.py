@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from dumps import kdump, memory, raw
 from pageshare.commands import main
 from pageshare.images import Source
 from pageshare.images.elf import core_header
@@ -53,9 +54,10 @@ def test_json(core, lime, capsys):
     assert list(elf) == ["owner", "path", "format", "kind", "bytes", "details", "coverage", "extents"]
     assert (elf["owner"], elf["path"], elf["format"], elf["kind"]) == ("a", str(core), "elf", "ram")
     payload = core.stat().st_size - 12 * PAGE
+    here = {"file": str(core), "compressed": False, "state": "data"}
     assert elf["extents"] == [
-        {"address": 0x100000, "pages": 8, "offset": payload, "state": "data", "kind": "ram"},
-        {"address": 0xFD000000, "pages": 4, "offset": payload + 8 * PAGE, "state": "data", "kind": "device"},
+        {"address": 0x100000, "pages": 8, "offset": payload, **here, "kind": "ram"},
+        {"address": 0xFD000000, "pages": 4, "offset": payload + 8 * PAGE, **here, "kind": "device"},
     ]
     assert (elf["coverage"]["data"], elf["coverage"]["device"]) == (8, 4)
     assert (other["coverage"]["partial"], other["coverage"]["partial_bytes"]) == (1, 0xC00)
@@ -89,3 +91,15 @@ def test_contents_are_not_read(core, lime, monkeypatch, capsys):
     assert main(["info", str(core), str(lime)]) == 0
     assert max(read) <= PAGE
     capsys.readouterr()
+
+
+def test_what_lies_in_another_file_or_is_compressed(tmp_path, capsys):
+    (tmp_path / "base.raw").write_bytes(memory(0, 4 * PAGE))
+    raw(tmp_path / "diff.raw", "data 1p\n hole 3p")
+    assert main(["info", "--base", str(tmp_path / "base.raw"), str(tmp_path / "diff.raw")]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert "0x1000 3 12.0 KiB in the file ram 0x1000 of base.raw".split() in lines
+    (tmp_path / "kdump").write_bytes(kdump("pages 0-0 zlib"))
+    assert main(["info", "--json", str(tmp_path / "kdump")]) == 0
+    (extent,) = json.loads(capsys.readouterr().out)["dumps"][0]["extents"]
+    assert (extent["file"], extent["offset"], extent["compressed"], extent["state"]) == (None, None, True, "data")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pageshare.commands._inputs import add_input_arguments, open_inputs, tell
@@ -58,20 +59,24 @@ def _describe(owner: str, image: Image, page_size: int) -> dict[str, Any]:
     from pageshare.space import coverage_of
 
     paged = paginate(first_wins(image.ranges)[0], page_size)
-    extents = [
-        {
+    files = [source.path for source in image.payload]
+
+    def described(extent: tuple[int, ...]) -> dict[str, Any]:
+        pfn, pages, offset, file, state, kind = extent
+        # What is compressed has its place in a file that is not there yet.
+        in_file = offset >= 0 and file < len(files)
+        return {
             "address": pfn * page_size,
             "pages": pages,
-            "offset": offset if offset >= 0 else None,
+            "offset": offset if in_file else None,
+            "file": files[file] if in_file else None,
+            "compressed": offset >= 0 and not in_file,
             "state": State(state).name.lower(),
             "kind": Kind(kind).name.lower(),
         }
-        for pfn, pages, offset, _, state, kind in paged.extents.tolist()
-    ]
-    extents += [
-        {"address": each.pfn * page_size, "pages": 1, "offset": None, "state": "data", "kind": each.kind.name.lower()}
-        for each in paged.stitches
-    ]
+
+    extents = [described(each) for each in paged.extents.tolist()]
+    extents += [described((each.pfn, 1, -1, 0, State.DATA, each.kind)) for each in paged.stitches]
     return {
         "owner": owner,
         "path": image.source.path,
@@ -124,11 +129,14 @@ def _write(console: Console, described: list[dict[str, Any]], page_size: int, *,
             console.print(f"  {name}: {printable(value)}", soft_wrap=True)
         console.print()
         shown = dump["extents"] if everything else dump["extents"][:MOST_EXTENTS]
-        console.print(_extents(shown, page_size))
+        console.print(_extents(shown, page_size, dump["path"]))
         if len(dump["extents"]) > len(shown):
             console.print(f"  and {len(dump['extents']) - len(shown):,} more extents (--all lists them)")
         console.print()
         console.print(_coverage(dump["coverage"], page_size))
+
+
+_CONTENT = {"data": "in the file", "zero_inferred": "zero (hole)"}
 
 
 def _columns(*columns: str) -> Table:
@@ -140,19 +148,23 @@ def _columns(*columns: str) -> Table:
     return table
 
 
-def _extents(extents: list[dict[str, Any]], page_size: int) -> Table:
+def _extents(extents: list[dict[str, Any]], page_size: int, path: str) -> Table:
+    from pageshare.images import printable
     from pageshare.render.units import size
 
     table = _columns("  address", "pages", "size", "content", "kind", "at offset")
     for extent in extents:
         pages = extent["pages"]
+        place = "-" if extent["offset"] is None else f"{extent['offset']:#x}"
+        if extent["file"] not in (None, path):
+            place += f" of {printable(Path(extent['file']).name)}"
         table.add_row(
             f"  {extent['address']:#x}",
             f"{pages:,}",
             size(pages * page_size),
-            {"data": "in the file", "zero_inferred": "zero (hole)"}.get(extent["state"], extent["state"]),
+            "compressed" if extent["compressed"] else _CONTENT.get(extent["state"], extent["state"]),
             extent["kind"],
-            "-" if extent["offset"] is None else f"{extent['offset']:#x}",
+            place,
         )
     return table
 
