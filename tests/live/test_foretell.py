@@ -214,6 +214,24 @@ def test_which_kernels_give_zero_pages_back(release: str, new: bool) -> None:
     assert module.splits_free_zeros(release) == new
 
 
+def test_the_cost_is_that_of_pages_that_are_not_kept_yet() -> None:
+    """KSM has scanned three of five pages: 64 bytes for each of the other two are added."""
+    anonymous = int(ANONYMOUS)
+    rows = [Row(0, Reach.MERGEABLE, 1, 1, anonymous | int(MERGED)) for _ in range(3)]
+    rows += [Row(0, Reach.MERGEABLE, content, content, anonymous | int(EXCLUSIVE)) for content in (2, 3)]
+    look = look_of(rows)
+    look.subjects[0].stat = KsmStat(ksm_rmap_items=3)
+    candidates = candidates_of(look, frames_of(look))
+    found, _, _ = foretell(look, candidates, Ksm(), only_mergeable=True)
+    assert (found.scanned, found.cost_bytes, found.profit_bytes, found.general_profit_bytes) == (5, 128, -128, -128)
+    # A fork that has its parent's figure: KSM keeps no more records than it says in all.
+    look.subjects[1].stat = KsmStat(ksm_rmap_items=3)
+    kernel = Ksm(pages_shared=1, pages_sharing=2, pages_unshared=0, pages_volatile=0)
+    assert foretell(look, candidates, kernel, only_mergeable=True)[0].cost_bytes == 128
+    look.subjects[0].stat = KsmStat(ksm_rmap_items=9)  # the rest is not there any more
+    assert foretell(look, candidates, Ksm(), only_mergeable=True)[0].cost_bytes == 0
+
+
 def test_nothing() -> None:
     report = report_of(look_of([], subjects=0), ksm=Ksm())
     assert report.allowed.saved == report.allowed.scanned == report.pages.anonymous == 0

@@ -62,6 +62,7 @@ def nothing_more(pids: list[int], found: dict[str, int]) -> LiveReport:
     """A look after KSM has converged finds its pages as they are, leaves them so, and foretells nothing more."""
     after = live(pids)
     assert (after.today.saved, after.today.pages_sharing, after.today.ksm_zero_pages) == (0, 0, 0)
+    assert (after.today.cost_bytes, after.today.profit_bytes, after.today.general_profit_bytes) == (0, 0, 0)
     assert after.pages.merged == found["pages_sharing"] + found["pages_shared"]
     for each in after.processes:
         stat = ksm_stat(each.pid)

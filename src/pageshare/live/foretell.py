@@ -54,9 +54,10 @@ class Foretold:
     ksm_merging_pages; frames ``saved``, of which ``saved_zero`` of zero pages and ``saved_within`` if every process
     were merged by itself; ``pages_sharing`` and ``ksm_zero_pages`` are how the kernel's counters would grow, and
     ``split_zero`` are saved zero pages of huge pages, which are in none of the counters.
-    ``cost_bytes`` are 64 for each scanned page that is not a zero page of the kernel's by then; ``profit_bytes`` is
-    what is saved less that, ``general_profit_bytes`` the same as the kernel computes it: from its counters, which take
-    mappings of a forked page for saved ones. ``huge`` pages would be merged out of huge pages, which are split.
+    ``cost_bytes`` are 64 for each scanned page that is not a zero page of the kernel's by then, and of which KSM keeps
+    no record yet; ``profit_bytes`` is what is saved less that, ``general_profit_bytes`` the same as the kernel computes
+    it: from its counters, which take mappings of a forked page for saved ones. ``huge`` pages would be merged out of
+    huge pages, which are split.
     """
 
     scanned: int
@@ -298,7 +299,7 @@ def foretell(
     scanned = candidates.all_scanned[only_mergeable]
     items = scanned - (candidates.all_zero[only_mergeable] if ksm.use_zero_pages else split_zero)
     total, page = int(saved.sum()), look.page_size
-    cost = items * RMAP_ITEM
+    cost = max(items - _items_now(look, ksm), 0) * RMAP_ITEM
     return (
         Foretold(
             scanned=scanned,
@@ -317,6 +318,14 @@ def foretell(
         rows,
         within,
     )
+
+
+def _items_now(look: Look, ksm: Ksm) -> int:
+    """How many pages of these processes KSM keeps a record of already."""
+    items = sum(subject.stat.ksm_rmap_items or 0 for subject in look.subjects)
+    everywhere = (ksm.pages_shared, ksm.pages_sharing, ksm.pages_unshared, ksm.pages_volatile)
+    # On older kernels a fork begins with its parent's figures, though nothing of it has been scanned.
+    return items if None in everywhere else min(items, sum(count or 0 for count in everywhere))
 
 
 def _saved_within(

@@ -155,7 +155,7 @@ def _foretold(report: LiveReport) -> Table:
 
 def _costs(report: LiveReport) -> Iterator[str]:
     allowed, kernel, speed = report.allowed, report.kernel, report.speed
-    yield "zero: of what is saved; cost: 64 bytes for each page scanned; profit: saved less cost"
+    yield "zero: of what is saved; cost: 64 bytes for each page that KSM has not scanned yet; profit: saved less cost"
     if allowed.general_profit_bytes != allowed.profit_bytes:
         yield (
             f"the kernel's general_profit would grow by {_signed(report.today.general_profit_bytes)} today, by"
