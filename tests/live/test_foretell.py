@@ -176,6 +176,15 @@ def test_without_frame_numbers_shared_pages_are_in_no_saving() -> None:
     assert "frame numbers are hidden" in report.warnings[0]
 
 
+def test_the_kernels_page_of_zeros_is_nothing_that_fork_or_ksm_has_shared() -> None:
+    anonymous, kernels = int(ANONYMOUS), int(ANONYMOUS | KERNEL_ZERO)
+    rows = [Row(0, Reach.UNASKED, 0, 7, kernels) for _ in range(5)]  # read, and never written to
+    rows += [Row(subject, Reach.UNASKED, 1, 8, anonymous) for subject in (0, 1, 2)]
+    report = report_of(look_of(rows), ksm=Ksm())
+    assert (report.pages.kernel_zero, report.pages.shared) == (5, 3)
+    assert report.already_saved == 2
+
+
 def test_a_frame_that_had_two_contents_is_in_no_saving() -> None:
     rows = [Row(0, Reach.UNASKED, 1, 5, int(ANONYMOUS)), Row(1, Reach.UNASKED, 2, 5, int(ANONYMOUS))]
     rows += [Row(2, Reach.UNASKED, content, 10 + content, int(ANONYMOUS | EXCLUSIVE)) for content in (1, 2, 3)]

@@ -112,7 +112,8 @@ class LiveReport:
     """What was found in processes as they ran; page counts are in pages of ``page_size`` bytes.
 
     ``today``: what KSM would do with the memory that is mergeable; ``allowed``: if all of it were, that could be.
-    ``already_saved``: mappings of anonymous pages more than there are frames for them, by fork or by KSM.
+    ``already_saved``: mappings of anonymous pages more than there are frames for them, by fork or by KSM; the kernel's
+    page of zeros, which all memory that was read and never written to maps, is not among them.
     Contents are told apart by their 128-bit hashes: the memory runs on, and cannot be compared later.
     """
 
@@ -171,7 +172,7 @@ def report_of(
     today, rows_today, _ = foretell(look, candidates, kernel, only_mergeable=True)
     counts = _by_mapping(look, frames.shared, all_rows, rows_today)
     processes = tuple(_process(look, subject, counts, int(within[i])) for i, subject in enumerate(look.subjects))
-    shared = np.flatnonzero(frames.shared & ((look.rows.flags & ANONYMOUS) != 0))
+    shared = np.flatnonzero(frames.shared & ((look.rows.flags & (ANONYMOUS | KERNEL_ZERO)) == ANONYMOUS))
     rate = look.bytes_read / look.cpu_seconds if look.cpu_seconds else 0.0
     return LiveReport(
         page_size=look.page_size,
