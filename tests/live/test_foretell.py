@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -98,7 +98,8 @@ def expected(rows: list[Row], ksm: Ksm, *, only_mergeable: bool) -> dict[str, in
     for content, members in groups.items():
         fresh = [row for row in members if not row.has(MERGED)]
         frames = len({row.frame if row.frame is not None else id(row) for row in fresh})
-        old = len({row.frame for row in members if row.has(MERGED)})
+        merged = Counter(row.frame for row in members if row.has(MERGED))
+        old = len(merged)
         if content == 0 and ksm.use_zero_pages:
             found["ksm_zero_pages"] += len(fresh)
             found["saved"] += frames
@@ -106,8 +107,8 @@ def expected(rows: list[Row], ksm: Ksm, *, only_mergeable: bool) -> dict[str, in
             continue
         if not fresh or frames + old < 2:
             continue
-        full, rest = divmod(len(members), limit)
-        kept, alone = max(old, full + (rest > 1)), rest == 1 and full >= old
+        full, rest = divmod(max(len(fresh) - sum(max(limit - size, 0) for size in merged.values()), 0), limit)
+        kept, alone = old + full + (rest > 1), rest == 1
         found["merging"] += len(fresh) - alone
         found["pages_sharing"] += len(members) - kept - alone - (len(members) - len(fresh) - old)
         saved = max(0, frames + old - kept - alone)

@@ -139,6 +139,23 @@ def test_forked_memory(ksm: Take, start: Start) -> None:
         nothing_more(pids, found)
 
 
+@pytest.mark.parametrize("limit", [2, 256])
+def test_forks_of_memory_that_it_has_merged(ksm: Take, start: Start, limit: int) -> None:
+    """A fork's mappings of a merged frame count when they are scanned, however many there are; a frame that has more
+    than its limit by them takes no other page."""
+    with ksm(max_page_sharing=limit) as kernel:
+        one = start(("private", [1, 1, 2, 2, 3], True))
+        before = kernel.converge([one.pid])
+        forks = [one.ask("fork") for _ in range(3)]
+        two = start(("private", [1, 2, 2], True))
+        pids = [one.pid, *forks, two.pid]
+        foretold = live(pids).today
+        assert foretold.saved == (1 if limit == 2 else 3)  # the two new ones of content 2 by themselves, or all
+        found = kernel.converge(pids)
+        assert foretold.pages_sharing == found["pages_sharing"] - before["pages_sharing"]
+        assert ksm_stat(forks[0])["ksm_merging_pages"] == 4
+
+
 def test_a_look_leaves_shared_frames_as_they_are(start: Start) -> None:
     """To pin a page that a fork shares would give the process a copy of its own (gup_must_unshare)."""
     one = start(("private", list(range(1, 201)), False), forks=1)

@@ -2,8 +2,8 @@
 
 KSM merges anonymous pages of mergeable memory by content. A frame that several processes map since a ``fork`` is one
 page already: joined by another frame with the same content, all of its mappings are merged, but one frame is saved. A
-merged frame takes ``max_page_sharing`` mappings at most; one that is left over alone stays as it is. With
-``use_zero_pages`` zero pages become the kernel's own, and no frame is kept for them. Huge pages are split to merge what
+merged frame takes ``max_page_sharing`` mappings at most; one that is left over alone stays as it is. Forks of a merged
+frame are not held to that: it may have more, and takes no other then. With ``use_zero_pages`` zero pages become the kernel's own, and no frame is kept for them. Huge pages are split to merge what
 is in them; since Linux 6.12 that makes zero pages in them the kernel's own too, which KSM's counters do not tell.
 Sources: the kernel's mm/ksm.c, and ``try_to_map_unused_to_zeropage`` in mm/migrate.c.
 """
@@ -269,10 +269,14 @@ def foretell(
     split, split_frames = per_group(splits), per_group(first & splits)
     mine, mine_frames = per_group(~merged & ~splits), per_group(first & ~merged & ~splits)
     theirs, their_frames = per_group(merged), per_group(first & merged)
+    starts = np.flatnonzero(first)
+    room = np.maximum(limit - np.diff(starts, append=len(groups)), 0)[merged[starts]]
+    room = np.bincount(groups[starts[merged[starts]]], weights=room, minlength=count).astype(np.int64)
     mappings, before = mine + theirs, mine_frames + their_frames
-    kept = np.maximum(their_frames, mappings // limit + (mappings % limit >= 2))
-    lone = (mappings > 1) & (mappings % limit == 1) & (mappings // limit >= their_frames)
+    rest = np.maximum(mine - room, 0)  # for which no frame that is merged already has room
+    kept = their_frames + rest // limit + (rest % limit >= 2)
     merges = (before > 1) & (mine > 0)
+    lone = merges & (rest % limit == 1)
     saved = np.where(merges, np.maximum(before - kept - lone, 0), 0)
     sharing = np.where(merges, mappings - kept - lone - (theirs - their_frames), 0)
     merging = np.where(merges, mine - lone, 0)
@@ -299,6 +303,7 @@ def foretell(
     scanned = candidates.all_scanned[only_mergeable]
     items = scanned - (candidates.all_zero[only_mergeable] if ksm.use_zero_pages else split_zero)
     total, page = int(saved.sum()), look.page_size
+    pages_sharing = int(sharing.sum()) + _uncounted(look)
     cost = max(items - _items_now(look, ksm), 0) * RMAP_ITEM
     return (
         Foretold(
@@ -307,16 +312,26 @@ def foretell(
             saved=total,
             saved_zero=int(saved[is_zero].sum()),
             saved_within=int(within.sum()),
-            pages_sharing=int(sharing.sum()),
+            pages_sharing=pages_sharing,
             ksm_zero_pages=zero_pages,
             split_zero=split_zero,
             huge=int(np.count_nonzero(look.rows.flags[rows] & HUGE)),
             cost_bytes=cost,
             profit_bytes=total * page - cost,
-            general_profit_bytes=(int(sharing.sum()) + zero_pages) * page - cost,
+            general_profit_bytes=(pages_sharing + zero_pages) * page - cost,
         ),
         rows,
         within,
+    )
+
+
+def _uncounted(look: Look) -> int:
+    """Mappings of merged frames that a fork has made since: KSM counts them when it comes to scan them."""
+    merged = (look.rows.flags & MERGED) != 0
+    return sum(
+        max(int(np.count_nonzero(merged[subject.rows])) - subject.stat.ksm_merging_pages, 0)
+        for subject in look.subjects
+        if subject.stat.ksm_merging_pages is not None
     )
 
 
