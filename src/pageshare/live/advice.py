@@ -1,12 +1,14 @@
 """Why KSM leaves memory alone, and the line that would allow it.
 
 Sources: the kernel's Documentation/admin-guide/mm/ksm.rst, prctl(2) (PR_SET_MEMORY_MERGE), systemd.exec(5)
-(MemoryKSM=), qemu(1) (-machine mem-merge, -object memory-backend-ram).
+(MemoryKSM=), qemu(1) (-machine mem-merge, -object memory-backend-ram). The setting of PR_SET_MEMORY_MERGE outlives
+execve(2) since Linux 6.7 only (MMF_VM_MERGE_ANY in MMF_INIT_MASK): before, what systemd sets is lost at once.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +19,8 @@ from pageshare.live.look import Subject
 from pageshare.live.mappings import Reach
 
 SWITCH_ON = "echo 1 | sudo tee /sys/kernel/mm/ksm/run"
-_UNIT = re.compile(r"[^/]+\.service$")
+_UNIT = re.compile(r"([^/]+\.service)(?:/[^/.]+)*$")  # a service may have groups of its own below
+_USERS = re.compile(r"(?:^|/)user@\d+\.service/")
 _OFF = re.compile(r"(?:^|,)(?:mem-merge|merge)=(?:off|no|false)\b")
 _SHARE = re.compile(r"(?:^|,)share=(?:on|yes|true)\b")
 
@@ -59,8 +62,9 @@ def _of_process(subject: Subject, reach: Reach) -> tuple[str, str]:
         return "mapped in a way that prctl(PR_SET_MEMORY_MERGE) has not reached", "madvise(MADV_MERGEABLE)"
     for group in subject.groups:
         if unit := _UNIT.search(group):
-            return why, f"MemoryKSM=yes under [Service] in: systemctl edit {unit[0]}"
-    return why, "systemd-run -p MemoryKSM=yes COMMAND, or prctl(PR_SET_MEMORY_MERGE, 1) in what starts it (Linux 6.4)"
+            manager = "systemctl --user" if _USERS.search(group) else "systemctl"
+            return why, f"MemoryKSM=yes under [Service] in: {manager} edit {unit[1]} (Linux 6.7)"
+    return why, "systemd-run -p MemoryKSM=yes COMMAND, or prctl(PR_SET_MEMORY_MERGE, 1) in what starts it (Linux 6.7)"
 
 
 def _of_machine(subject: Subject, reach: Reach) -> tuple[str, str]:
@@ -83,7 +87,19 @@ def _of_machine(subject: Subject, reach: Reach) -> tuple[str, str]:
 
 
 def _values(arguments: Sequence[str], *options: str) -> list[str]:
-    return [value for option, value in itertools.pairwise(arguments) if option in options]
+    return [_plain(value) for option, value in itertools.pairwise(arguments) if option in options]
+
+
+def _plain(value: str) -> str:
+    """What an option is given, as ``key=value,..`` if it is in JSON, as libvirt writes it."""
+    if not value.startswith("{"):
+        return value
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    words = {True: "on", False: "off"}
+    return ",".join(f"{key}={words[one] if isinstance(one, bool) else one}" for key, one in found.items())
 
 
 def switch_on(ksm: Ksm) -> str:

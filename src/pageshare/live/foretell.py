@@ -3,8 +3,9 @@
 KSM merges anonymous pages of mergeable memory by content. A frame that several processes map since a ``fork`` is one
 page already: joined by another frame with the same content, all of its mappings are merged, but one frame is saved. A
 merged frame takes ``max_page_sharing`` mappings at most; one that is left over alone stays as it is. Forks of a merged
-frame are not held to that: it may have more, and takes no other then. With ``use_zero_pages`` zero pages become the kernel's own, and no frame is kept for them. Huge pages are split to merge what
-is in them; since Linux 6.12 that makes zero pages in them the kernel's own too, which KSM's counters do not tell.
+frame are not held to that: it may have more, and takes no other then. With ``use_zero_pages`` zero pages become the
+kernel's own, and no frame is kept for them. Huge pages are split to merge what is in them; since Linux 6.12 that makes
+zero pages in them the kernel's own too, which KSM's counters do not tell.
 Sources: the kernel's mm/ksm.c, and ``try_to_map_unused_to_zeropage`` in mm/migrate.c.
 """
 
