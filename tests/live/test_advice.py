@@ -42,7 +42,7 @@ OWN = "systemd-run -p MemoryKSM=yes COMMAND"
         (QEMU + "-object memory-backend-ram,merge=off,id=a", "", Reach.UNASKED, "has merge=off", "merge=on"),
         (QEMU + "-machine q35", "machine.slice/vm.scope", Reach.UNASKED, "not for its own", OWN),
         (QEMU + "-object memory-backend-memfd,id=a,share=on", "", Reach.SHARED, "with share=on", "share=off"),
-        (QEMU + '-object {"qom-type":"memory-backend-ram","merge":false}', "", Reach.UNASKED, "has merge=off", "merge=on"),
+        (QEMU + '-object {"id":"a","merge":false}', "", Reach.UNASKED, "has merge=off", "merge=on"),
         (QEMU + '-object {"id":"a","share":true,"size":1}', "", Reach.SHARED, "with share=on", "share=off"),
         (QEMU + '-object {"share":true', "", Reach.SHARED, "shared memory", ""),
         pytest.param(QEMU + "-object " + '{"a":' * 99999, "", Reach.SHARED, "shared memory", "", id="deep"),

@@ -245,6 +245,29 @@ def test_what_may_not_be_read_is_refused_with_the_remedy() -> None:
     assert refused["reason"] == "it belongs to root: read it as that user, or as root (sudo)"
 
 
+@pytest.mark.parametrize(
+    ("made", "path", "found"),
+    [
+        ((), "/sys/fs/cgroup/a/b", "a/b"),
+        ((), "a/b/", "a/b"),
+        (("cgroup.procs", "a/cgroup.procs"), "/sys/fs/cgroup/a/b", "a/b"),
+        (("memory/cgroup.procs",), "/sys/fs/cgroup/memory/a/b", "a/b"),
+        (("memory/cgroup.procs",), "/sys/fs/cgroup/memory", ""),
+        (("memory/cgroup.procs",), "/sys/fs/cgroup/a/b", "a/b"),
+        (("memory/cgroup.procs",), "memory/a", "memory/a"),
+    ],
+)
+def test_groups_by_the_folders_that_show_them(
+    made: tuple[str, ...], path: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = sys.modules["pageshare.live.find"]  # the package has a function of this name
+    monkeypatch.setattr(finding, "_GROUPS", tmp_path)
+    for name in made:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert finding._group_path(path.replace("/sys/fs/cgroup", str(tmp_path))) == found
+
+
 def test_found_by_name_group_and_program() -> None:
     with known_child(1) as child:
         name = Path(f"/proc/{child.pid}/comm").read_text().rstrip("\n")

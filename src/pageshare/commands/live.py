@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     assert report is not None  # noqa: S101 - there is a first turn
     if not report.processes and interrupt is None:
         if not report.refused and not report.gone:
-            raise OSError(f"there is no such process: {_asked(args)}")
+            raise OSError(f"no running process fits {_asked(args)}")
         return 1
     _show(args, report)
     if interrupt is not None:

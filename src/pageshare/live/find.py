@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+_GROUPS = Path("/sys/fs/cgroup")
 _QEMU = re.compile(r"qemu-system-\w+|qemu-kvm|kvm|qemu")
 
 
@@ -18,7 +19,7 @@ def find(
     """Numbers of the running processes that fit one of these, ascending; never this one, never kernel threads.
 
     ``names`` are shell patterns for the command (comm) or the file name of the program; ``cgroups`` control groups by
-    their paths below /sys/fs/cgroup, with all below them; ``qemu`` are virtual machines of QEMU.
+    their paths below /sys/fs/cgroup, or with it, and all below them; ``qemu`` are virtual machines of QEMU.
 
     >>> import os
     >>> from pageshare.live.find import find
@@ -62,7 +63,11 @@ def control_groups(folder: Path) -> list[str]:
 
 
 def _group_path(path: str) -> str:
-    return path.removeprefix("/sys/fs/cgroup").strip("/")
+    below = path.removeprefix(str(_GROUPS)).strip("/")
+    hierarchy, _, rest = below.partition("/")
+    # Several hierarchies (version 1) lie side by side, each in a folder that is no group itself.
+    several = path.startswith(f"{_GROUPS}/") and not (_GROUPS / "cgroup.procs").exists()
+    return rest if several and (_GROUPS / hierarchy / "cgroup.procs").exists() else below
 
 
 def _is_in(folder: Path, groups: Sequence[str]) -> bool:

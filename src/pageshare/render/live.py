@@ -86,7 +86,7 @@ def _headline(report: LiveReport) -> str:
     return (
         f"KSM could save {_bytes(report, saved)} of {_bytes(report, anonymous)} ({percent(saved, anonymous)})"
         f" of anonymous memory in {count} process{'es' * (count != 1)}"
-        + (", as far as it was seen: interrupted" if report.interrupted else "")
+        + ("; interrupted" if report.looks else ", as far as it was seen: interrupted") * report.interrupted
     )
 
 
@@ -171,7 +171,7 @@ def _costs(report: LiveReport) -> Iterator[str]:
     if (long := kernel.pass_seconds(allowed.scanned)) is not None:
         yield (
             f"with pages_to_scan={kernel.pages_to_scan} every {kernel.sleep_millisecs} ms a pass lasts {clock(long)};"
-            " nothing is merged before the second one"
+            " pages merge in the second one, or in the first with what KSM has merged already"
         )
     if report.pages.huge:
         yield (
