@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,9 @@ from pageshare.live.look import Subject
 from pageshare.live.mappings import Reach
 
 SWITCH_ON = "echo 1 | sudo tee /sys/kernel/mm/ksm/run"
-_UNIT = re.compile(r"([^/]+\.service)(?:/[^/.]+)*$")  # a service may have groups of its own below
+# A unit by the name of its group (systemd.unit(5)): anybody may make groups of other names, some that a shell or a
+# terminal would obey. A service may have groups of its own below.
+_UNIT = re.compile(r"(?:^|/)([\w:.\\@-]+\.service)(?:/[^/.]+)*$", re.ASCII)
 _USERS = re.compile(r"(?:^|/)user@\d+\.service/")
 _OFF = re.compile(r"(?:^|,)(?:mem-merge|merge)=(?:off|no|false)\b")
 _SHARE = re.compile(r"(?:^|,)share=(?:on|yes|true)\b")
@@ -63,7 +66,7 @@ def _of_process(subject: Subject, reach: Reach) -> tuple[str, str]:
     for group in subject.groups:
         if unit := _UNIT.search(group):
             manager = "systemctl --user" if _USERS.search(group) else "systemctl"
-            return why, f"MemoryKSM=yes under [Service] in: {manager} edit {unit[1]} (Linux 6.7)"
+            return why, f"MemoryKSM=yes under [Service] in: {manager} edit {shlex.quote(unit[1])} (Linux 6.7)"
     return why, "systemd-run -p MemoryKSM=yes COMMAND, or prctl(PR_SET_MEMORY_MERGE, 1) in what starts it (Linux 6.7)"
 
 
