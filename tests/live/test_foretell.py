@@ -15,8 +15,10 @@ from pageshare.live.look import (
     ANONYMOUS,
     EXCLUSIVE,
     HUGE,
+    IN_SWAP,
     KERNEL_ZERO,
     MERGED,
+    SWAPPED,
     UNKNOWN_FRAME,
     VOLATILE,
     ZERO,
@@ -184,6 +186,16 @@ def test_the_kernels_page_of_zeros_is_nothing_that_fork_or_ksm_has_shared() -> N
     report = report_of(look_of(rows), ksm=Ksm())
     assert (report.pages.kernel_zero, report.pages.shared) == (5, 3)
     assert report.already_saved == 2
+
+
+def test_a_page_that_forks_have_in_swap_is_one() -> None:
+    swapped = int(ANONYMOUS | SWAPPED)
+    rows = [Row(0, Reach.UNASKED, content, int(IN_SWAP) | content, swapped) for content in (1, 2, 3)]
+    rows += [Row(1, Reach.UNASKED, content, int(IN_SWAP) | content, swapped) for content in (1, 2)]
+    report = report_of(look_of(rows), ksm=Ksm())
+    assert (report.allowed.saved, report.pages.shared, report.already_saved) == (0, 4, 2)
+    rows.append(Row(2, Reach.UNASKED, 1, None, swapped))  # its place was not to be seen
+    assert report_of(look_of(rows), ksm=Ksm()).allowed.saved == 1
 
 
 def test_a_frame_that_had_two_contents_is_in_no_saving() -> None:

@@ -141,6 +141,22 @@ def swapped(monkeypatch: pytest.MonkeyPatch, address: int) -> None:
     monkeypatch.setattr(Process, "page_entries", entries)
 
 
+def test_pages_in_swap_are_read_without_being_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each fork would get a copy of its own of what they share there."""
+    read, unpinned = ProcessPages.hash, {}
+
+    def watched(self: ProcessPages, pid: int, pages, *, shared, **kwargs):
+        unpinned.update(zip(pages.tolist(), shared.tolist(), strict=True))
+        return read(self, pid, pages, shared=shared, **kwargs)
+
+    monkeypatch.setattr(ProcessPages, "hash", watched)
+    with subject(("private", [1, 1, 2], False)) as one:
+        swapped(monkeypatch, one.addresses[0])
+        live([one.pid], swapped=True)
+    first = one.addresses[0] // PAGE
+    assert sorted(unpinned[first + i] for i in range(3)) == [False, False, True]
+
+
 def test_pages_in_swap_are_read_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     with subject(("private", [1, 1, 2], False)) as one:
         swapped(monkeypatch, one.addresses[0])

@@ -25,10 +25,10 @@ from pageshare.live.look import (
     ANONYMOUS,
     EXCLUSIVE,
     HUGE,
+    IN_SWAP,
     KERNEL_ZERO,
     MERGED,
     SWAPPED,
-    UNKNOWN_FRAME,
     VOLATILE,
     ZERO,
     Look,
@@ -95,8 +95,13 @@ def frames_of(look: Look, kpagecount: int = -1) -> Frames:
     """
     rows = look.rows
     ids = rows.frames
-    # What is mapped once needs no more; what lay in swap belongs to its process alone as far as can be seen.
-    several = np.flatnonzero((rows.flags & (EXCLUSIVE | SWAPPED)) == 0)
+    # What is mapped once needs no more; what lay in swap belongs to its process alone, unless another one is seen to
+    # have it from the same place there.
+    in_swap = np.flatnonzero(rows.flags & SWAPPED)
+    _, back, times = np.unique(ids[in_swap], return_inverse=True, return_counts=True)
+    alone = (rows.flags & (EXCLUSIVE | SWAPPED)) != 0
+    alone[in_swap[times[back.reshape(-1)] > 1]] = False
+    several = np.flatnonzero(~alone)
     shared, outside = np.zeros(len(ids), bool), np.zeros(len(ids), bool)
     shared[several] = True
     order = np.argsort(ids[several], kind="stable")
@@ -106,7 +111,7 @@ def frames_of(look: Look, kpagecount: int = -1) -> Frames:
     mapped[order] = np.repeat(sizes, sizes)
     _mark_changed(rows, several[order], sizes)
     outside[several] = mapped == 1
-    counted = (ids[several] < UNKNOWN_FRAME) & ((rows.flags[several] & ANONYMOUS) != 0)
+    counted = (ids[several] < IN_SWAP) & ((rows.flags[several] & ANONYMOUS) != 0)
     if kpagecount >= 0 and counted.any():
         distinct, back = np.unique(ids[several[counted]], return_inverse=True)
         with contextlib.suppress(PermissionError):

@@ -40,7 +40,7 @@ _EXCLUSIVE = np.uint64(1 << 56)
 # /proc/kpageflags
 _KPF_KSM, _KPF_THP, _KPF_ZERO = np.uint64(1 << 21), np.uint64(1 << 22), np.uint64(1 << 24)
 
-UNKNOWN_FRAME = np.uint64(1 << 63)
+UNKNOWN_FRAME, IN_SWAP = np.uint64(1 << 63), np.uint64(1 << 62)
 _NO_PAGES = np.empty(0, np.uint64)
 
 # What is known of a row, in one byte.
@@ -78,9 +78,9 @@ class Subject:
 
 @dataclass
 class Rows:
-    """Columns of n rows: ``hashes`` (uint64, ``(n, 2)``), ``frames`` (uint64; where its number is not known, one for
-    each row, from UNKNOWN_FRAME on), ``mappings`` (uint32, the number of the mapping), ``flags`` (uint8), ``pages``
-    (uint64, address / page size; None unless looks are compared).
+    """Columns of n rows: ``hashes`` (uint64, ``(n, 2)``), ``frames`` (uint64; of a page that lay in swap IN_SWAP and
+    its place there; where the number is not known, one for each row, from UNKNOWN_FRAME on), ``mappings`` (uint32, the
+    number of the mapping), ``flags`` (uint8), ``pages`` (uint64, address / page size; None unless looks are compared).
     """
 
     hashes: NDArray[np.uint64]
@@ -222,8 +222,9 @@ class Looker:
 
     def _read(self, process: Process, subject: Subject, part: _Part, control: Control) -> Rows:
         flags = self._flags(part.entries, control)
-        # Whatever is mapped more than once must not be pinned, and a page of KSM's not even if it is mapped once.
-        shared = ((flags & (ANONYMOUS | SWAPPED)) == ANONYMOUS) & ((flags & (EXCLUSIVE | MERGED)) != EXCLUSIVE)
+        # Whatever is mapped more than once must not be pinned, and a page of KSM's not even if it is mapped once; a
+        # page in swap may be that of forks too.
+        shared = ((flags & ANONYMOUS) != 0) & ((flags & (EXCLUSIVE | MERGED)) != EXCLUSIVE)
         cpu = time.thread_time()
         try:
             hashes, states = self._reader.hash(process.pid, part.pages, shared=shared, mem=process.mem, control=control)
@@ -236,7 +237,8 @@ class Looker:
         process.page_entries(0, 1)
         flags |= np.where(states == PAGE_ZERO, ZERO, np.uint8(0))
         good = states != PAGE_UNREADABLE
-        frames = np.where(flags & SWAPPED, np.uint64(0), part.entries & _FRAME)
+        frames = part.entries & _FRAME
+        frames |= np.where(((flags & SWAPPED) != 0) & (frames != 0), IN_SWAP, np.uint64(0))
         rows = Rows(hashes, frames, part.mappings, flags, part.pages if self._pages else None)
         if not good.all():
             self._count_unread(process, subject, part.pages[~good], part.mappings[~good])
