@@ -19,6 +19,7 @@ from known_child import NOBODY, PAGE, known_child
 from live.subject import content, subject
 from pageshare.core import Control, ProcessPages, hash_pages
 from pageshare.live import LiveReport, Watch, find, live
+from pageshare.live import look as look_module
 from pageshare.live.look import Looker
 from pageshare.process import Process
 
@@ -155,6 +156,26 @@ def test_pages_in_swap_are_read_without_being_pinned(monkeypatch: pytest.MonkeyP
         live([one.pid], swapped=True)
     first = one.addresses[0] // PAGE
     assert sorted(unpinned[first + i] for i in range(3)) == [False, False, True]
+
+
+def test_pages_that_a_fork_may_have_in_swap_still_are_read_without_being_pinned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read, words, unpinned = ProcessPages.hash, look_module.read_words, {}
+
+    def watched(self: ProcessPages, pid: int, pages, *, shared, **kwargs):
+        unpinned.update(zip(pages.tolist(), shared.tolist(), strict=True))
+        return read(self, pid, pages, shared=shared, **kwargs)
+
+    monkeypatch.setattr(ProcessPages, "hash", watched)
+    with subject(("private", [1, 2], False)) as one:
+        if not live([one.pid]).frames_known:
+            pytest.skip("frame numbers are hidden from this user")
+        first = one.addresses[0] // PAGE
+        assert not unpinned[first]
+        monkeypatch.setattr(look_module, "read_words", lambda *args: words(*args) | np.uint64(1 << 13))  # KPF_SWAPCACHE
+        live([one.pid])
+        assert unpinned[first]
 
 
 def test_pages_in_swap_are_read_on_request(monkeypatch: pytest.MonkeyPatch) -> None:

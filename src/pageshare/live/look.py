@@ -38,7 +38,7 @@ PAGEMAP_BLOCK = 1 << 17
 _FRAME = np.uint64((1 << 55) - 1)
 _EXCLUSIVE = np.uint64(1 << 56)
 # /proc/kpageflags
-_KPF_KSM, _KPF_THP, _KPF_ZERO = np.uint64(1 << 21), np.uint64(1 << 22), np.uint64(1 << 24)
+_KPF_SWAPCACHE, _KPF_KSM, _KPF_THP, _KPF_ZERO = (np.uint64(1 << bit) for bit in (13, 21, 22, 24))
 
 UNKNOWN_FRAME, IN_SWAP = np.uint64(1 << 63), np.uint64(1 << 62)
 _NO_PAGES = np.empty(0, np.uint64)
@@ -221,10 +221,10 @@ class Looker:
         return np.flatnonzero(taken)
 
     def _read(self, process: Process, subject: Subject, part: _Part, control: Control) -> Rows:
-        flags = self._flags(part.entries, control)
+        flags, in_swap = self._flags(part.entries, control)
         # Whatever is mapped more than once must not be pinned, and a page of KSM's not even if it is mapped once; a
-        # page in swap may be that of forks too.
-        shared = ((flags & ANONYMOUS) != 0) & ((flags & (EXCLUSIVE | MERGED)) != EXCLUSIVE)
+        # page in swap may be that of forks too, also if it is in memory here.
+        shared = ((flags & ANONYMOUS) != 0) & ((flags & (EXCLUSIVE | MERGED)) != EXCLUSIVE) | in_swap
         cpu = time.thread_time()
         try:
             hashes, states = self._reader.hash(process.pid, part.pages, shared=shared, mem=process.mem, control=control)
@@ -245,15 +245,17 @@ class Looker:
             rows = rows.only(good)
         return rows
 
-    def _flags(self, entries: NDArray[np.uint64], control: Control) -> NDArray[np.uint8]:
-        """What the kernel says of pages."""
+    def _flags(
+        self, entries: NDArray[np.uint64], control: Control
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """What the kernel says of pages; and which of those in memory have a place in swap still."""
         kinds = kinds_of(entries)
         flags: NDArray[np.uint8] = np.where(kinds == PageKind.FILE, np.uint8(0), ANONYMOUS)
         flags |= np.where(kinds == PageKind.SWAPPED, SWAPPED, np.uint8(0))
         flags |= np.where(entries & _EXCLUSIVE, EXCLUSIVE, np.uint8(0))
         frames = entries & _FRAME
         if self._kpageflags < 0 or not frames.any():
-            return flags
+            return flags, np.zeros(len(flags), bool)
         known = np.flatnonzero((kinds == PageKind.ANONYMOUS) & (frames != 0))
         distinct, back = np.unique(frames[known], return_inverse=True)
         kernel = read_words(self._kpageflags, distinct, control)
@@ -261,7 +263,9 @@ class Looker:
         for bit, flag in ((_KPF_KSM, MERGED), (_KPF_ZERO, KERNEL_ZERO), (_KPF_THP, HUGE)):
             theirs |= np.where(kernel & bit, flag, np.uint8(0))
         flags[known] |= theirs[back.reshape(-1)]
-        return flags
+        in_swap = np.zeros(len(flags), bool)
+        in_swap[known] = (kernel & _KPF_SWAPCACHE)[back.reshape(-1)] != 0
+        return flags, in_swap
 
     def _count_unread(
         self, process: Process, subject: Subject, pages: NDArray[np.uint64], mappings: NDArray[np.uint32]
