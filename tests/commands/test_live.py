@@ -153,6 +153,24 @@ def test_watch_tells_what_changes(capsys: pytest.CaptureFixture[str]) -> None:
     assert document["looks"][1]["volatile"] >= 1
 
 
+def test_a_named_process_that_ends_between_two_looks_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with subject(("private", [1, 1], False)) as one, subject(("private", [1], False)) as two:
+
+        def ends(_: float) -> None:
+            two.process.kill()
+            two.process.wait()
+
+        monkeypatch.setattr("pageshare.commands.live.time.sleep", ends)
+        assert main(["live", str(one.pid), str(two.pid), "--watch", "1", "--count", "3"]) == 3
+        assert capsys.readouterr().err == f"pageshare: incomplete: process {two.pid}: no such process\n"
+        # Nothing is left to look at: not without a word either.
+        monkeypatch.setattr("pageshare.commands.live.time.sleep", lambda _: (one.process.kill(), one.process.wait()))
+        assert main(["live", str(one.pid), "--watch", "1", "--count", "2"]) == 1
+        assert capsys.readouterr().err == f"pageshare: incomplete: process {one.pid}: no such process\n"
+
+
 def started(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "pageshare", "live", *arguments],

@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     seed = secrets.randbits(64) if args.seed is None else args.seed
     report: LiveReport | None = None
     control, interrupt = Control(), None
+    told: set[int] = set()
     with contextlib.closing(
         Watch(seed=seed, anonymous=args.anonymous, swapped=args.swapped, compare=args.watch is not None)
     ) as watch:
@@ -92,8 +93,7 @@ def run(args: argparse.Namespace) -> int:
                     break
                 if args.watch is not None and not (args.json or args.quiet):
                     _print_look(report.looks, report.page_size)
-                if number == 1:
-                    _explain(args, report)
+                _explain(args, report, told, first=number == 1)
         except (KeyboardInterrupt, Terminated) as error:  # between two looks
             if report is None:
                 raise
@@ -179,21 +179,21 @@ def _misses(args: argparse.Namespace, report: LiveReport) -> bool:
     return bool(report.refused or report.incomplete or any(each["pid"] in named for each in report.gone))
 
 
-def _explain(args: argparse.Namespace, report: LiveReport) -> None:
-    """Say on stderr which processes are missing: those that were named one by one, the others by the reason."""
+def _explain(args: argparse.Namespace, report: LiveReport, told: set[int], *, first: bool) -> None:
+    """Say on stderr which processes are missing: those that were named one by one and once (``told``), the others by
+    the reason after the first of several looks."""
     named = set(args.pids)
     together: dict[str, list[str]] = {}
-    for each in report.refused:
-        if each["pid"] in named:
+    for each in (*report.refused, *report.gone):
+        if each["pid"] in named - told:
             tell(incomplete=[f"process {_who(each)}: {each['reason']}"])
-        else:
+            told.add(each["pid"])
+    for each in report.refused:
+        if first and each["pid"] not in named:
             together.setdefault(each["reason"], []).append(_who(each))
     for reason, those in together.items():
         some = ", ".join(those[:3]) + (f" and {len(those) - 3} more" if len(those) > 3 else "")
         tell(incomplete=[f"process{'es' * (len(those) > 1)} {some}: {reason}"])
-    for each in report.gone:
-        if each["pid"] in named:
-            tell(incomplete=[f"process {_who(each)}: {each['reason']}"])
 
 
 def _who(each: dict[str, Any]) -> str:
