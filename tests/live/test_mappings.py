@@ -44,6 +44,8 @@ PRIVATE = "rd wr mr mw me ac sd"
         ("", "rd wr mr mw me mm", Reach.SPECIAL),
         ("[vvar]", "rd mr pf io de dd sd", Reach.SPECIAL),
         ("/dev/kvm", PRIVATE, Reach.SPECIAL),
+        ("/secretmem (deleted)", "rd wr sh mr mw me ms lo dd sd", Reach.SPECIAL),
+        ("/secretmem (deleted)", "rd wr sh mr mw me ms sd", Reach.FILE),
     ],
 )
 def test_what_ksm_may_do(name: str, flags: str, reach: Reach) -> None:
