@@ -50,7 +50,7 @@ PRIVATE = "rd wr mr mw me ac sd"
 )
 def test_what_ksm_may_do(name: str, flags: str, reach: Reach) -> None:
     (mapping,) = parse_smaps(entry("1000-3000", name, flags).encode())
-    assert mapping == LiveMapping(0x1000, 0x3000, name, reach, locked=False, resident=8192, ksm=0)
+    assert mapping == LiveMapping(0x1000, 0x3000, name, reach, locked=" lo " in flags, resident=8192, ksm=0)
 
 
 def test_sizes_and_names() -> None:
