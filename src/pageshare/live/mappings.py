@@ -56,14 +56,14 @@ _ENTRY = re.compile(
 _SIZES = re.compile(rb"^(Rss|Swap|KSM|Private_Hugetlb|Shared_Hugetlb): +(\d+) kB$", re.MULTILINE)
 _FLAGS = re.compile(rb"^VmFlags:(.*)$", re.MULTILINE)
 
-_MEMFD_SECRET = "/secretmem (deleted)"  # memfd_secret(2): nobody but its process may read it
+_OWN_ONLY = "/secretmem (deleted)"  # memfd_secret(2): nobody but its process may read it
 # VM_SPECIAL: VM_IO, VM_PFNMAP, VM_MIXEDMAP; VM_DONTEXPAND is part of it too, but such memory may well be read.
 _DEVICE = frozenset((b"io", b"pf", b"mm"))
 
 
 def reach_of(name: str, flags: frozenset[bytes]) -> Reach:
     """What KSM may do in a mapping with these VmFlags."""
-    if is_special(name) or flags & _DEVICE or (name == _MEMFD_SECRET and b"lo" in flags):
+    if is_special(name) or flags & _DEVICE or (name == _OWN_ONLY and b"lo" in flags):
         return Reach.SPECIAL
     if b"ht" in flags:
         return Reach.HUGETLB
