@@ -30,6 +30,7 @@ from pageshare.images.ranges import (
     paginate,
     total_bytes,
 )
+from pageshare.images.raw import data_in
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -244,6 +245,7 @@ class PageSpace:
             self.sources.append(
                 SpaceSource(source.path, source.size, source.file, source.map(), owner, domain)
             )
+        held = {number: data_in(source) for number, source in enumerate(payload) if source.spooled}
         runs.begin_owner()
         zero_runs.begin_owner()
         coverage = Coverage()
@@ -253,8 +255,11 @@ class PageSpace:
             paged = paginate(block, self.page_size)
             coverage += coverage_of(paged)
             extents = paged.extents[paged.extents["kind"] != Kind.DEVICE]
-            zero_runs.add(extents[(extents["state"] == State.ZERO) | (extents["state"] == State.ZERO_INFERRED)])
-            data = extents[extents["state"] == State.DATA]
+            known_zero = (extents["state"] == State.ZERO) | (extents["state"] == State.ZERO_INFERRED)
+            data, zeros = _read_as_zero(extents[extents["state"] == State.DATA], held, self.page_size)
+            zero_runs.add(_sorted(extents[known_zero], zeros))
+            holes = int(zeros["pages"].sum())
+            coverage += Coverage(data=-holes, zero=holes)
             stitched = [stitch for stitch in paged.stitches if stitch.kind != Kind.DEVICE]
             if stitched:
                 whole = np.zeros(len(stitched), EXTENT)
@@ -262,7 +267,7 @@ class PageSpace:
                 whole["pages"] = 1
                 whole["offset"] = (len(stitches) + np.arange(len(stitched))) * self.page_size
                 whole["file"] = len(payload)
-                data = np.sort(np.concatenate([data, whole]), order="pfn")
+                data = _sorted(data, whole)
                 stitches += stitched
             runs.add_stored(data, base)
             np.add.at(pages, data["file"], data["pages"])
@@ -425,6 +430,51 @@ class _Runs:
         self.first.append(other.first.as_array(np.uint32) + np.uint32(self.pages))
         self.owner_first += [self.pages + first for first in other.owner_first]
         self.pages += other.pages
+
+
+def _sorted(extents: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
+    """Both, which have no page in common, by ascending address."""
+    return np.sort(np.concatenate([extents, others]), order="pfn") if len(others) else extents
+
+
+def _read_as_zero(
+    extents: NDArray[Any], held: Mapping[int, NDArray[Any]], page_size: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Extents that lie in files, without the pages of spool files that are holes there; and these. ``held`` says where
+    a spool file, by its number, has data (see ``data_in``).
+
+    A hole takes room once it is read through a mapping: of the page cache, and where the file lies in memory of that
+    too, for good and beyond what the folder has.
+    """
+    kept, zeros = [extents[~np.isin(extents["file"], list(held))]], [extents[:0]]
+    for number, data in held.items():
+        within = extents[extents["file"] == number]
+        begin = within["offset"]
+        end = begin + within["pages"].astype(np.int64) * page_size
+        first = np.searchsorted(data[:, 1], begin, side="right")
+        count = np.searchsorted(data[:, 0], end) - first
+        whose = np.repeat(np.arange(len(within)), count)
+        run = data[np.arange(len(whose)) - np.repeat(np.cumsum(count) - count - first, count)]
+        # The pages that the runs of data touch; a run may begin in the page in which the one before it ends.
+        low = np.maximum(run[:, 0] - begin[whose], 0) // page_size
+        high = -(-(np.minimum(run[:, 1], end[whose]) - begin[whose]) // page_size)
+        follows = np.append(False, whose[1:] == whose[:-1])
+        low[1:] = np.where(follows[1:], np.maximum(low[1:], high[:-1]), low[1:])
+        heads = np.searchsorted(whose, np.arange(len(within)))
+        kept.append(_parts(within[whose], low, high, page_size))
+        edges = np.insert(high, heads, 0), np.insert(low, heads + count, within["pages"].astype(np.int64))
+        zeros.append(_parts(np.repeat(within, count + 1), *edges, page_size))
+    if not held:
+        return extents, zeros[0]
+    return np.sort(np.concatenate(kept), order="pfn"), np.sort(np.concatenate(zeros), order="pfn")
+
+
+def _parts(extents: NDArray[Any], low: NDArray[np.int64], high: NDArray[np.int64], page_size: int) -> NDArray[Any]:
+    """The pages ``low`` up to ``high`` of each extent, where there are any."""
+    extents["pfn"] += low.astype(np.uint64)
+    extents["offset"] += low * page_size
+    extents["pages"] = np.maximum(high - low, 0)
+    return extents[high > low]
 
 
 def _check_payload(ranges: NDArray[Any], payload: Sequence[Source]) -> None:

@@ -52,7 +52,8 @@ def read(source: Source, how: How) -> Image:
             base.close()
             raise
         base.close()
-    data = data_in(source)
+    # What was decoded has holes too, where zeros were read.
+    data = np.array([[0, source.size]], np.int64) if source.spooled else data_in(source)
     if how.holes == "zero":
         data = _whole_pages(data, how.page_size, source.size)
     ranges = _ranges(data, source.size, HOLES[how.holes])
@@ -139,7 +140,7 @@ def _ranges(data: NDArray[Any], size: int, hole: State) -> NDArray[Any]:
 def data_in(source: Source) -> NDArray[Any]:
     """Where the file has data, as an int64 array of (start, end), shape (n, 2), in ascending order."""
     size, fd, seek = source.size, source.fd, os.lseek
-    if fd < 0 or source.spooled:
+    if fd < 0:
         return np.array([[0, size]], np.int64)
     edges = array("q")  # a list of integers takes five times as much
     at = 0
