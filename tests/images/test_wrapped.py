@@ -197,6 +197,15 @@ def test_bombs_take_no_memory(write, name):
     assert grown < 32 << 10
 
 
+@pytest.mark.parametrize("nothing", [COMPRESS["gzip"](b""), COMPRESS["zstd"](b""), SKIPPED])
+def test_streams_without_number_that_hold_nothing_are_given_up(write, nothing):
+    start = COMPRESS["gzip" if nothing.startswith(b"\x1f") else "zstd"](memory(0, 10 * PAGE))
+    with pytest.raises(ImageError, match=r"its first 16385 streams, .*, hold 40960 bytes"):
+        open_image(write(start + nothing * (1 << 15)))
+    with open_image(write(start + nothing * 1000)) as image:
+        assert coverage(image) == Coverage(data=10)
+
+
 def test_twice_compressed(write):
     data = lime("0x1000-0x2fff")
     with open_image(write(COMPRESS["xz"](COMPRESS["gzip"](data)))) as image:

@@ -19,6 +19,8 @@ Progress = Callable[[int], object]
 _READ = 1 << 18
 _AT_ONCE = 1 << 20
 """Bytes that are decompressed at a time."""
+_FEW_STREAMS, _LEAST_HELD = 1 << 14, 1 << 10
+"""Beyond so many streams one behind the other they must hold so many bytes each: each takes time, held or not."""
 _ANYWAY, _MOST_RATIO = 1 << 36, 20_000
 """A stream may come to so many bytes whatever its length, and to so many times its length: a terabyte that is nearly
 all zeros does not come near it, and what a few kilobytes made to do harm can take has an end."""
@@ -247,6 +249,7 @@ def _unwrap(
         except MissingCodecError as error:
             raise ImageError(path, f"compressed with {how.name}", str(error), error.remedy) from None
         taken = size = 0
+        streams = 1
         data = read()
         while True:
             taken += len(data)
@@ -282,6 +285,14 @@ def _unwrap(
                     warnings = (f"what follows the end of the {how.name} stream is left out",)
                     break
                 taken -= len(data)
+                streams += 1
+                if streams > _FEW_STREAMS and size < streams * _LEAST_HELD:
+                    raise ImageError(
+                        path,
+                        f"{how.name} stream",
+                        f"its first {streams} streams, one behind the other, hold {size} bytes: no dump does that",
+                        "if it is one all the same, decompress it first",
+                    )
                 stream = how.stream()
             elif not stream.needs_input:
                 data = b""
