@@ -168,6 +168,25 @@ def test_damage_is_an_error_or_seen_by_the_checksum(write, name):
     assert refused > 100
 
 
+@pytest.mark.parametrize("size", [None, 1 << 21, 1 << 20])
+def test_what_is_written_to_meanwhile_is_said(write, size):
+    data = gzip.compress(os.urandom(1 << 21), 0)
+    path = write(data)
+
+    def change(_done, _size):
+        if size:
+            os.truncate(path, size)
+        else:
+            path.write_bytes(data)
+
+    if size:
+        with pytest.raises(OSError, match="dump: the file became shorter while it was read"):
+            open_image(path, progress=change)
+    else:
+        with open_image(path, progress=change) as image:
+            assert "changed while it was read" in image.warnings
+
+
 def test_what_follows_is_left_out_and_said(write):
     with open_image(write(COMPRESS["gzip"](memory(0, 2 * PAGE)) + b"signature")) as image:
         assert coverage(image) == Coverage(data=2)

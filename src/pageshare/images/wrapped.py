@@ -159,7 +159,8 @@ def unwrap(source: Source, how: Wrapper, *, folder: str | None, at: int = 0, pro
     """Decompress a file, from offset ``at`` on, into a spool file in ``folder``.
 
     What a stream that was cut off holds is given, and said to be incomplete. Raises ImageError for one that is
-    damaged, that decompresses to more than any dump would, or where there is no room; OSError.
+    damaged, that decompresses to more than any dump would, or where there is no room; OSError, also if it became
+    shorter.
     """
     place = at
 
@@ -170,7 +171,10 @@ def unwrap(source: Source, how: Wrapper, *, folder: str | None, at: int = 0, pro
         progress(place)
         return data
 
-    return _unwrap(source.path, read, how, folder=folder, need=source.size - at, identity=source.identity)
+    inside = _unwrap(source.path, read, how, folder=folder, need=source.size - at, identity=source.identity)
+    if source.changed():
+        return inside._replace(warnings=(*inside.warnings, "changed while it was read"))
+    return inside
 
 
 def from_pipe(fd: int, path: str, *, as_it_is: bool, folder: str | None, progress: Progress) -> Unwrapped:
