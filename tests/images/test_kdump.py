@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 import pageshare
-from dumps import PAGE, coverage, kdump, memory, true_to
+from dumps import PAGE, coverage, flattened, kdump, memory, true_to
 from oracle import agrees, census
 from pageshare.images import ImageError, open_image
 from pageshare.images import kdump as module
@@ -430,3 +430,16 @@ def test_libkdumpfile_reads_the_same(tmp_path, codec, more):
                 # What is excluded it takes for zeros, or refuses, as it is told.
                 if each["state"] != State.EXCLUDED:
                     assert theirs[address // page] == ours, address
+
+
+@pytest.mark.parametrize("far", [None, 1 << 50])
+def test_a_block_that_most_pages_point_to_is_not_decoded_again_and_again(tmp_path, far):
+    """24 bytes of descriptor would make 64 KiB each of it, which no one who writes dumps does but with zeros."""
+    pages = "pages 1-1 zlib\nlike 2-8000 as=1"
+    data = kdump(pages, page=1 << 16, machine=b"aarch64")
+    if far:
+        data = flattened(b"", [(0, data), (far, b"more")])
+    path = tmp_path / "dump"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match="page descriptors: they claim .* bytes of compressed pages, the file has"):
+        open_image(path)

@@ -156,6 +156,11 @@ class Source:
     def _size(self, status: os.stat_result) -> int:
         return os.lseek(self.fd, 0, os.SEEK_END) if stat.S_ISBLK(status.st_mode) else status.st_size
 
+    @property
+    def held(self) -> int:
+        """How many bytes of it there are: all of ``size``, if it is no file that is put together of pieces."""
+        return self.size
+
     def read(self, offset: int, count: int) -> bytes:
         """``count`` bytes from ``offset``, fewer at the end of the file. Raises OSError that names the file."""
         if self.fd < 0:

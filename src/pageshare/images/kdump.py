@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pageshare.images.blocks import BLOCK, Compressed
+from pageshare.images.blocks import BLOCK, FEW, Compressed
 from pageshare.images.codecs import Codec, MissingCodecError, decoder
 from pageshare.images.image import How, Image, ImageError, Source, printable
 from pageshare.images.ranges import RANGE, Kind, State, split_device
@@ -134,6 +134,11 @@ def read(source: Source, how: How) -> Image:
         raise ImageError(source.path, "bitmaps", "there is no page in them")
     if found.stored and found.lost == found.stored:
         raise ImageError(source.path, "page descriptors", f"none of the {found.stored} is sound", _AGAIN)
+    if into > FEW and found.claimed > source.held:
+        raise ImageError(
+            source.path, "page descriptors", f"they claim {found.claimed} bytes of compressed pages, the file has"
+            f" {source.held}", _AGAIN,
+        )
     if dump.x86:
         ranges = split_device(ranges)
     compressed = None
@@ -308,13 +313,15 @@ _PAGE = np.dtype(
 @dataclass
 class _Found:
     """How many pages have a descriptor (``stored``); of how many the data was not written, lies ``beyond`` the end, or
-    the descriptor is ``senseless``, and where the ``first`` of these lies; the codecs of the others."""
+    the descriptor is ``senseless``, and where the ``first`` of these lies; the bytes ``claimed`` by those that are
+    decoded, and the codecs."""
 
     stored: int = 0
     unwritten: int = 0
     beyond: int = 0
     senseless: int = 0
     first: int = 0
+    claimed: int = 0
     codecs: set[int] = field(default_factory=set)
     spooled: set[int] = field(default_factory=set)
 
@@ -367,6 +374,7 @@ def _pages(source: Source, dump: _Dump, zeros_of: ZerosOf, found: _Found) -> Ite
         found.senseless += int(senseless.sum())
         data = sound & ~zero
         found.codecs |= set(np.unique(codec[data]).tolist())
+        found.claimed += int(size[data & ~in_place].sum())
         found.spooled |= set(np.unique(codec[data & ~in_place]).tolist())
 
         pages = np.zeros(len(numbers), _PAGE)

@@ -35,6 +35,11 @@ class Rearranged(Source):
     def _ends(self) -> NDArray[np.uint64]:
         return np.asarray(self.table["address"] + self.table["bytes"])
 
+    @property
+    def held(self) -> int:
+        """The bytes of all pieces."""
+        return total_bytes(self.table[self.table["state"] == State.DATA])
+
     def read(self, offset: int, count: int) -> bytes:
         """As of a file in which what no piece holds is zeros."""
         return read_pieces(self.table, self._file.read, offset, count)
