@@ -54,6 +54,9 @@ def test_a_magic_over_a_body_that_does_not_fit_is_never_raw(tmp_path, magic):
     [
         (b"VMLA\x02\0\0\0", None, None),
         (b"AVML"[::-1] + b"\x02\0\0\0", None, None),
+        (b"\x02\x21\x4c\x18\0\0\x80\0", "compressed in lz4's legacy format", "lz4 -d FILE"),
+        (b"\x89LZO\0\r\n\x1a\n\x10\x30", "compressed with lzop", "lzop -d FILE"),
+        (b"LZIP\1\x0c", "compressed with lzip", "lzip -d FILE"),
         (b"MDMP\x93\xa7", "a Windows minidump of a process", "the machine's memory"),
         (b"QFI\xfb", "a qcow2 disk image, which", "dump-guest-memory"),
         (b"QFI\xfb" + bytes(56) + b"\0\0\0\2", "a qcow2 disk image with internal snapshots (2)", "-S -loadvm NAME"),
