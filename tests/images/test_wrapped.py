@@ -216,6 +216,15 @@ def test_bombs_take_no_memory(write, name):
     assert grown < 32 << 10
 
 
+@pytest.mark.parametrize("bits", [28, 31])
+def test_zstd_with_a_long_window(write, bits):
+    settings = zstandard.ZstdCompressionParameters(window_log=bits, write_content_size=0)
+    stream = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+    with open_image(write(stream.compress(memory(0, 10 * PAGE)) + stream.flush())) as image:
+        assert coverage(image) == Coverage(data=10)
+        assert true_to(image)
+
+
 @pytest.mark.parametrize("nothing", [COMPRESS["gzip"](b""), COMPRESS["zstd"](b""), SKIPPED])
 def test_streams_without_number_that_hold_nothing_are_given_up(write, nothing):
     start = COMPRESS["gzip" if nothing.startswith(b"\x1f") else "zstd"](memory(0, 10 * PAGE))

@@ -72,7 +72,8 @@ class _Zstd:
     _PIECE = 1 << 9
 
     def __init__(self) -> None:
-        self._stream = package("zstandard", "zstd").ZstdDecompressor().decompressobj()
+        # What zstd --long=31 writes; such a window takes as much memory as comes to lie in it.
+        self._stream = package("zstandard", "zstd").ZstdDecompressor(max_window_size=1 << 31).decompressobj()
         self._waiting = b""
 
     @property
