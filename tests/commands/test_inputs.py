@@ -10,6 +10,7 @@ from pageshare.commands import main
 from pageshare.commands._inputs import BadInputs, add_input_arguments, open_inputs, unique_names
 
 PAGE = 4096
+PROGRAM = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9) + bytes([2, 0, 62, 0]) + bytes(100)
 
 
 def dump(path, number=1, pages=2):
@@ -85,10 +86,20 @@ def test_a_folder_stands_for_the_dumps_in_it(tmp_path):
 def test_damaged_dumps_in_a_folder_are_told_of_in_the_report(tmp_path):
     dump(tmp_path / "d" / "a.raw")
     (tmp_path / "d" / "b.elf").write_bytes(b"\x7fELF")
+    owners, inputs = opened(tmp_path / "d")
+    assert list(owners) == ["a.raw"]
+    (left_out,) = inputs.skipped
+    assert left_out["path"] == str(tmp_path / "d" / "b.elf")
+    assert left_out["reason"].startswith("ELF header: ")
+    assert main(["info", str(tmp_path / "d")]) == 3
+
+
+def test_programs_and_archives_in_a_folder_are_no_dumps(tmp_path):
+    dump(tmp_path / "d" / "a.raw")
+    (tmp_path / "d" / "program").write_bytes(PROGRAM)
+    (tmp_path / "d" / "more.zip").write_bytes(b"PK\x03\x04" + bytes(PAGE))
     _, inputs = opened(tmp_path / "d")
-    (warning,) = inputs.warnings
-    assert warning.startswith(f"{tmp_path / 'd' / 'b.elf'}: ELF header: ")
-    assert warning.endswith("passed over")
+    assert (inputs.skipped, inputs.warnings, len(inputs.notes)) == ([], [], 2)
 
 
 @pytest.mark.parametrize("files", [[], ["notes.txt"]])
@@ -102,7 +113,7 @@ def test_a_folder_without_a_dump_is_bad(tmp_path, files):
 def test_all_bad_inputs_are_named_in_one_go(tmp_path):
     good = dump(tmp_path / "good")
     (tmp_path / "empty").touch()
-    (tmp_path / "program").write_bytes(b"\x7fELF" + bytes([2, 1, 1]) + bytes(9) + bytes([2, 0, 62, 0]) + bytes(100))
+    (tmp_path / "program").write_bytes(PROGRAM)
     os.mkfifo(tmp_path / "pipe")
     names = ["empty", "program", "pipe", "missing"]
     with pytest.raises(BadInputs) as caught:

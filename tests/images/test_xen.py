@@ -179,10 +179,10 @@ def test_what_is_refused_says_why(opened, data, said):
     assert "\n" not in str(caught.value)
 
 
-def test_a_count_that_does_not_fit_is_odd(opened):
+def test_a_count_that_does_not_fit_is_incomplete(opened):
     image = opened(xen("page first=1 count=5", pages=1 << 60))
     assert coverage(image) == Coverage(data=5)
-    assert "the header says 1152921504606846976 pages, its sections have room for 5" in image.warnings[0]
+    assert "the header says 1152921504606846976 pages, its sections have room for 5" in image.incomplete[0]
     assert coverage(opened(xen("page first=1 count=5", pages=2))) == Coverage(data=2)
 
 

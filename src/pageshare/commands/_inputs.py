@@ -237,7 +237,7 @@ def _open_all(
     """The inputs, to be closed by ``stack``, and what could not be opened."""
     inputs = Inputs()
     bad: list[tuple[str, str]] = []
-    passed_over: list[str] = []
+    damaged: list[tuple[str, str]] = []  # in a folder, where no user has named it
     opened: list[tuple[_Named, Image]] = []
     for argument in dumps:
         try:
@@ -253,10 +253,7 @@ def _open_all(
                     image.compressed.check_codecs()
             except (OSError, ValueError) as error:
                 reason = _explain(named, argument, error)
-                if named.found:
-                    passed_over.append(f"{named.path}: {reason}; passed over")
-                else:
-                    bad.append((named.path or repr(argument), reason))
+                (damaged if named.found else bad).append((named.path or repr(argument), reason))
                 continue
             if image is None:
                 inputs.notes.append(f"{named.path}: not known as a dump; passed over (name it to scan it)")
@@ -269,9 +266,9 @@ def _open_all(
             bad.append((argument, "there is no dump in this folder"))
     opened = _without_parts(opened, inputs.notes)
     inputs.notes += _taken_for_raw(opened, args)
-    inputs.skipped = [{"path": path, "reason": reason} for path, reason in bad]
+    inputs.skipped = [{"path": path, "reason": reason} for path, reason in [*bad, *damaged]]
     inputs.owners = _owners(opened)
-    inputs.warnings = [*passed_over, *_repeated(opened), *_odd(image for _, image in opened)]
+    inputs.warnings = [*_repeated(opened), *_odd(image for _, image in opened)]
     return inputs, bad
 
 

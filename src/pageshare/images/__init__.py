@@ -6,6 +6,7 @@ A format's module has ``NAME``, ``detect(head, size)``, which looks at the first
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from collections.abc import Callable
@@ -161,11 +162,14 @@ def _open(path: str, *, as_it_is: bool, folder: str | None, progress: Callable[[
     finally:
         if pipe >= 0:
             os.close(pipe)
-    for _ in range(MOST_WRAPPERS):
+    for times in itertools.count():
         source = opened.source
         found = None if as_it_is else wrapper(source.read(0, HEAD_BYTES))
         if not found:
             break
+        if times == MOST_WRAPPERS:
+            source.close()
+            raise ImageError(path, "", f"it is compressed more than {times} times", "decompress it first")
         with source:
             inside = unwrap(source, found, folder=folder, progress=lambda done: progress(done, source.size))  # noqa: B023
         opened = Unwrapped(

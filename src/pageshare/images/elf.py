@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageshare.images.image import How, Image, ImageError, Source, printable
+from pageshare.images.image import How, Image, ImageError, NoDumpError, Source, printable
 from pageshare.images.ranges import BLOCK, RANGE, Kind, State, split_device, total_bytes, wrapping
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ def _read_header(source: Source) -> tuple[_Layout, int, int, int, int, int]:
     _, kind, machine, _, _, table_at, sections_at, flags, _, entry_bytes, count, _, _, _ = layout.header.unpack(header)
     if kind != _ET_CORE:
         other = _OTHER_TYPES.get(kind, f"ELF of type {kind}")
-        raise ImageError(source.path, where, f"{other}, not a core", "--format raw counts it as plain memory")
+        raise NoDumpError(source.path, where, f"{other}, not a core", "--format raw counts it as plain memory")
     # e_ehsize is of no use: QEMU 7.2 writes 8.
     if count == _PN_XNUM:
         section = source.read(sections_at, layout.section.size) if 0 < sections_at < source.size else b""

@@ -99,6 +99,8 @@ class _Dump:
     first: int
     end: int
     """The pages that this file is about: all, or those of a part of a split dump."""
+    max_mapnr: int
+    """How many pages the bitmaps are about."""
     dump_level: int | None
     split: bool
     x86: bool
@@ -129,6 +131,10 @@ def read(source: Source, how: How) -> Image:
                 "it is damaged or cut off: take the dump again",
             )
         parts.append(ranges)
+    for others in _elsewhere(source, dump) if parts else ():
+        ranges_left -= len(others)
+        if ranges_left >= 0:
+            parts.append(others)
     ranges = np.concatenate(parts) if parts else np.empty(0, RANGE)
     if not ranges.size:
         raise ImageError(source.path, "bitmaps", "there is no page in them")
@@ -262,6 +268,7 @@ def _headers(source: Source) -> _Dump:
         data_at=descriptors_at + stored * _DESCRIPTOR_BYTES,
         first=first,
         end=end,
+        max_mapnr=max_mapnr,
         dump_level=field(sub.dump_level, "i") if kdump and version >= 1 else None,
         split=split,
         x86=order == "<" and page == 4096 and _is_x86(source, machine, note_at),
@@ -384,6 +391,18 @@ def _pages(source: Source, dump: _Dump, zeros_of: ZerosOf, found: _Found) -> Ite
             pages[name][is_stored] = each
         yield pages
         at += len(table) * _DESCRIPTOR_BYTES
+
+
+def _elsewhere(source: Source, dump: _Dump) -> Iterator[NDArray[Any]]:
+    """Ranges of the pages that other parts of a split dump are about: excluded, unless these are named too."""
+    for start, end in (*_chunks(0, dump.first), *_chunks(dump.end, dump.max_mapnr)):
+        exists = _bits(source, dump.bitmap_at, start, end)
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], exists, [False]]))).reshape(-1, 2) + start
+        ranges = np.zeros(len(edges), RANGE)
+        ranges["address"] = edges[:, 0].astype(np.uint64) * np.uint64(dump.page)
+        ranges["bytes"] = (edges[:, 1] - edges[:, 0]).astype(np.uint64) * np.uint64(dump.page)
+        ranges["offset"], ranges["state"], ranges["kind"] = -1, State.EXCLUDED, Kind.RAM
+        yield ranges
 
 
 def _chunks(first: int, end: int) -> Iterator[tuple[int, int]]:

@@ -21,7 +21,7 @@ _AT_ONCE = 1 << 20
 """Bytes that are decompressed at a time."""
 _FEW_STREAMS, _LEAST_HELD = 1 << 14, 1 << 10
 """Beyond so many streams one behind the other they must hold so many bytes each: each takes time, held or not."""
-_ANYWAY, _MOST_RATIO = 1 << 36, 20_000
+_ANYWAY, _MOST_RATIO = 1 << 33, 20_000
 """A stream may come to so many bytes whatever its length, and to so many times its length: a terabyte that is nearly
 all zeros does not come near it, and what a few kilobytes made to do harm can take has an end."""
 

@@ -110,7 +110,7 @@ def read(source: Source, how: How) -> Image:  # noqa: ARG001 - the same for ever
         NAME,
         ranges,
         Kind.RAM,
-        *_said(source, ranges, pages, listed, readable),
+        incomplete=_incomplete(source, ranges, pages, listed, readable),
         details={
             "guest": guest,
             "machine": _MACHINES.get(machine, f"ELF machine {machine}"),
@@ -120,13 +120,12 @@ def read(source: Source, how: How) -> Image:  # noqa: ARG001 - the same for ever
     )
 
 
-def _said(
+def _incomplete(
     source: Source, ranges: NDArray[Any], pages: int, listed: int, readable: int
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Warnings, and what is incomplete."""
-    warnings, incomplete = [], []
+) -> tuple[str, ...]:
+    incomplete = []
     if listed < pages:
-        warnings.append(f"the header says {pages} pages, its sections have room for {listed}")
+        incomplete.append(f"the header says {pages} pages, its sections have room for {listed}")
     if readable < listed:
         incomplete.append(
             f"the file ends at {source.size:#x}, before it says where the last {listed - readable} of {listed} pages"
@@ -135,7 +134,7 @@ def _said(
     missing = total_bytes(ranges[ranges["state"] == State.LOST])
     if missing:
         incomplete.append(f"the file ends at {source.size:#x}, before its pages do: {missing} bytes of memory are lost")
-    return tuple(warnings), tuple(incomplete)
+    return tuple(incomplete)
 
 
 def _runs(
