@@ -7,6 +7,7 @@ import pytest
 
 import pageshare
 from oracle import agrees, census
+from pageshare import space
 from pageshare.images import ranges
 
 SPACE = 40 * 1024
@@ -55,6 +56,7 @@ def write_elf(path, memory, ranges):
 @pytest.mark.parametrize("seed", range(150))
 def test_counts_are_those_of_a_dict(tmp_path, monkeypatch, seed):
     monkeypatch.setattr(ranges, "BLOCK", (1, 3, ranges.BLOCK)[seed % 3])  # these dumps have few ranges
+    monkeypatch.setattr(space, "STITCHED_IN_MEMORY", (0, 3 << 12, space.STITCHED_IN_MEMORY)[seed % 5 % 3])
     rng = np.random.default_rng(seed)
     page_size = int(rng.choice([512, 1024, 4096]))
     dumps, owners, partial = {}, {}, 0

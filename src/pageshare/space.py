@@ -31,6 +31,7 @@ from pageshare.images.ranges import (
     total_bytes,
 )
 from pageshare.images.raw import data_in
+from pageshare.images.spool import Spool
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -41,6 +42,9 @@ FINGERPRINT = 8
 DEFAULT_DOMAIN = "default"
 ZEROS = 1 << 18
 """Bytes that are looked at together when memory is copied: if they are zero, they are not."""
+
+STITCHED_IN_MEMORY = 64 << 20
+"""Bytes of pages that are put together from several pieces; more of them go into a spool file."""
 
 SEGMENT = np.dtype([("offset", "=u8"), ("first", "=u4"), ("source", "=u4")])
 """A run of pages in a source, as ``ps_segment`` in ``csrc/pageshare.h``."""
@@ -249,7 +253,7 @@ class PageSpace:
         runs.begin_owner()
         zero_runs.begin_owner()
         coverage = Coverage()
-        stitches: list[Stitch] = []
+        stitched = _Stitched(payload, self.page_size, images[0].spool if images else None)
         pages = np.zeros(len(payload) + 1, np.uint64)
         for block in blocks(ranges, self.page_size):
             paged = paginate(block, self.page_size)
@@ -260,22 +264,24 @@ class PageSpace:
             zero_runs.add(_sorted(extents[known_zero], zeros))
             holes = int(zeros["pages"].sum())
             coverage += Coverage(data=-holes, zero=holes)
-            stitched = [stitch for stitch in paged.stitches if stitch.kind != Kind.DEVICE]
-            if stitched:
-                whole = np.zeros(len(stitched), EXTENT)
-                whole["pfn"] = [stitch.pfn for stitch in stitched]
+            stitches = [stitch for stitch in paged.stitches if stitch.kind != Kind.DEVICE]
+            if stitches:
+                whole = np.zeros(len(stitches), EXTENT)
+                whole["pfn"] = [stitch.pfn for stitch in stitches]
                 whole["pages"] = 1
-                whole["offset"] = (len(stitches) + np.arange(len(stitched))) * self.page_size
+                whole["offset"] = (stitched.pages + np.arange(len(stitches))) * self.page_size
                 whole["file"] = len(payload)
                 data = _sorted(data, whole)
-                stitches += stitched
+                stitched.add(stitches)
             runs.add_stored(data, base)
             np.add.at(pages, data["file"], data["pages"])
         for each, count in zip(self.sources[base:], pages[:-1].tolist(), strict=True):
             each.pages = count
-        if stitches:
-            memory = _stitch(stitches, payload, self.page_size)
-            self.sources.append(SpaceSource(name, memory.nbytes, None, memory, owner, domain, len(stitches)))
+        if stitched.pages:
+            source = stitched.as_source(name)
+            self.sources.append(
+                SpaceSource(source.path, source.size, source.file, source.map(), owner, domain, stitched.pages)
+            )
         files = tuple(OwnerFile(image.source, image.payload, image.format, image.incomplete) for image in images)
         self.owners.append(Owner(name, domain, files, coverage))
 
@@ -495,17 +501,48 @@ def _check_payload(ranges: NDArray[Any], payload: Sequence[Source]) -> None:
             )
 
 
-def _stitch(stitches: Sequence[Stitch], payload: Sequence[Source], page_size: int) -> NDArray[np.uint8]:
-    """The bytes of pages that several ranges make up, put together: uint8 of shape (pages, page_size)."""
-    memory = np.zeros((len(stitches), page_size), np.uint8)
-    for row, stitch in zip(memory, stitches, strict=True):
-        at = 0
-        for file, offset, length, state in stitch.pieces:
-            if state == State.DATA:
-                source = payload[file]
-                piece = source.read(offset, length)
-                if len(piece) < length:
-                    raise OSError(f"{source.path}: the file became shorter while it was read")
-                row[at : at + length] = np.frombuffer(piece, np.uint8)
-            at += length
-    return memory
+class _Stitched:
+    """Pages that several ranges make up, put together: in memory, or if that would be much, in a spool file."""
+
+    def __init__(self, payload: Sequence[Source], page_size: int, folder: str | None) -> None:
+        self.pages = 0
+        self._payload, self._page_size, self._folder = payload, page_size, folder
+        self._memory = bytearray()
+        self._spool: Spool | None = None
+
+    def add(self, stitches: Sequence[Stitch]) -> None:
+        """Put pages together, behind those before. Raises OSError, ImageError."""
+        at_once = max(1, ZEROS // self._page_size)
+        for first in range(0, len(stitches), at_once):
+            some = stitches[first : first + at_once]
+            block = bytearray(len(some) * self._page_size)
+            for number, stitch in enumerate(some):
+                at = number * self._page_size
+                for file, offset, length, state in stitch.pieces:
+                    if state == State.DATA:
+                        block[at : at + length] = self._piece(self._payload[file], offset, length)
+                    at += length
+            self._put(block)
+            self.pages += len(some)
+
+    def _piece(self, source: Source, offset: int, length: int) -> bytes:
+        piece = source.read(offset, length)
+        if len(piece) < length:
+            raise OSError(f"{source.path}: the file became shorter while it was read")
+        return piece
+
+    def _put(self, block: bytearray) -> None:
+        if self._spool is None:
+            if len(self._memory) + len(block) <= STITCHED_IN_MEMORY:
+                self._memory += block
+                return
+            self._spool = Spool(self._payload[0].path, self._folder)
+            self._spool.write(self._memory, 0)
+            self._memory = bytearray()
+        self._spool.write(block, self.pages * self._page_size)
+
+    def as_source(self, name: str) -> Source:
+        """All of them."""
+        if self._spool is None:
+            return Source.of_buffer(self._memory, name)
+        return self._spool.as_source(self.pages * self._page_size, None)

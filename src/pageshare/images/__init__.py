@@ -121,9 +121,10 @@ def open_image(
         source.close()
         raise
     if not opened.name:
-        return image
+        return replace(image, spool=how.spool)
     return replace(
         image,
+        spool=how.spool,
         incomplete=(*opened.incomplete, *image.incomplete),
         warnings=(*opened.warnings, *image.warnings),
         details={"compressed": opened.name, **image.details},

@@ -255,7 +255,7 @@ class Image:
     sentence for each thing that should be there and is not, ``warnings`` one for what else is odd; neither names the
     file. ``details`` are facts about the dump by name, for ``pageshare info``. ``compressed`` is what has to be
     decoded first; the ranges have it in one more file, behind those of ``payload``: see
-    :func:`pageshare.images.blocks.decoded`.
+    :func:`pageshare.images.blocks.decoded`. ``spool`` is the folder for what else has to be put together.
     """
 
     source: Source
@@ -267,6 +267,7 @@ class Image:
     details: dict[str, str] = field(default_factory=dict)
     others: tuple[Source, ...] = ()
     compressed: Compressed | None = None
+    spool: str | None = None
 
     @property
     def payload(self) -> tuple[Source, ...]:
