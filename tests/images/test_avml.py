@@ -6,6 +6,7 @@ import random
 import pytest
 
 import pageshare
+from damage import both_happen, damage, scanned
 from dumps import PAGE, SNAPPY, avml, coverage, memory, snappy_chunk, true_to
 from oracle import agrees, census
 from other_readers import our_pages, volatility_pages
@@ -278,36 +279,18 @@ def check_cut(path, whole, cut, heads, ends, claims):
 
 
 def test_damage_never_does_harm(tmp_path):
-    rng = random.Random(6)
+    rng, path = random.Random(6), tmp_path / "damaged.avml"
     whole = avml(SMALL + "0x20000-0x20fff plain=1")
     heads = [at for at in range(len(whole)) if whole[at : at + 4] == b"AVML"]
-    path = tmp_path / "damaged.avml"
-    refused = read = sound = 0
+
+    def place():
+        return rng.choice(heads) + rng.randrange(60) if rng.random() < 0.6 else rng.randrange(len(whole) - 8)
+
+    reports = []
     for _ in range(500):
-        data = bytearray(whole)
-        for _ in range(rng.choice([1, 1, 2, 4])):
-            at = rng.choice(heads) + rng.randrange(60) if rng.random() < 0.6 else rng.randrange(len(data) - 8)
-            if rng.random() < 0.5:
-                data[at] = rng.randrange(256)
-            else:
-                data[at : at + 8] = rng.choice([bytes(8), b"\xff" * 8, rng.randbytes(8)])
-        if rng.random() < 0.3:
-            del data[rng.randrange(1, len(data)) :]
-        path.write_bytes(data)
-        try:
-            image = open_image(path, format="avml")
-        except ImageError as error:
-            assert "\n" not in str(error)
-            refused += 1
-            continue
-        with image:
-            read += 1
-            if int(image.ranges["bytes"].astype(object).sum()) < 1 << 40:
-                report = pageshare.scan(image)
-                assert report.pages.known == report.pages.unique + report.pages.shared == report.coverage.known
-                sound += 1
-    assert refused > 20
-    assert sound > 100
+        path.write_bytes(damage(whole, rng, place))
+        reports.append(scanned(path, "avml"))
+    assert both_happen(reports, least=20)
 
 
 @pytest.mark.parametrize("text", [REAL, SMALL, "0x1000-0x4fffe identifiers=3\n 0x50800-0x7ffff chunk=5000"])
