@@ -1,5 +1,6 @@
 """Flattened dumps: records in any order, pages that lie across them, and what is missing."""
 
+import functools
 import random
 import shutil
 import struct
@@ -166,14 +167,19 @@ def test_records_of_a_byte_are_refused(opened, monkeypatch):
         opened(flattened(DUMP[:5000], size=1))
 
 
+def a_header(rng, records):
+    """A place in the header of one of the records, which have 2000 bytes each."""
+    return 4096 + rng.randrange(16) + 2016 * rng.randrange(records)
+
+
 def test_damage_never_does_harm(tmp_path):
     rng, path = random.Random(8), tmp_path / "damaged"
     reports = []
     for number in range(300):
         dump = (DUMP, CORE)[number % 2]
-        records = len(dump) // 2000
         whole = flattened(dump, size=2000)
-        path.write_bytes(damage(whole, rng, lambda n=records: 4096 + rng.randrange(16) + 2016 * rng.randrange(n), cut=0.2))
+        place = functools.partial(a_header, rng, len(dump) // 2000)
+        path.write_bytes(damage(whole, rng, place, cut=0.2))
         reports.append(scanned(path, "flattened"))
     assert both_happen(reports, least=30)
 
