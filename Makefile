@@ -31,8 +31,9 @@ ctest:		## the C tests, with cc alone
 	sh tests/native/run.sh
 
 sanitize:	## the C tests under AddressSanitizer and UndefinedBehaviorSanitizer, and under ThreadSanitizer
-	sh tests/native/run.sh $(SANITIZE)
-	TSAN_OPTIONS=suppressions=tests/native/tsan.supp sh tests/native/run.sh -fsanitize=thread
+	sh tests/native/run.sh $(SANITIZE) & first=$$!; \
+	TSAN_OPTIONS=suppressions=tests/native/tsan.supp sh tests/native/run.sh -fsanitize=thread; \
+	second=$$?; wait $$first && exit $$second
 
 lint: $(VENV)/.lint	## ruff, and mypy --strict as the oldest and the newest Python
 	$(BIN)/ruff check
@@ -40,10 +41,10 @@ lint: $(VENV)/.lint	## ruff, and mypy --strict as the oldest and the newest Pyth
 	$(BIN)/mypy --python-version 3.14
 
 dist: dist/.built	## wheel and sdist, each installed and tested outside the tree
-	sh tools/test_dist.sh $(BIN)/python dist/*.whl outside
+	sh tools/test_dist.sh $(BIN)/python dist/*.whl core
 	sh tools/test_dist.sh $(BIN)/python dist/*.tar.gz core
 
-pythons: dist/.built	## the tests on every other Python 3.10 or later of this machine
+pythons: dist/.built	## the tests on Python 3.10 and on the newest one, where this machine has them
 	sh tools/pythons.sh $(BIN)/python
 
 guests: setup	## boots six guests under QEMU and leaves their dumps in guests/
