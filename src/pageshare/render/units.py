@@ -33,6 +33,20 @@ def percent(part: int, whole: int) -> str:
     return f"{min(max(100 * part / whole, 0.1), 99.9):.1f} %"
 
 
+def percent_of(share: float) -> str:
+    """The same of a share of 1, which may be negative or more than 1.
+
+    >>> percent_of(1 / 3), percent_of(0), percent_of(1), percent_of(0.99999), percent_of(-0.25)
+    ('33.3 %', '0 %', '100 %', '99.9 %', '-25.0 %')
+    """
+    if share in (0, 1):
+        return "0 %" if share == 0 else "100 %"
+    if share < 0:
+        return f"-{percent_of(-share)}"
+    shown = 100 * share
+    return f"{min(max(shown, 0.1), 99.9) if share < 1 else shown:.1f} %"
+
+
 def clock(seconds: float) -> str:
     """Time that may be long, in the unit that suits.
 
