@@ -63,7 +63,7 @@ def cell(value: Any, unit: Unit, page_size: int) -> str:
     if unit == "address":
         return f"{value:#x}"
     if unit == "hash":
-        return value.hex()
+        return bytes(value).hex()
     return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}"
 
 
