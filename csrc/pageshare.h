@@ -9,6 +9,7 @@
  *   scan.c         the batch loop over that table: read, hash, prefetch, look up
  *   census.c       all pages at once: sample, group, verify; on several threads
  *   stream.c       the same of files that memory cannot hold
+ *   contents.c     what a census comes to content by content: which are held more than once, and by whom
  *   peek.c         what can be learnt of pages without the table: the key of one line, the hash of a whole page
  *   process.c      pages of other processes as these run, hashed
  *   memory.c       large arrays
@@ -269,6 +270,55 @@ typedef struct {
 ps_status ps_census(ps_space *space, const ps_census_config *config, uint32_t *canonical, uint32_t *zeros,
                     ps_owner_tally *owners, uint32_t owner_count, ps_tally *total, ps_census_stats *stats,
                     ps_control *control);
+
+/* ---- contents.c ---- */
+
+/* Numbers of contents: all zero; held once, with no record; from 1 on those that are held by two pages or more. PS_NONE:
+ * the page could not be read. */
+#define PS_CLASS_ZERO 0
+#define PS_CLASS_UNIQUE 0xfffffffe
+
+typedef struct {
+    uint32_t first;        /* its first page; PS_NONE where there is no page of zeros */
+    uint32_t pages;        /* how many hold it */
+    uint32_t start;        /* its first holding */
+    uint32_t owners;       /* how many hold it: of zeros 0, whose holders are in ps_owner_pages */
+} ps_content;
+
+/* What an owner has of a content. */
+typedef struct {
+    uint32_t owner;
+    uint32_t pages;
+} ps_holding;
+
+/* Pages of an owner that are in no holding. */
+typedef struct {
+    uint64_t zero;
+    uint64_t unique;
+    uint64_t unreadable;
+} ps_owner_pages;
+
+/* Of `classes`, the canonical pages of a census over a single domain, makes the numbers of their contents, in place;
+ * contents[0 .. *count-1], room for pages / 2 + 1, get `first` and `pages`. `zero` is the census's page of zeros. */
+ps_status ps_contents_number(uint32_t *classes, uint32_t pages, uint32_t zero, ps_content *contents, uint32_t *count,
+                             const ps_control *control);
+/* Owner o has pages owner_first[o] .. owner_first[o+1]-1. Fills `start` and `owners` of contents, *holding_count holdings,
+ * content by content, by ascending owner, (room for the sum of all `pages` but zero's), and owners[0 .. owner_count-1]. */
+ps_status ps_contents_hold(const uint32_t *classes, const uint32_t *owner_first, uint32_t owner_count, ps_content *contents,
+                           uint32_t count, ps_holding *holdings, uint32_t *holding_count, ps_owner_pages *owners,
+                           const ps_control *control);
+/* canonical[page] becomes the lowest page with the same content in the same domain, where owner o is in domain domains[o]
+ * < domain_count; that of zeros for them, in every domain. */
+ps_status ps_contents_divide(const uint32_t *classes, const uint32_t *owner_first, uint32_t owner_count,
+                             const uint32_t *domains, uint32_t domain_count, const ps_content *contents, uint32_t count,
+                             uint32_t *canonical, const ps_control *control);
+/* The tally of a census in which owner o is in domain domains[o], less than owner_count. */
+ps_status ps_contents_tally(const ps_content *contents, uint32_t count, const ps_holding *holdings,
+                            const ps_owner_pages *pages, uint32_t owner_count, const uint32_t *domains,
+                            ps_owner_tally *owners, ps_tally *total, const ps_control *control);
+/* common[a * owner_count + b]: how many distinct contents but zero both a and b hold; where a == b, that one holds. */
+ps_status ps_contents_common(const ps_content *contents, uint32_t count, const ps_holding *holdings,
+                             const ps_owner_pages *pages, uint32_t owner_count, uint64_t *common, const ps_control *control);
 
 /* ---- peek.c ---- */
 

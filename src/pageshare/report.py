@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from pageshare.answers import Answers
 from pageshare.core import Tally
+from pageshare.inventory import Inventory
 from pageshare.space import Coverage, PageSpace
 
 FORMAT = "pageshare-scan/1"
@@ -163,7 +165,8 @@ class Report:
 
     ``method`` is "census" (all pages at once), "streamed-census" (the same by reading the files from end to end
     ``readings`` times, since memory can't hold them), or "frame-table" (page after page, with a policy).
-    ``table_bytes`` is the memory that this took.
+    ``table_bytes`` is the memory that this took. ``answers`` has what was asked beyond these figures, and ``inventory``
+    which content is where; both are None for a scan by policy.
 
     ``to_dict()`` gives the JSON, whose keys docs/json.md explains; they are the fields' names.
 
@@ -197,10 +200,14 @@ class Report:
     incomplete: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     skipped: tuple[dict[str, str], ...] = field(default=())
+    answers: Answers | None = None
+    inventory: Inventory | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON has it: plain dicts, lists, numbers and strings."""
-        document = {"format": FORMAT, **asdict(self)}
+        document = {"format": FORMAT, **asdict(replace(self, answers=None, inventory=None))}
+        del document["answers"], document["inventory"]
+        document.update({} if self.answers is None else self.answers.to_dict())
         if self.partial is None:
             del document["partial"]
         for name in ("domains", "owners", "incomplete", "warnings", "skipped"):

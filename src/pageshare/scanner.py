@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from pageshare import limits, policies
+from pageshare.answers import Answers
 from pageshare.core import Census, Control, FrameTable, MediaError, Stopped, Tally, census, populate, shed
 from pageshare.images import Image, check_page_size, image_of_buffer, open_image
+from pageshare.inventory import Inventory
 from pageshare.limits import Memory
 from pageshare.report import Partial, Report, Seconds, count
 from pageshare.space import DEFAULT_DOMAIN, PageSpace
@@ -159,6 +161,8 @@ def scan_space(
         incomplete=tuple(_incomplete(space, found.tally)),
         warnings=(*warnings, *space.warnings, *changes),
         skipped=tuple(skipped),
+        answers=None if found.inventory is None else Answers(),
+        inventory=found.inventory,
     )
 
 
@@ -177,6 +181,7 @@ class _Found:
     readings: int = 0
     partial: Partial | None = None
     interrupted: bool = False
+    inventory: Inventory | None = None
 
 
 def _map_all(space: PageSpace, control: Control) -> None:
@@ -213,11 +218,12 @@ def exact(space: PageSpace, options: Options, reading: Reading, control: Control
 
 
 def _census(space: PageSpace, options: Options, reading: Reading, control: Control) -> _Found:
-    done = exact(space, options, reading, control)
+    done = exact(space.undivided(), options, reading, control)
     found = done.census
+    inventory = Inventory.of(space, found, control)
     return _Found(
         "streamed-census" if reading.streamed else "census",
-        found.tally,
+        found.tally if len(space.domains) < 2 else inventory.contents.tally(inventory.domains, control),
         complete=True,
         kernel=found.kernel,
         threads=found.stats.threads,
@@ -225,6 +231,7 @@ def _census(space: PageSpace, options: Options, reading: Reading, control: Contr
         mapped=done.mapped,
         overlapped=done.overlapped,
         readings=found.stats.readings,
+        inventory=inventory,
     )
 
 

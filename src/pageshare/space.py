@@ -32,6 +32,7 @@ from pageshare.images.ranges import (
 )
 from pageshare.images.raw import data_in
 from pageshare.images.spool import Spool
+from pageshare.places import Places
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -48,6 +49,9 @@ STITCHED_IN_MEMORY = 64 << 20
 
 SEGMENT = np.dtype([("offset", "=u8"), ("first", "=u4"), ("source", "=u4")])
 """A run of pages in a source, as ``ps_segment`` in ``csrc/pageshare.h``."""
+
+GAP = np.dtype([("frame", "=u8"), ("pages", "=u8"), ("owner", "=u4")])
+"""Pages of an owner, from a frame number on, that are there but not known: left out by who made the dump, or lost."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,8 @@ class PageSpace:
     images' files open and mapped as long as it lives.
 
     Attributes: ``page_size`` in bytes; ``owners``; ``domains``, their names; ``sources``; ``segments``
-    (``SEGMENT`` array); ``readable`` and ``pages``, page counts; ``warnings``, sentences.
+    (``SEGMENT`` array); ``readable`` and ``pages``, page counts; ``places``, owner and frame of each page; ``gaps``
+    (``GAP`` array), where nothing is known; ``warnings``, sentences.
 
     >>> import pageshare
     >>> space = pageshare.PageSpace.of({"a": bytes(8192), "b": bytes(4096)})
@@ -198,9 +203,9 @@ class PageSpace:
         self.sources: list[SpaceSource] = []
         self.owners: list[Owner] = []
         self.warnings: list[str] = []
-        data, zeros = _Runs(), _Runs()
+        data, zeros, gaps = _Runs(), _Runs(), _Growing()
         for (name, images), domain in zip(named, names, strict=True):
-            self._add_owner(name, tuple(map(decoded, images)), self.domains.index(domain), data, zeros)
+            self._add_owner(name, tuple(map(decoded, images)), self.domains.index(domain), data, zeros, gaps=gaps)
             if data.pages + zeros.pages > MOST_PAGES:
                 raise ValueError(
                     f"{data.pages + zeros.pages} pages of {page_size} bytes are more than can be numbered"
@@ -209,9 +214,14 @@ class PageSpace:
         self.readable, self.pages = data.pages, data.pages + zeros.pages
         self.segments = data.segments.as_array(SEGMENT)
         data.follow_with(zeros)
-        self._run_first, self._run_pfn = data.first.as_array(np.uint32), data.pfn.as_array(np.uint64)
-        # Every owner is here twice, with its data and with its zeros.
-        self._owner_first = np.array(data.owner_first, np.uint64)
+        self.places = Places(
+            data.first.as_array(np.uint32),
+            data.pfn.as_array(np.uint64),
+            np.array(data.owner_first, np.uint64),
+            self.readable,
+            self.pages,
+        )
+        self.gaps = gaps.as_array(GAP)
 
     @classmethod
     def of(cls, pages: Any, *, page_size: int = 4096, domains: Sequence[str] | None = None) -> PageSpace:
@@ -232,7 +242,14 @@ class PageSpace:
         )
 
     def _add_owner(
-        self, name: str, images: tuple[Image, ...], domain: int, runs: _Runs, zero_runs: _Runs
+        self,
+        name: str,
+        images: tuple[Image, ...],
+        domain: int,
+        runs: _Runs,
+        zero_runs: _Runs,
+        *,
+        gaps: _Growing,
     ) -> None:
         payload = [source for image in images for source in image.payload]
         ranges, overlapped = first_wins(
@@ -260,6 +277,7 @@ class PageSpace:
             coverage += coverage_of(paged)
             extents = paged.extents[paged.extents["kind"] != Kind.DEVICE]
             known_zero = (extents["state"] == State.ZERO) | (extents["state"] == State.ZERO_INFERRED)
+            gaps.append(_gaps(extents, owner))
             data, zeros = _read_as_zero(extents[extents["state"] == State.DATA], held, self.page_size)
             zero_runs.add(_sorted(extents[known_zero], zeros))
             holes = int(zeros["pages"].sum())
@@ -287,34 +305,26 @@ class PageSpace:
 
     def locate(self, pages: NDArray[Any]) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
         """For an array of page numbers, each one's owner (index into ``owners``) and frame number there."""
-        numbers = np.asarray(pages, np.uint64)
-        runs = np.searchsorted(self._run_first, numbers, side="right") - 1
-        owners = (np.searchsorted(self._owner_first, numbers, side="right") - 1) % max(1, len(self.owners))
-        return owners.astype(np.uint32), self._run_pfn[runs] + (numbers - self._run_first[runs])
+        return self.places.locate(pages)
 
     def find(self, owner: int, frames: NDArray[Any]) -> NDArray[np.uint32]:
         """The inverse of ``locate``: the numbers of an owner's pages at ``frames``, ``2^32 - 1`` where none is
         known."""
-        wanted = np.asarray(frames, np.uint64)
-        found = np.full(wanted.shape, MOST_PAGES + 1, np.uint32)
-        edges = np.append(self._owner_first, np.uint64(self.pages))
-        for part in (owner, owner + len(self.owners)):  # pages that are read, and those that are known to be zero
-            low, high = np.searchsorted(self._run_first, edges[part : part + 2])
-            if low == high:
-                continue
-            pfn, first = self._run_pfn[low:high], self._run_first[low:high].astype(np.uint64)
-            pages = np.diff(first, append=edges[part + 1])
-            run = np.searchsorted(pfn, wanted, side="right") - 1
-            into = wanted - pfn[run]
-            there = (run >= 0) & (into < pages[run])
-            found[there] = (first[run] + into)[there]
-        return found
+        return self.places.find(owner, frames)
 
     @property
     def owner_first(self) -> NDArray[np.uint32]:
         """The first page number of each owner, and ``readable``: owner i has pages owner_first[i] .. [i + 1] - 1."""
-        first = self._owner_first[: len(self.owners)]
-        return np.append(first, np.uint64(self.readable)).astype(np.uint32)
+        return self.places.read_first
+
+    def undivided(self) -> PageSpace:
+        """The same pages, all in one sharing domain."""
+        if len(self.domains) < 2:
+            return self
+        other = copy.copy(self)
+        other.domains = [DEFAULT_DOMAIN]
+        other.sources = [replace(source, domain=0) for source in self.sources]
+        return other
 
     @property
     def writable(self) -> bool:
@@ -360,6 +370,18 @@ class PageSpace:
     def coverage(self) -> Coverage:
         """Of all owners together."""
         return sum((owner.coverage for owner in self.owners), Coverage())
+
+
+def _gaps(extents: NDArray[Any], owner: int) -> NDArray[Any]:
+    """Those of an owner's extents of which nothing is known, neighbours as one."""
+    unknown = extents[(extents["state"] == State.EXCLUDED) | (extents["state"] == State.LOST)]
+    end = unknown["pfn"] + unknown["pages"]
+    begins = np.append(True, unknown["pfn"][1:] != end[:-1])[: len(unknown)]
+    gaps = np.empty(int(begins.sum()), GAP)
+    gaps["owner"] = owner
+    gaps["frame"] = unknown["pfn"][begins]
+    gaps["pages"] = np.add.reduceat(unknown["pages"], np.flatnonzero(begins)) if len(unknown) else 0
+    return gaps
 
 
 def _private(source: SpaceSource) -> SpaceSource:

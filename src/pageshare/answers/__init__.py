@@ -3,3 +3,18 @@
 They are computed from an ``Inventory`` (which content is where), some from the pages' bytes too. Page counts are in
 pages of the scan's ``page_size``. ``render/answers/`` has a module of the same name for each: its tables and charts.
 """
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was asked, and is answered: None is what was not. Fields are named as the keys of JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Those that are there, as JSON has them."""
+        answers = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: asdict(answer) for name, answer in answers if answer is not None}

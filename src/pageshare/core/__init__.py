@@ -4,6 +4,7 @@ Everything here takes and gives whole arrays; every C call runs without the GIL.
 """
 
 from pageshare.core._census import Census, CensusStats, census
+from pageshare.core._contents import CONTENT, HOLDING, OWNER_PAGES, UNIQUE_CLASS, ZERO_CLASS, Contents
 from pageshare.core._frame_table import NO_PAGE, ChainStats, FrameTable, Outcome, Scanned, TableStats
 from pageshare.core._kernels import equal, hash_pages, is_zero, kernels
 from pageshare.core._native import Control, MediaError, Stopped, populate, shed
@@ -12,13 +13,19 @@ from pageshare.core._process import PAGE_UNREADABLE, PAGE_ZERO, ProcessPages, re
 from pageshare.core._tally import OwnerTally, Tally
 
 __all__ = [
+    "CONTENT",
+    "HOLDING",
     "LINE",
     "NO_PAGE",
+    "OWNER_PAGES",
     "PAGE_UNREADABLE",
     "PAGE_ZERO",
+    "UNIQUE_CLASS",
+    "ZERO_CLASS",
     "Census",
     "CensusStats",
     "ChainStats",
+    "Contents",
     "Control",
     "FrameTable",
     "MediaError",

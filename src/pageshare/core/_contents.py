@@ -1,0 +1,143 @@
+"""What a census comes to content by content: which are held more than once, and by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageshare._core import ffi, lib
+from pageshare.core._native import Control, check
+from pageshare.core._tally import Tally, tally_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ZERO_CLASS = int(lib.PS_CLASS_ZERO)
+UNIQUE_CLASS = int(lib.PS_CLASS_UNIQUE)
+"""Class of a page whose content no other page holds."""
+
+CONTENT = np.dtype([("first", "=u4"), ("pages", "=u4"), ("start", "=u4"), ("owners", "=u4")])
+"""A content that is held more than once, as ``ps_content`` in ``csrc/pageshare.h``."""
+HOLDING = np.dtype([("owner", "=u4"), ("pages", "=u4")])
+"""What an owner has of a content, as ``ps_holding``."""
+OWNER_PAGES = np.dtype([("zero", "=u8"), ("unique", "=u8"), ("unreadable", "=u8")])
+"""An owner's pages that are in no holding, as ``ps_owner_pages``."""
+
+
+def _pointer(kind: str, array: NDArray[Any]) -> Any:
+    return ffi.cast(kind, ffi.from_buffer(array)) if array.size else ffi.NULL
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The contents of some pages.
+
+    ``classes`` (uint32, one a page): 0 for zeros, ``UNIQUE_CLASS`` for a content held once, ``NO_PAGE`` for a page that
+    could not be read, else an index into ``contents``. ``contents`` (``CONTENT``): each one's ``first`` page, how many
+    ``pages`` hold it, and its holdings, ``holdings[start : start + owners]`` (``HOLDING``, by ascending owner); number
+    0 is zeros, whose holders are in ``owner_pages`` (``OWNER_PAGES``, one an owner). Owner i has pages
+    owner_first[i] .. owner_first[i + 1] - 1.
+    """
+
+    classes: NDArray[np.uint32]
+    contents: NDArray[Any]
+    holdings: NDArray[Any]
+    owner_pages: NDArray[Any]
+    owner_first: NDArray[np.uint32]
+
+    @classmethod
+    def of(
+        cls,
+        canonical: NDArray[np.uint32],
+        zero: int,
+        owner_first: NDArray[np.uint32],
+        control: Control | None = None,
+    ) -> Contents:
+        """Of a census over one domain, whose ``canonical`` is overwritten; ``zero`` is its canonical page of zeros.
+        Owner i has pages owner_first[i] .. owner_first[i + 1] - 1. Raises ``Stopped``."""
+        stop = ffi.NULL if control is None else control._c
+        count, held = ffi.new("uint32_t *"), ffi.new("uint32_t *")
+        contents = np.empty(len(canonical) // 2 + 1, CONTENT)
+        classes = _pointer("uint32_t *", canonical)
+        check(
+            lib.ps_contents_number(classes, len(canonical), zero, _pointer("ps_content *", contents), count, stop)
+        )
+        contents = contents[: count[0]].copy() if len(contents) > 2 * count[0] else contents[: count[0]]
+        holdings = np.empty(int(contents["pages"][1:].sum(dtype=np.uint64)), HOLDING)
+        owner_first = np.ascontiguousarray(owner_first, np.uint32)
+        owner_pages = np.empty(len(owner_first) - 1, OWNER_PAGES)
+        check(
+            lib.ps_contents_hold(
+                classes,
+                _pointer("uint32_t *", owner_first),
+                len(owner_pages),
+                _pointer("ps_content *", contents),
+                len(contents),
+                _pointer("ps_holding *", holdings),
+                held,
+                _pointer("ps_owner_pages *", owner_pages),
+                stop,
+            )
+        )
+        holdings = holdings[: held[0]].copy() if len(holdings) > 2 * held[0] else holdings[: held[0]]
+        return cls(canonical, contents, holdings, owner_pages, owner_first)
+
+    def divided(self, domains: Sequence[int], control: Control | None = None) -> Contents:
+        """The same pages, where what owners of different domains hold are different contents; zeros stay number 0.
+        Owner i is in domain ``domains[i]``."""
+        numbers = np.ascontiguousarray(domains, np.uint32)
+        canonical = np.empty_like(self.classes)
+        check(
+            lib.ps_contents_divide(
+                _pointer("uint32_t *", self.classes),
+                _pointer("uint32_t *", self.owner_first),
+                len(self.owner_pages),
+                _pointer("uint32_t *", numbers),
+                int(numbers.max(initial=0)) + 1,
+                _pointer("ps_content *", self.contents),
+                len(self.contents),
+                _pointer("uint32_t *", canonical),
+                ffi.NULL if control is None else control._c,
+            )
+        )
+        return Contents.of(canonical, int(self.contents["first"][ZERO_CLASS]), self.owner_first, control)
+
+    def tally(self, domains: Sequence[int], control: Control | None = None) -> Tally:
+        """What a census would count if owner i were in domain ``domains[i]``, a number below that of the owners."""
+        owners, total = ffi.new("ps_owner_tally[]", max(1, len(self.owner_pages))), ffi.new("ps_tally *")
+        numbers = np.ascontiguousarray(domains, np.uint32)
+        check(
+            lib.ps_contents_tally(
+                _pointer("ps_content *", self.contents),
+                len(self.contents),
+                _pointer("ps_holding *", self.holdings),
+                _pointer("ps_owner_pages *", self.owner_pages),
+                len(self.owner_pages),
+                _pointer("uint32_t *", numbers),
+                owners,
+                total,
+                ffi.NULL if control is None else control._c,
+            )
+        )
+        return tally_of(owners, len(self.owner_pages), total)
+
+    def common(self, control: Control | None = None) -> NDArray[np.uint64]:
+        """How many distinct contents, zeros left out, owners a and b both hold: (owners, owners), symmetric; on the
+        diagonal, how many each one holds."""
+        shape = (len(self.owner_pages), len(self.owner_pages))
+        common = np.empty(shape, np.uint64)
+        check(
+            lib.ps_contents_common(
+                _pointer("ps_content *", self.contents),
+                len(self.contents),
+                _pointer("ps_holding *", self.holdings),
+                _pointer("ps_owner_pages *", self.owner_pages),
+                len(self.owner_pages),
+                _pointer("uint64_t *", common),
+                ffi.NULL if control is None else control._c,
+            )
+        )
+        return common
