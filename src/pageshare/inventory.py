@@ -92,6 +92,12 @@ class Inventory:
         read = np.diff(edges[: n + 1]) - self.contents.owner_pages["unreadable"].astype(np.int64)
         return read + np.diff(edges[n:])
 
+    @property
+    def bytes(self) -> int:
+        """Memory that this takes, but for what the space has too."""
+        divided = 0 if self.contents is self.everywhere else self.contents.bytes
+        return self.everywhere.bytes + divided
+
     def canonical(self) -> NDArray[np.uint32]:
         """For each page that is read, the lowest one with the same content, whatever the domain; itself where it could
         not be read."""

@@ -227,7 +227,7 @@ def _census(space: PageSpace, options: Options, reading: Reading, control: Contr
         complete=True,
         kernel=found.kernel,
         threads=found.stats.threads,
-        bytes=found.stats.bytes,
+        bytes=max(found.stats.bytes, inventory.bytes),
         mapped=done.mapped,
         overlapped=done.overlapped,
         readings=found.stats.readings,

@@ -105,6 +105,11 @@ class Contents:
         )
         return Contents.of(canonical, int(self.contents["first"][ZERO_CLASS]), self.owner_first, control)
 
+    @property
+    def bytes(self) -> int:
+        """Memory that this takes."""
+        return self.classes.nbytes + self.contents.nbytes + self.holdings.nbytes
+
     def tally(self, domains: Sequence[int], control: Control | None = None) -> Tally:
         """What a census would count if owner i were in domain ``domains[i]``, a number below that of the owners."""
         owners, total = ffi.new("ps_owner_tally[]", max(1, len(self.owner_pages))), ffi.new("ps_tally *")
