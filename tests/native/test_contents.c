@@ -1,0 +1,190 @@
+/*
+ * test_contents.c - contents and who holds them, from random canonical pages, against plain loops over all pages: with
+ * zeros, pages that could not be read, owners without pages, and domains. Arrays are as long as they have to be, so that
+ * AddressSanitizer sees what lies beyond.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "pageshare.h"
+
+#define MOST_PAGES 300u
+#define MOST_OWNERS 9u
+
+typedef struct {
+    uint32_t pages, owners, zero;
+    uint32_t value[MOST_PAGES];      /* what a page holds: 0 zeros; PS_NONE: it can't be read */
+    uint32_t owner[MOST_PAGES];
+    uint32_t domain[MOST_OWNERS];
+    uint32_t first[MOST_OWNERS + 1];
+} memory;
+
+static memory random_memory(uint64_t *state)
+{
+    memory m = {.pages = (uint32_t)(next_random(state) % (MOST_PAGES + 1)), .zero = PS_NONE};
+    uint32_t values = 1 + (uint32_t)(next_random(state) % (m.pages + 1));
+
+    m.owners = 1 + (uint32_t)(next_random(state) % MOST_OWNERS);
+    for (uint32_t page = 0; page < m.pages; page++) {
+        m.owner[page] = (uint32_t)((uint64_t)page * m.owners / m.pages);
+        m.value[page] = next_random(state) % 50 ? (uint32_t)(next_random(state) % values) : PS_NONE;
+        if (m.value[page] == 0 && m.zero == PS_NONE)
+            m.zero = page;
+    }
+    for (uint32_t owner = 0; owner < m.owners; owner++) {
+        m.domain[owner] = (uint32_t)(next_random(state) % m.owners);
+        while (m.first[owner] < m.pages && m.owner[m.first[owner]] < owner)
+            m.first[owner]++;
+    }
+    m.first[m.owners] = m.pages;
+    return m;
+}
+
+/* The lowest page with the same value; within a domain, if `divided`. */
+static uint32_t lowest(const memory *m, uint32_t page, int divided)
+{
+    if (m->value[page] == PS_NONE)
+        return PS_NONE;
+    if (m->value[page] == 0)
+        return m->zero;
+    for (uint32_t other = 0; other < page; other++)
+        if (m->value[other] == m->value[page] &&
+            (!divided || m->domain[m->owner[other]] == m->domain[m->owner[page]]))
+            return other;
+    return page;
+}
+
+static uint32_t copies(const memory *m, uint32_t page, uint32_t owner, int domain)
+{
+    uint32_t found = 0;
+
+    for (uint32_t other = 0; other < m->pages; other++)
+        found += m->value[other] == m->value[page] && (owner == PS_NONE || m->owner[other] == owner) &&
+                 (!domain || m->domain[m->owner[other]] == m->domain[m->owner[page]]);
+    return found;
+}
+
+static void check_records(const memory *m, const uint32_t *classes, const ps_content *contents, uint32_t count,
+                          const ps_holding *holdings, uint32_t held)
+{
+    uint32_t entries = 0;
+
+    for (uint32_t page = 0; page < m->pages; page++) {
+        uint32_t class = classes[page];
+        if (m->value[page] == PS_NONE || m->value[page] == 0) {
+            CHECK_EQUAL(class, m->value[page] ? PS_NONE : PS_CLASS_ZERO);
+            continue;
+        }
+        if (copies(m, page, PS_NONE, 0) == 1) {
+            CHECK_EQUAL(class, PS_CLASS_UNIQUE);
+            continue;
+        }
+        if (!CHECK_EQUAL(class > 0 && class < count, 1))
+            continue;
+        CHECK_EQUAL(contents[class].first, lowest(m, page, 0));
+        CHECK_EQUAL(contents[class].pages, copies(m, page, PS_NONE, 0));
+        if (contents[class].first == page)
+            entries += contents[class].owners;
+        uint32_t found = 0;
+        for (uint32_t i = 0; i < contents[class].owners; i++) {
+            ps_holding holding = holdings[contents[class].start + i];
+            CHECK_EQUAL(holding.pages, copies(m, page, holding.owner, 0));
+            CHECK(i == 0 || holding.owner > holdings[contents[class].start + i - 1].owner);
+            found += holding.pages;
+        }
+        CHECK_EQUAL(found, contents[class].pages);
+    }
+    CHECK_EQUAL(entries, held);
+}
+
+static void check_tally(const memory *m, const ps_content *contents, uint32_t count, const ps_holding *holdings,
+                        const ps_owner_pages *pages)
+{
+    ps_owner_tally owners[MOST_OWNERS], expected[MOST_OWNERS];
+    ps_tally total;
+    uint64_t kept = 0;
+
+    memset(expected, 0, sizeof expected);
+    CHECK_EQUAL(ps_contents_tally(contents, count, holdings, pages, m->owners, m->domain, owners, &total, NULL), PS_OK);
+    for (uint32_t page = 0; page < m->pages; page++) {
+        ps_owner_tally *owner = &expected[m->owner[page]];
+        uint32_t alone = copies(m, page, m->owner[page], 0), all = copies(m, page, PS_NONE, 1);
+        owner->unreadable += m->value[page] == PS_NONE;
+        owner->zero += m->value[page] == 0;
+        if (m->value[page] == PS_NONE || m->value[page] == 0)
+            continue;
+        owner->unique += all == 1;
+        owner->shared += all > 1;
+        owner->alone_unique += alone == 1;
+        owner->alone_shared += alone > 1;
+        uint32_t before = 0;
+        for (uint32_t other = m->first[m->owner[page]]; other < page; other++)
+            before += m->value[other] == m->value[page];
+        owner->alone_kept += alone > 1 && before == 0;
+        kept += all > 1 && lowest(m, page, 1) == page;
+    }
+    CHECK_EQUAL(memcmp(owners, expected, m->owners * sizeof *owners), 0);
+    CHECK_EQUAL(total.kept, kept);
+}
+
+static void check_common(const memory *m, const ps_content *contents, uint32_t count, const ps_holding *holdings,
+                         const ps_owner_pages *pages)
+{
+    uint64_t common[MOST_OWNERS * MOST_OWNERS];
+
+    CHECK_EQUAL(ps_contents_common(contents, count, holdings, pages, m->owners, common, NULL), PS_OK);
+    for (uint32_t a = 0; a < m->owners; a++) {
+        for (uint32_t b = 0; b < m->owners; b++) {
+            uint64_t both = 0;
+            for (uint32_t page = 0; page < m->pages; page++)
+                both += m->value[page] != PS_NONE && m->value[page] != 0 && lowest(m, page, 0) == page &&
+                        copies(m, page, a, 0) && copies(m, page, b, 0);
+            CHECK_EQUAL(common[a * m->owners + b], both);
+        }
+    }
+}
+
+static void check_memory(const memory *m, const ps_control *stop)
+{
+    uint32_t *classes = malloc(m->pages * sizeof *classes + 1), *canonical = malloc(m->pages * sizeof *canonical + 1);
+    ps_content *contents = malloc((m->pages / 2 + 1) * sizeof *contents);
+    ps_owner_pages pages[MOST_OWNERS];
+    uint32_t count = 0, held = 0, room = 0;
+
+    for (uint32_t page = 0; page < m->pages; page++)
+        classes[page] = lowest(m, page, 0);
+    CHECK_EQUAL(ps_contents_number(classes, m->pages, m->zero, contents, &count, NULL), PS_OK);
+    for (uint32_t i = 1; i < count; i++)
+        room += contents[i].pages;
+    ps_holding *holdings = malloc(room * sizeof *holdings + 1);
+    CHECK_EQUAL(ps_contents_hold(classes, m->first, m->owners, contents, count, holdings, &held, pages, NULL), PS_OK);
+    check_records(m, classes, contents, count, holdings, held);
+    check_tally(m, contents, count, holdings, pages);
+    check_common(m, contents, count, holdings, pages);
+    CHECK_EQUAL(ps_contents_divide(classes, m->first, m->owners, m->domain, m->owners, contents, count, canonical, NULL),
+                PS_OK);
+    for (uint32_t page = 0; page < m->pages; page++)
+        CHECK_EQUAL(canonical[page], lowest(m, page, 1));
+    if (m->pages) {
+        CHECK_EQUAL(ps_contents_divide(classes, m->first, m->owners, m->domain, m->owners, contents, count, canonical, stop),
+                    PS_STOPPED);
+        CHECK_EQUAL(ps_contents_number(canonical, m->pages, m->zero, contents, &count, stop), PS_STOPPED);
+    }
+    free(classes);
+    free(canonical);
+    free(contents);
+    free(holdings);
+}
+
+int main(void)
+{
+    uint64_t state = 20021209;
+    ps_control stop = {.stop = 1};
+
+    for (int i = 0; i < 150; i++) {
+        memory m = random_memory(&state);
+        check_memory(&m, &stop);
+    }
+    return check_result();
+}
