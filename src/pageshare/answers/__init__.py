@@ -7,12 +7,21 @@ pages of the scan's ``page_size``. ``render/answers/`` has a module of the same 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pageshare.answers.isolation import Isolation
+    from pageshare.answers.joining import Joining
+    from pageshare.answers.matrix import Matrix
 
 
 @dataclass(frozen=True)
 class Answers:
     """What was asked, and is answered: None is what was not. Fields are named as the keys of JSON."""
+
+    matrix: Matrix | None = None
+    joining: Joining | None = None
+    isolation: Isolation | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Those that are there, as JSON has them."""
