@@ -1,5 +1,5 @@
 /*
- * peek.c - pages without the table: the key of one line, the hash of the whole, and how pages that change get their bytes.
+ * peek.c - pages without the table: the key of one line, hashes of the whole, and how pages that change get their bytes.
  *
  * A peek reads one cache line. In address order that costs a twentieth of a visit (docs/policies.md): memory is asked for
  * far ahead, and nothing is written but the key.
@@ -14,6 +14,10 @@
 #define PEEK_AHEAD 24
 /* Pages between two looks at the stop flag. */
 #define STOP_EVERY 1024
+/* The same in bytes. */
+#define STOP_BYTES ((size_t)STOP_EVERY * 4096)
+/* Pages whose first lines are on their way while one is hashed. */
+#define DIGEST_AHEAD 2
 
 static bool all_there(const ps_space *space, const uint32_t *pages, size_t count)
 {
@@ -90,6 +94,44 @@ ps_status ps_space_hash(ps_space *space, const uint32_t *pages, size_t count, ui
         if (i % STOP_EVERY == 0) {
             status = ps_stopped(control) ? PS_STOPPED : PS_OK;
             ps_advance(control, count - i < STOP_EVERY ? count - i : STOP_EVERY);
+        }
+    }
+    free(scratch);
+    return status == PS_OK ? ps_space_status(space) : status;
+}
+
+static void store_big_endian(uint8_t *to, uint64_t value)
+{
+    for (int i = 0; i < 8; i++)
+        to[i] = (uint8_t)(value >> (56 - 8 * i));
+}
+
+ps_status ps_space_digest(ps_space *space, const uint32_t *pages, size_t count, uint8_t *digests, ps_control *control)
+{
+    const ps_kernel *kernel = ps_kernel_at(ps_kernel_best());
+    ps_hash_key key;
+
+    if (space->page_bytes == PS_FINGERPRINT_BYTES || !all_there(space, pages, count))
+        return PS_INVALID;
+    ps_hash_key_init(&key, 0);
+    uint8_t *scratch = malloc(space->page_bytes);
+    ps_status status = scratch ? PS_OK : PS_NO_MEMORY;
+    size_t every = STOP_BYTES / space->page_bytes ? STOP_BYTES / space->page_bytes : 1;
+    for (size_t i = 0; i < count && status == PS_OK; i++) {
+        const uint8_t *ahead = i + DIGEST_AHEAD < count ? ps_space_address(space, pages[i + DIGEST_AHEAD]) : NULL;
+        if (ahead)
+            ps_prefetch_page(ahead);
+        const uint8_t *page = bytes_of(space, pages[i], scratch);
+        uint64_t hash[2] = {0, 0};
+        if (page)
+            kernel->hash128(&key, page, space->page_bytes, hash);
+        else
+            ps_space_went_bad(space, pages[i]);
+        store_big_endian(digests + 16 * i, hash[1]);
+        store_big_endian(digests + 16 * i + 8, hash[0]);
+        if (i % every == 0) {
+            status = ps_stopped(control) ? PS_STOPPED : ps_space_status(space);
+            ps_advance(control, count - i < every ? count - i : every);
         }
     }
     free(scratch);

@@ -19,7 +19,7 @@ from pageshare.core import Census, Control, FrameTable, MediaError, Stopped, Tal
 from pageshare.images import Image, check_page_size, image_of_buffer, open_image
 from pageshare.inventory import Inventory
 from pageshare.limits import Memory
-from pageshare.report import Partial, Report, Seconds, count
+from pageshare.report import Partial, Report, Seconds, count, known_of
 from pageshare.space import DEFAULT_DOMAIN, PageSpace
 
 BATCH = 64 << 20
@@ -134,7 +134,7 @@ def scan_space(
     reading = reading or Reading.of(space, limits.memory(), options.memory)
     scan = _by_policy if options.policy is not None or options.limit is not None else _census
     found = scan(space, replace(options, seed=seed), reading, control)
-    counts = count(space, found.tally, complete=found.complete)
+    counts = count(known_of(space), space.domains, found.tally, complete=found.complete)
     payload = [source for owner in space.owners for file in owner.files for source in file.payload]
     changes = [sentence for source in payload if (sentence := source.changed())]
     ended = time.perf_counter()

@@ -8,12 +8,13 @@ from pageshare.core._contents import CONTENT, HOLDING, OWNER_PAGES, UNIQUE_CLASS
 from pageshare.core._frame_table import NO_PAGE, ChainStats, FrameTable, Outcome, Scanned, TableStats
 from pageshare.core._kernels import equal, hash_pages, is_zero, kernels
 from pageshare.core._native import Control, MediaError, Stopped, populate, shed
-from pageshare.core._pages import LINE, PageReader
+from pageshare.core._pages import DIGEST, LINE, PageReader
 from pageshare.core._process import PAGE_UNREADABLE, PAGE_ZERO, ProcessPages, read_words
 from pageshare.core._tally import OwnerTally, Tally
 
 __all__ = [
     "CONTENT",
+    "DIGEST",
     "HOLDING",
     "LINE",
     "NO_PAGE",
