@@ -7,14 +7,14 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pageshare import limits, policies
-from pageshare.answers import Answers
+from pageshare.answers.ask import Questions, ask
 from pageshare.core import Census, Control, FrameTable, MediaError, Stopped, Tally, census, populate, shed
 from pageshare.images import Image, check_page_size, image_of_buffer, open_image
 from pageshare.inventory import Inventory
@@ -34,7 +34,8 @@ def batch_pages(space: PageSpace) -> int:
 @dataclass(frozen=True)
 class Options:
     """How to scan. ``limit`` is a number of visits, or None for as many as there are pages to read; ``memory`` the
-    most bytes that are held of dumps that do not fit into memory, by default a quarter of what is free."""
+    most bytes that are held of dumps that do not fit into memory, by default a quarter of what is free; ``questions``
+    what to answer beyond the counts."""
 
     page_size: int = 4096
     seed: int | None = None
@@ -43,6 +44,7 @@ class Options:
     limit: int | None = None
     kernel: str | None = None
     memory: int | None = None
+    questions: Questions = field(default_factory=Questions)
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,9 @@ def scan_space(
         incomplete=tuple(_incomplete(space, found.tally)),
         warnings=(*warnings, *space.warnings, *changes),
         skipped=tuple(skipped),
-        answers=None if found.inventory is None else Answers(),
+        answers=None
+        if found.inventory is None
+        else ask(options.questions, found.inventory, seed=seed, control=control),
         inventory=found.inventory,
     )
 

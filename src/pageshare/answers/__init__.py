@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pageshare.answers.isolation import Isolation
     from pageshare.answers.joining import Joining
     from pageshare.answers.matrix import Matrix
+    from pageshare.answers.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Answers:
     matrix: Matrix | None = None
     joining: Joining | None = None
     isolation: Isolation | None = None
+    placement: Placement | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Those that are there, as JSON has them."""
