@@ -365,7 +365,8 @@ def in_domains(report: Report, domains: Sequence[str], control: Control | None =
         Known(owner.name, domain, owner.files, owner.coverage)
         for owner, domain in zip(report.owners, inventory.domains, strict=True)
     )
-    counts = count(known, names, without_unreadable(inventory.contents.tally(inventory.domains, control)), complete=True)
+    tally = without_unreadable(inventory.contents.tally(inventory.domains, control))
+    counts = count(known, names, tally, complete=True)
     return replace(
         report,
         pages=counts.pages,

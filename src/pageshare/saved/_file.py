@@ -1,0 +1,127 @@
+"""The Parquet file of a saved scan as it is read: what it says of itself is checked before its rows are looked at."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageshare.core import DIGEST
+from pageshare.images import printable
+from pageshare.saved._format import (
+    CHECK,
+    METADATA,
+    MOST_FOOTER,
+    ROWS,
+    STATES,
+    SavedError,
+    check_of,
+    check_packages,
+    schema,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def is_parquet(head: bytes) -> bool:
+    """Whether the beginning of a file is that of Parquet."""
+    return head.startswith(b"PAR1")
+
+
+class File:
+    """A Parquet file that looks like a saved scan: what its columns and its metadata say is checked, no row is."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._path = path
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 8))
+        tail = file.read(8)
+        file.seek(0)
+        if size < 12 or not is_parquet(file.read(4)):
+            raise SavedError(path, "it is not a saved scan: make one with pageshare scan DUMP... -o FILE")
+        if tail[4:] != b"PAR1" or int.from_bytes(tail[:4], "little") + 12 > size:
+            raise SavedError(path, "it is cut short or damaged: its end is not that of a Parquet file")
+        if int.from_bytes(tail[:4], "little") > MOST_FOOTER:
+            raise SavedError(path, "it is damaged, or no saved scan: its footer is too large")
+        self._parquet = pq.ParquetFile(pa.PythonFile(file, "r"), page_checksum_verification=True, memory_map=False)
+        footer = self._parquet.metadata
+        text = (footer.metadata or {}).get(METADATA)
+        if text is None:
+            raise SavedError(path, "it is a Parquet file, but not a saved scan: pageshare scan -o FILE makes one")
+        if footer.metadata.get(CHECK) != check_of(text):
+            raise SavedError(path, "its metadata is not as it was written: the file is damaged")
+        self.text: bytes = text
+        self.groups = int(footer.num_row_groups)
+        self.rows = int(footer.num_rows)
+        sizes = [footer.row_group(i).num_rows for i in range(self.groups)]
+        if sum(sizes) != self.rows or not all(0 <= each <= ROWS for each in sizes):
+            raise SavedError(path, "it is damaged: its row groups are not as a saved scan has them")
+
+    def check_schema(self, kinds: bool) -> None:
+        """Raise SavedError if columns are missing, or of other types."""
+        if not self._parquet.schema_arrow.equals(schema(kinds=kinds)):
+            raise SavedError(self._path, "its columns are not those of a saved scan")
+
+    def group(self, number: int, columns: Sequence[str]) -> dict[str, Any]:
+        """Some columns of a row group."""
+        table = self._parquet.read_row_group(number, columns=list(columns))
+        return {name: table.column(name).combine_chunks() for name in columns}
+
+    def of_first_rows(
+        self, column: str, kinds: Sequence[str] | None
+    ) -> Iterator[tuple[NDArray[Any], NDArray[np.int8]]]:
+        """The values of ``hash`` or ``kind`` in the first rows of contents, and the states of these rows."""
+        for number in range(self.groups):
+            arrays = self.group(number, ["state", column])
+            values = arrays[column]
+            valid = values.is_valid().to_numpy(zero_copy_only=False)
+            states = self._coded(arrays["state"], STATES)[valid]
+            if column == "hash":
+                dropped = values.drop_null()
+                data = np.frombuffer(dropped.buffers()[1], np.uint8) if len(dropped) else np.empty(0, np.uint8)
+                begin = dropped.offset * DIGEST
+                yield data[begin : begin + len(dropped) * DIGEST].reshape(-1, DIGEST), states
+            else:
+                yield self._coded(values.drop_null(), kinds or ()).astype(np.uint8), states
+
+    def _coded(self, array: Any, names: Sequence[str]) -> NDArray[np.int8]:
+        return coded(self._path, array, {name: i for i, name in enumerate(names)}).astype(np.int8)
+
+
+def coded(path: Path, array: Any, numbers: dict[str, int]) -> NDArray[np.int32]:
+    """A dictionary column as the numbers of its words. Raises SavedError for a word that is not among them."""
+    if array.null_count:
+        raise SavedError(path, "it is damaged: a row says nothing of its owner, or of what it is")
+    of_word = np.array([numbers.get(word, -1) for word in array.dictionary.to_pylist()], np.int32)
+    indices = array.indices.to_numpy(zero_copy_only=False)
+    coded: NDArray[np.int32] = of_word[indices] if len(indices) else np.empty(0, np.int32)
+    if coded.min(initial=0) < 0:
+        raise SavedError(path, "it is damaged: a row has an owner, a state or a kind that the scan has not")
+    return coded
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[File]:
+    """The file at a path, closed again at the end. What pyarrow raises meanwhile becomes a SavedError."""
+    check_packages()
+    import pyarrow as pa
+
+    with path.open("rb") as file:
+        try:
+            yield File(path, file)
+        except SavedError:
+            raise
+        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+            # ArrowInvalid is a ValueError; what pyarrow finds in damaged data may be an OSError without a number.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            line = (str(error).strip().splitlines() or [""])[0]
+            raise SavedError(path, f"it is damaged, or not a saved scan ({printable(line)})") from None

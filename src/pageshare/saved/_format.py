@@ -1,0 +1,167 @@
+"""What a saved scan is made of: columns, metadata, checksums; and the error of a file that is none."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageshare.core import DIGEST
+from pageshare.images import printable
+from pageshare.report import FileReport, Seconds
+from pageshare.space import Coverage
+
+if TYPE_CHECKING:
+    import pyarrow
+    from numpy.typing import NDArray
+
+FORMAT = "pageshare-saved/1"
+METADATA, CHECK = b"pageshare", b"pageshare-check"
+"""Keys of the file's metadata: JSON of the scan, and BLAKE2b-128 of that in hexadecimal."""
+
+DATA, ZEROS, HOLE, UNKNOWN = range(4)
+STATES = ("data", "zero", "hole", "unknown")
+"""What the pages of a row are: of some content; read and found zero; known to be zero without being read; not known."""
+
+ROWS = 1 << 20
+"""Pages, or rows of several, that are a row group."""
+MOST_FOOTER = 64 << 20
+"""Bytes of the footer, which has what is known of each owner: some 700 an owner."""
+
+
+class SavedError(ValueError):
+    """A file that can't be read as a saved scan. ``str()`` is one line: file, problem, remedy."""
+
+    def __init__(self, path: str | os.PathLike[str], problem: str) -> None:
+        super().__init__(f"{printable(os.fspath(path))}: {problem}")
+
+
+def check_packages() -> None:
+    """Raise ValueError if the packages that saved scans need are not there."""
+    for name in ("pyarrow", "msgspec"):
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(f"saved scans need {name}: pip install 'pageshare[parquet]'")
+
+
+def encodings() -> dict[str, Any]:
+    """How each column is kept: numbers that mostly go up by one as differences, what is mostly the same as runs of a
+    dictionary's entries, and hashes as they are, since nothing makes them smaller."""
+    columns = ("owner", "frame", "pages", "state", "content", "hash", "count", "kind")
+    return {
+        "compression": {name: "NONE" if name == "hash" else "ZSTD" for name in columns},
+        "use_dictionary": ["owner", "pages", "state", "count", "kind"],
+        "column_encoding": {"frame": "DELTA_BINARY_PACKED", "content": "DELTA_BINARY_PACKED", "hash": "PLAIN"},
+        "write_statistics": ["owner", "frame", "state", "content"],
+        "write_page_checksum": True,
+    }
+
+
+def schema(*, kinds: bool) -> pyarrow.Schema:
+    """The columns of a saved scan."""
+    import pyarrow as pa
+
+    words = pa.dictionary(pa.int32(), pa.string())
+    fields = [
+        pa.field("owner", words, nullable=False),
+        pa.field("frame", pa.uint64(), nullable=False),
+        pa.field("pages", pa.uint64(), nullable=False),
+        pa.field("state", words, nullable=False),
+        pa.field("content", pa.uint32()),
+        pa.field("hash", pa.binary(DIGEST)),
+        pa.field("count", pa.uint32()),
+    ]
+    return pa.schema([*fields, pa.field("kind", words)] if kinds else fields)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows, in file order, as plain arrays: NO_PAGE for a content that is null; ``first`` says which rows are the
+    first of their content: ``count`` is of these."""
+
+    owner: NDArray[np.int32]
+    frame: NDArray[np.uint64]
+    pages: NDArray[np.uint64]
+    state: NDArray[np.int8]
+    content: NDArray[np.uint32]
+    first: NDArray[np.bool_]
+    count: NDArray[np.uint32]
+
+
+class Checks:
+    """BLAKE2b-128 of each column's values, whatever the row groups; of ``count``, ``hash`` and ``kind`` those of the
+    first rows of contents."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[str, Any] = {}
+
+    def add(self, name: str, values: NDArray[Any]) -> None:
+        """Some more of them."""
+        one = self._hashes.setdefault(name, hashlib.blake2b(digest_size=DIGEST))
+        one.update(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False)).reshape(-1).data)
+
+    def rows(self, rows: Rows) -> None:
+        """Of all columns but ``hash`` and ``kind``."""
+        for name in ("owner", "frame", "pages", "state", "content"):
+            self.add(name, getattr(rows, name))
+        self.add("count", rows.count)
+
+    def result(self) -> dict[str, str]:
+        """In hexadecimal."""
+        return {name: one.hexdigest() for name, one in self._hashes.items()}
+
+
+def check_of(text: bytes) -> bytes:
+    """Of the metadata's text."""
+    return hashlib.blake2b(text, digest_size=DIGEST).hexdigest().encode()
+
+
+@dataclass(frozen=True)
+class SavedOwner:
+    name: str
+    domain: str
+    files: tuple[FileReport, ...]
+    coverage: Coverage
+
+
+@dataclass(frozen=True)
+class SavedReport:
+    """What is saved of a ``Report``, by its fields' names."""
+
+    page_size: int
+    hash: str
+    verified: bool
+    domains: tuple[str, ...]
+    owners: tuple[SavedOwner, ...]
+    seed: int
+    method: str
+    kernel: str
+    threads: int
+    overlapped: bool
+    readings: int
+    table_bytes: int
+    readable: int
+    seconds: Seconds
+    incomplete: tuple[str, ...]
+    warnings: tuple[str, ...]
+    skipped: tuple[dict[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Page counts: ``read`` those that are data or were found zero, ``holes`` known zeros that were not read;
+    ``contents`` how many there are but zeros."""
+
+    format: str
+    version: str
+    saved: str
+    key_id: str | None
+    kinds: tuple[str, ...] | None
+    read: int
+    holes: int
+    contents: int
+    report: SavedReport
+    checks: dict[str, str]
