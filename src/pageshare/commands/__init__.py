@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from pageshare._version import __version__
 
-COMMANDS = ("scan", "info", "replay", "policies", "figures", "demo", "synth", "capture", "live")
+COMMANDS = ("scan", "report", "find", "info", "replay", "policies", "figures", "demo", "synth", "capture", "live")
 
 EPILOG = """\
 first steps:

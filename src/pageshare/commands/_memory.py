@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pageshare.commands import UsageError
+from pageshare.commands._domains import domains_given
 from pageshare.commands._inputs import add_input_arguments, open_groups
-from pageshare.commands._numbers import domains_given, positive, seed_number, size_in_bytes
+from pageshare.commands._numbers import positive, seed_number, size_in_bytes
 from pageshare.commands._work import run_with_progress
 
 if TYPE_CHECKING:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from pageshare.commands import UsageError
-
 
 def positive(text: str) -> int:
     """A whole number from 1."""
@@ -57,15 +55,3 @@ def seed_number(text: str) -> int:
     if not 0 <= seed < 1 << 63:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 0 to 2^63 - 1")
     return seed
-
-
-def domains_given(arguments: list[str]) -> dict[str, list[str]]:
-    """The owners of each ``--domain NAME=OWNER,..``; UsageError for what is none."""
-    domains: dict[str, list[str]] = {}
-    for argument in arguments:
-        name, equals, members = argument.partition("=")
-        owners = [owner for owner in members.split(",") if owner]
-        if not name or not equals or not owners:
-            raise UsageError(f"--domain {argument}: must be NAME=OWNER[,OWNER...]")
-        domains.setdefault(name, []).extend(owners)
-    return domains

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from pageshare.commands import UsageError
@@ -27,7 +28,7 @@ def add_output_arguments(parser: argparse.ArgumentParser, what: str, *, html: bo
 def outputs(args: argparse.Namespace) -> list[tuple[Path, str]]:
     """The files that were asked for, each with its form. Raises UsageError, OSError, or MissingPlotter for those that
     could not be written."""
-    _spare_inputs(args)
+    spare_inputs(args, {f"--{name}": getattr(args, name, None) for name in (*FORMS, "record")})
     wanted = [(path, form) for form in FORMS if (path := getattr(args, form, None))]
     if not wanted:
         return []
@@ -45,23 +46,22 @@ def outputs(args: argparse.Namespace) -> list[tuple[Path, str]]:
     return wanted
 
 
-def _spare_inputs(args: argparse.Namespace) -> None:
-    """Raise UsageError if a file that is to be written is one that is read, by whatever name: ``--force`` is meant for
-    old drawings, not for dumps."""
-    for name in (*FORMS, "record"):
-        path = getattr(args, name, None)
+def spare_inputs(args: argparse.Namespace, written: Mapping[str, Path | None]) -> None:
+    """Raise UsageError if a file that is to be written, by its option, is one that is read, by whatever name:
+    ``--force`` is meant for old drawings, not for dumps."""
+    for option, path in written.items():
         try:
             status = path.stat() if path else None
         except OSError:
             continue  # what is not there is no input
         if status and (read := _read_as(status, args)):
             itself = "is read" if path == Path(read) else f"is {read}, which is read"
-            raise UsageError(f"--{name} {path}: {itself}: name another file")
+            raise UsageError(f"{option} {path}: {itself}: name another file")
 
 
 def _read_as(status: os.stat_result, args: argparse.Namespace) -> str:
     """By which name a file is read: as a dump, or as what tells the writes; empty if it is not."""
-    for name in ("writes", "trace", "base", "meta"):
+    for name in ("writes", "trace", "base", "meta", "key"):
         with contextlib.suppress(OSError):  # whatever is wrong with it is said when it is opened
             path = getattr(args, name, None)
             if path and same_file(status, Path(path).stat()):

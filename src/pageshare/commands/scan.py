@@ -15,8 +15,10 @@ import time
 from typing import TYPE_CHECKING
 
 from pageshare.commands import Terminated, UsageError
+from pageshare.commands._domains import add_domain_arguments, domains_asked, domains_given
 from pageshare.commands._inputs import add_input_arguments, open_inputs, tell
-from pageshare.commands._numbers import blind_policy_name, domains_given, positive, seed_number, size_in_bytes
+from pageshare.commands._numbers import blind_policy_name, positive, seed_number, size_in_bytes
+from pageshare.commands._saving import add_saving_arguments, check_saving, save
 from pageshare.commands._work import run_with_progress
 
 if TYPE_CHECKING:
@@ -42,15 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " (default: a quarter of what is free)",
     )
     parser.add_argument("--seed", type=seed_number, metavar="N", help="fix the hash's seed and every random choice")
-    domains = parser.add_argument_group("sharing domains: only pages of one domain are shared")
-    domains.add_argument(
-        "--domain",
-        action="append",
-        default=[],
-        metavar="NAME=OWNER[,OWNER...]",
-        help="put owners into a domain; those not named share the domain 'default'",
-    )
-    domains.add_argument("--domain-per-owner", action="store_true", help="no sharing between owners")
+    add_domain_arguments(parser)
+    add_saving_arguments(parser)
     partial = parser.add_argument_group("scan as a hypervisor does: some pages, in some order")
     partial.add_argument(
         "--policy",
@@ -109,21 +104,17 @@ def run(args: argparse.Namespace) -> int:
     """Scan, print, and say by the exit status whether anything that should be there is not."""
     from pageshare import limits
     from pageshare.core import Control, Stopped
-    from pageshare.scanner import Options, Reading, domains_of, scan_space
+    from pageshare.scanner import Options, Reading, scan_space
     from pageshare.space import PageSpace
 
-    domains = domains_given(args.domain)
+    domains_given(args.domain)  # what makes no sense is told before anything is read
+    key = check_saving(args)
     opening = time.perf_counter()
     with open_inputs(args) as inputs:
-        names = [owner.name for owner in inputs.owners]
-        try:
-            owner_domains = domains_of(names, domains, per_owner=args.domain_per_owner)
-        except ValueError as error:
-            raise UsageError(f"--domain: {error}") from None
         space = PageSpace(
             ((owner.name, owner.images) for owner in inputs.owners),
             page_size=args.page_size,
-            domains=owner_domains,
+            domains=domains_asked(args, [owner.name for owner in inputs.owners]),
         )
         inputs.owners.clear()  # the space has all of them; their ranges may take more memory
         options = Options(
@@ -165,6 +156,10 @@ def run(args: argparse.Namespace) -> int:
             raise
         except Stopped:  # pragma: no cover - only by somebody else's stop
             raise KeyboardInterrupt from None
+        if args.output is not None:
+            if interrupt is not None:
+                raise interrupt
+            report = save(args.output, report, space, key, args=args, reading=reading)
     return show(report, args, interrupt)
 
 

@@ -64,6 +64,13 @@ _MAGICS = (
     _Magic(0, b"\x02\x21\x4c\x18", "compressed in lz4's legacy format", "decompress it: lz4 -d FILE"),
     _Magic(0, b"\x89LZO\0\r\n\x1a\n", "compressed with lzop", "decompress it: lzop -d FILE"),
     _Magic(0, b"LZIP\1", "compressed with lzip", "decompress it: lzip -d FILE"),
+    _Magic(
+        0,
+        b"PAR1",
+        "a Parquet file, such as a saved scan",
+        "a saved scan is read by pageshare report FILE",
+        memory=False,
+    ),
     _Magic(0, b"PK\x03\x04", "a zip archive", "unpack it first", memory=False),
     _Magic(0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first", memory=False),
     _Magic(257, b"ustar", "a tar archive", "unpack it first", memory=False),

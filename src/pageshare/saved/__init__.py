@@ -8,13 +8,14 @@ Needs pyarrow, and msgspec to read: ``pip install 'pageshare[parquet]'``.
 
 from __future__ import annotations
 
-from pageshare.saved._digests import Key, digests_of, ordered
+from pageshare.saved._digests import MOST_KEY, Key, digests_of, ordered
 from pageshare.saved._format import FORMAT, STATES, SavedError, check_packages
 from pageshare.saved._read import SavedScan, read
 from pageshare.saved._write import write
 
 __all__ = [
     "FORMAT",
+    "MOST_KEY",
     "STATES",
     "Key",
     "SavedError",

@@ -122,8 +122,8 @@ def write(
     """Save a full scan: the file at ``path`` appears whole or not at all, for its owner's eyes only.
 
     ``digests`` are those of ``digests_of``, and are keyed if there is a ``key``; ``kinds`` are the number of each
-    content's kind, in the same order, and the kinds' names. Raises ValueError for a scan by policy and for owners of one name,
-    OSError, ``Stopped``.
+    content's kind, in the same order, and the kinds' names. Raises ValueError for a scan by policy and for owners of
+    one name, OSError, ``Stopped``.
     """
     check_packages()
     inventory = report.inventory

@@ -1,0 +1,52 @@
+"""The report of a saved scan (pageshare scan -o FILE), without the dumps.
+
+Figures are those that the scan printed, and are checked against the pages that the file lists. Sharing domains may be
+others than those of the scan.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pageshare.commands._domains import add_domain_arguments, domains_asked
+
+if TYPE_CHECKING:
+    from pageshare.saved import SavedScan
+
+SUMMARY = "look at a saved scan again, without the dumps"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``pageshare report``."""
+    parser.add_argument("scan", type=Path, metavar="FILE", help="what pageshare scan -o has saved")
+    add_domain_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, print, and exit as the scan did."""
+    from pageshare import saved
+    from pageshare.commands.scan import show
+    from pageshare.report import in_domains
+
+    scan = saved.read(args.scan)
+    report = scan.report
+    if args.domain or args.domain_per_owner:
+        report = in_domains(report, domains_asked(args, [owner.name for owner in report.owners]))
+    if not args.json:
+        sys.stdout.write(f"{_whence(scan)}\n\n")
+    return show(report, args)
+
+
+def _whence(scan: SavedScan) -> str:
+    """When and of what the scan was made, in a line."""
+    from pageshare.images import printable
+
+    files = [printable(file.path) for owner in scan.report.owners for file in owner.files]
+    some = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    keyed = "" if scan.key_id is None else f", hashes keyed (key {scan.key_id})"
+    return (
+        f"Saved scan of {scan.saved[:16].replace('T', ' ')} UTC, by pageshare {printable(scan.version)}{keyed}: {some}"
+    )
