@@ -252,6 +252,17 @@ def reach_of_mappings(look: Look) -> NDArray[np.uint8]:
     return codes
 
 
+def frames_for(pages: NDArray[np.int64], limit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of so many pages of each content, how many frames KSM makes with up to ``limit`` mappings each, and how many
+    pages (0 or 1) are left over alone.
+
+    >>> frames_for(np.array([0, 1, 2, 256, 257, 258]), 256)
+    (array([0, 0, 1, 1, 1, 2]), array([0, 1, 0, 0, 1, 0]))
+    """
+    rest = pages % limit
+    return pages // limit + (rest >= 2), (rest == 1).astype(np.int64)
+
+
 def foretell(
     look: Look, candidates: Candidates, ksm: Ksm, *, only_mergeable: bool
 ) -> tuple[Foretold, NDArray[np.int64], NDArray[np.int64]]:
@@ -280,9 +291,10 @@ def foretell(
     room = np.bincount(groups[starts[merged[starts]]], weights=room, minlength=count).astype(np.int64)
     mappings, before = mine + theirs, mine_frames + their_frames
     rest = np.maximum(mine - room, 0)  # for which no frame that is merged already has room
-    kept = their_frames + rest // limit + (rest % limit >= 2)
+    made, left = frames_for(rest, limit)
+    kept = their_frames + made
     merges = (before > 1) & (mine > 0)
-    lone = merges & (rest % limit == 1)
+    lone = merges & (left > 0)
     saved = np.where(merges, np.maximum(before - kept - lone, 0), 0)
     sharing = np.where(merges, mappings - kept - lone - (theirs - their_frames), 0)
     merging = np.where(merges, mine - lone, 0)

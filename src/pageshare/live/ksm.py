@@ -13,6 +13,9 @@ from pathlib import Path
 FOLDER = Path("/sys/kernel/mm/ksm")
 RMAP_ITEM = 64
 """Bytes that KSM keeps for each page that it scans: ``struct ksm_rmap_item`` on 64-bit kernels."""
+KSMD_RATE = 2**30
+"""Bytes a second of a CPU that ksmd gets through in a pass, about, where we measured it: it hashes them, and searches
+its trees."""
 _CHOSEN = re.compile(r"\[(\S+)\]")
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from pageshare.images import printable
 from pageshare.live.advice import switch_on
+from pageshare.live.ksm import KSMD_RATE
 from pageshare.live.mappings import Reach
 from pageshare.render.console import say, titled
 from pageshare.render.units import clock, percent, size
@@ -165,8 +166,8 @@ def _costs(report: LiveReport) -> Iterator[str]:
     if speed.bytes_per_cpu_second:
         yield (
             f"a pass over all of it takes {clock(speed.pass_cpu_seconds)} of a CPU at this look's rate,"
-            f" {size(int(speed.bytes_per_cpu_second))}/s read and hashed (ksmd searches its trees besides: at 1 GiB/s,"
-            f" {clock(allowed.scanned * report.page_size / 2**30)})"
+            f" {size(int(speed.bytes_per_cpu_second))}/s read and hashed (ksmd searches its trees besides: at"
+            f" {KSMD_RATE >> 30} GiB/s, {clock(allowed.scanned * report.page_size / KSMD_RATE)})"
         )
     if (long := kernel.pass_seconds(allowed.scanned)) is not None:
         yield (
