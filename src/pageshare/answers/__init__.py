@@ -10,20 +10,35 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pageshare.answers.contents import Contents
+    from pageshare.answers.groups import Groups
     from pageshare.answers.isolation import Isolation
     from pageshare.answers.joining import Joining
+    from pageshare.answers.ksm import Ksm
     from pageshare.answers.matrix import Matrix
+    from pageshare.answers.memory_map import MemoryMap
+    from pageshare.answers.page_sizes import PageSizes
     from pageshare.answers.placement import Placement
+    from pageshare.answers.runs import Runs
+    from pageshare.answers.similar import Similar
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What was asked, and is answered: None is what was not. Fields are named as the keys of JSON."""
+    """What was asked, and is answered: None is what was not. Fields are named as the keys of JSON, in the order in which
+    views show them."""
 
     matrix: Matrix | None = None
     joining: Joining | None = None
+    groups: Groups | None = None
+    contents: Contents | None = None
+    memory_map: MemoryMap | None = None
+    runs: Runs | None = None
     isolation: Isolation | None = None
+    ksm: Ksm | None = None
     placement: Placement | None = None
+    page_sizes: PageSizes | None = None
+    similar: Similar | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Those that are there, as JSON has them."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 16
 """Contents at a time: what is worked out of them stays in a cache."""
+
+
+def blocks(contents: Contents) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """The contents, zeros left out, some at a time, and their holdings."""
+    for first in range(1, len(contents.contents), BLOCK):
+        part = contents.contents[first : first + BLOCK]
+        start, end = int(part["start"][0]), int(part["start"][-1]) + int(part["owners"][-1])
+        yield part, contents.holdings[start:end]
 
 
 @dataclass(frozen=True)
@@ -36,10 +45,8 @@ class Held:
         owners = len(contents.owner_pages)
         pages, held, only = (np.zeros(owners, np.int64) for _ in range(3))
         kept = np.zeros(owners)
-        for first in range(1, len(contents.contents), BLOCK):
-            part = contents.contents[first : first + BLOCK]
-            start, end = int(part["start"][0]), int(part["start"][-1]) + int(part["owners"][-1])
-            holdings = contents.holdings[start:end]
+        for part, holdings in blocks(contents):
+            start = part["start"][0]
             owner = holdings["owner"].astype(np.intp)
             mine = holdings["pages"].astype(np.float64)
             pages += np.bincount(owner, mine, owners).astype(np.int64)
