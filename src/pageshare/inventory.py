@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageshare.core import UNIQUE_CLASS, ZERO_CLASS, Census, Contents, Control
+from pageshare.core import NO_PAGE, UNIQUE_CLASS, ZERO_CLASS, Census, Contents, Control
 from pageshare.places import Places
 from pageshare.space import PageSpace
 
@@ -134,10 +134,15 @@ class Inventory:
 
     def states(self, first: int = 0, end: int | None = None) -> NDArray[np.uint8]:
         """What each page is that is read, of numbers ``first`` .. ``end`` - 1: ZERO, UNIQUE, INTRA, INTER, UNKNOWN."""
-        of_content = np.where(self.contents.contents["owners"] > 1, np.uint8(INTER), np.uint8(INTRA))
-        of_content[ZERO_CLASS] = ZERO
         classes = self.contents.classes[first:end]
-        shared = classes < UNIQUE_CLASS
-        states: NDArray[np.uint8] = of_content[np.where(shared, classes, 0)]
-        states[~shared] = np.where(classes[~shared] == UNIQUE_CLASS, np.uint8(UNIQUE), np.uint8(UNKNOWN))
+        states: NDArray[np.uint8] = np.take(self._state_of, classes, mode="clip")
+        if self.contents.owner_pages["unreadable"].any():
+            states[classes == NO_PAGE] = UNKNOWN
         return states
+
+    @cached_property
+    def _state_of(self) -> NDArray[np.uint8]:
+        """The state of pages of each content, and last of those that have no number."""
+        state_of = np.where(self.contents.contents["owners"] > 1, np.uint8(INTER), np.uint8(INTRA))
+        state_of[ZERO_CLASS] = ZERO
+        return np.append(state_of, np.uint8(UNIQUE))
