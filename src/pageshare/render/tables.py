@@ -33,7 +33,7 @@ class Column:
 @dataclass(frozen=True)
 class Table:
     """Some rows of figures, the most important first. ``name`` is its file's and its anchor's; ``note`` says how to
-    read it, and what was assumed."""
+    read it, and what was assumed. One with ``detail`` is for machines: another table tells the same to people."""
 
     name: str
     title: str
@@ -41,6 +41,7 @@ class Table:
     rows: Sequence[tuple[Any, ...]]
     page_size: int
     note: str = ""
+    detail: bool = False
 
 
 def cell(value: Any, unit: Unit, page_size: int) -> str:
