@@ -10,6 +10,7 @@
  *   census.c       all pages at once: sample, group, verify; on several threads
  *   stream.c       the same of files that memory cannot hold
  *   contents.c     what a census comes to content by content: which are held more than once, and by whom
+ *   runs.c         how long the stretches are in which pages are the same elsewhere
  *   peek.c         what can be learnt of pages without the table: the key of one line, the hash of a whole page
  *   process.c      pages of other processes as these run, hashed
  *   memory.c       large arrays
@@ -319,6 +320,21 @@ ps_status ps_contents_tally(const ps_content *contents, uint32_t count, const ps
 /* common[a * owner_count + b]: how many distinct contents but zero both a and b hold; where a == b, that one holds. */
 ps_status ps_contents_common(const ps_content *contents, uint32_t count, const ps_holding *holdings,
                              const ps_owner_pages *pages, uint32_t owner_count, uint64_t *common, const ps_control *control);
+
+/* ---- runs.c ---- */
+
+/* `pages` pages from `page` on that are the same as those from `matches` on; zeros, if that is PS_NONE. */
+typedef struct {
+    uint32_t page;
+    uint32_t pages;
+    uint32_t matches;
+} ps_stretch;
+
+/* The maximal stretches of zeros, and of pages that are not the first of their content, as long as pages and their first
+ * pages follow each other; by ascending page. Page begins[i] (ascending; the first of all is one) does not follow the page
+ * before it. `runs` has room for one a page of these. Of control only `stop` is used. */
+ps_status ps_contents_runs(const uint32_t *classes, uint32_t pages, const ps_content *contents, const uint32_t *begins,
+                           uint32_t begin_count, ps_stretch *runs, uint32_t *count, const ps_control *control);
 
 /* ---- peek.c ---- */
 

@@ -145,6 +145,49 @@ static void check_common(const memory *m, const ps_content *contents, uint32_t c
     }
 }
 
+/* Frames follow each other but where an owner begins, and before every 7th page. */
+static int begins(const memory *m, uint32_t page)
+{
+    return page == m->pages || page % 7 == 0 || m->owner[page] != m->owner[page - 1];
+}
+
+static void check_runs(const memory *m, const uint32_t *classes, const ps_content *contents, const ps_control *stop)
+{
+    uint32_t places[MOST_PAGES], matches[MOST_PAGES], place_count = 0, count = 0, room = 0, next = 0;
+
+    for (uint32_t page = 0; page < m->pages; page++) {
+        if (begins(m, page))
+            places[place_count++] = page;
+        matches[page] = m->value[page] == PS_NONE ? page : lowest(m, page, 0);
+        room += m->value[page] == 0 || matches[page] != page;
+    }
+    ps_stretch *runs = malloc(room * sizeof *runs + 1);
+    CHECK_EQUAL(ps_contents_runs(classes, m->pages, contents, places, place_count, runs, &count, NULL), PS_OK);
+    for (uint32_t page = 0, end; page < m->pages; page = end) {
+        end = page + 1;
+        if (m->value[page] == 0) {
+            while (!begins(m, end) && m->value[end] == 0)
+                end++;
+        } else if (matches[page] != page) {
+            while (!begins(m, end) && m->value[end] != 0 && matches[end] != end &&
+                   matches[end] == matches[end - 1] + 1 && !begins(m, matches[end]))
+                end++;
+        } else {
+            continue;
+        }
+        if (!CHECK_EQUAL(next < count, 1))
+            break;
+        CHECK_EQUAL(runs[next].page, page);
+        CHECK_EQUAL(runs[next].pages, end - page);
+        CHECK_EQUAL(runs[next].matches, m->value[page] ? matches[page] : PS_NONE);
+        next++;
+    }
+    CHECK_EQUAL(next, count);
+    if (m->pages)
+        CHECK_EQUAL(ps_contents_runs(classes, m->pages, contents, places, place_count, runs, &count, stop), PS_STOPPED);
+    free(runs);
+}
+
 static void check_memory(const memory *m, const ps_control *stop)
 {
     uint32_t *classes = malloc(m->pages * sizeof *classes + 1), *canonical = malloc(m->pages * sizeof *canonical + 1);
@@ -162,6 +205,7 @@ static void check_memory(const memory *m, const ps_control *stop)
     check_records(m, classes, contents, count, holdings, held);
     check_tally(m, contents, count, holdings, pages);
     check_common(m, contents, count, holdings, pages);
+    check_runs(m, classes, contents, stop);
     CHECK_EQUAL(ps_contents_divide(classes, m->first, m->owners, m->domain, m->owners, contents, count, canonical, NULL),
                 PS_OK);
     for (uint32_t page = 0; page < m->pages; page++)

@@ -26,6 +26,9 @@ HOLDING = np.dtype([("owner", "=u4"), ("pages", "=u4")])
 OWNER_PAGES = np.dtype([("zero", "=u8"), ("unique", "=u8"), ("unreadable", "=u8")])
 """An owner's pages that are in no holding, as ``ps_owner_pages``."""
 
+STRETCH = np.dtype([("page", "=u4"), ("pages", "=u4"), ("matches", "=u4")])
+"""Pages side by side, and those that they match, as ``ps_stretch``."""
+
 
 def _pointer(kind: str, array: NDArray[Any]) -> Any:
     return ffi.cast(kind, ffi.from_buffer(array)) if array.size else ffi.NULL
@@ -146,3 +149,28 @@ class Contents:
             )
         )
         return common
+
+    def runs(self, begins: NDArray[np.uint32], control: Control | None = None) -> NDArray[Any]:
+        """Maximal stretches (``STRETCH``) of pages that are not the first of their content, and whose first pages, from
+        ``matches`` on, follow each other as they do; and of zeros, of which ``matches`` is ``NO_PAGE``.
+
+        By ascending page. Pages in ``begins``, ascending, do not lie behind the page before them. Raises ``Stopped``.
+        """
+        begins = np.ascontiguousarray(begins, np.uint32)
+        shared = self.contents[1:]
+        most = int(self.contents["pages"].sum(dtype=np.uint64)) - len(shared)
+        # What is not used of it takes no memory.
+        runs, count = np.empty(most, STRETCH), ffi.new("uint32_t *")
+        check(
+            lib.ps_contents_runs(
+                _pointer("uint32_t *", self.classes),
+                len(self.classes),
+                _pointer("ps_content *", self.contents),
+                _pointer("uint32_t *", begins),
+                len(begins),
+                _pointer("ps_stretch *", runs),
+                count,
+                ffi.NULL if control is None else control._c,
+            )
+        )
+        return runs[: count[0]]
