@@ -1,0 +1,187 @@
+"""What lies where in each owner's memory: zero, unique, intra, inter, unknown, by address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pageshare.core import Control
+from pageshare.inventory import STATES, UNKNOWN, ZERO, Inventory
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MOST_CELLS, FEWEST_CELLS, CELLS_IN_ALL = 512, 128, 1 << 14
+"""Cells of an owner: of many owners each gets fewer, so that a page with all of them stays small."""
+BRIDGED = 4
+"""Empty cells in a row, up to which they are shown; where more are, the map is cut."""
+COUNTERS = np.array([1, 1 << 16, 1 << 32, 1 << 48, 0], np.uint64)
+"""A page of each state, in four counters of 16 bits side by side; those of the last state are the rest."""
+AT_ONCE = 0xFFFF
+"""Pages that these can count."""
+
+ASSUMPTIONS = (
+    "A page is inter where its content lies in two or more owners of its sharing domain, intra where one owner holds it"
+    " twice or more: these are pages, not what is reclaimed, for of each content one page stays.",
+    "unknown: left out by who made the dump, lost, or unreadable.",
+    "Addresses at which nothing lies are left out where they are many.",
+)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Cells side by side from ``address`` (bytes) on: how many pages of each are in each state."""
+
+    address: int
+    zero: tuple[int, ...]
+    unique: tuple[int, ...]
+    intra: tuple[int, ...]
+    inter: tuple[int, ...]
+    unknown: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class OwnerMap:
+    """An owner's pages in each state, and where they lie: ``segments`` of cells of ``cell_bytes``, a power of two times
+    the page size, by ascending address."""
+
+    owner: str
+    zero: int
+    unique: int
+    intra: int
+    inter: int
+    unknown: int
+    cell_bytes: int
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class MemoryMap:
+    """A map of each owner's memory. Each state's pages, over all cells of an owner, are its total.
+
+    Cells are the smallest with which at most ``most_cells`` make up an owner's memory. More than ``BRIDGED`` empty
+    cells in a row are left out: there one segment ends and the next begins.
+
+    >>> import pageshare
+    >>> from pageshare.answers.memory_map import memory_map
+    >>> found = memory_map(pageshare.scan({"a": bytes(4096) + b"x" * 4096, "b": b"x" * 4096 + b"y" * 4096}).inventory)
+    >>> found.owners[0].segments[0].zero, found.owners[0].segments[0].inter
+    ((1, 0), (0, 1))
+    >>> [(each.owner, each.unique) for each in found.owners]
+    [('a', 0), ('b', 1)]
+    """
+
+    most_cells: int
+    owners: tuple[OwnerMap, ...]
+    assumptions: tuple[str, ...] = ASSUMPTIONS
+
+
+def memory_map(inventory: Inventory, *, most_cells: int | None = None, control: Control | None = None) -> MemoryMap:
+    """Map the memory of all owners, each in at most ``most_cells`` cells (by default 512; with more than 32 owners
+    fewer, down to 128). Raises ``Stopped``."""
+    most = most_cells or min(MOST_CELLS, max(FEWEST_CELLS, CELLS_IN_ALL // max(1, len(inventory.owners))))
+    return MemoryMap(most, tuple(_map(inventory, owner, most, control) for owner in range(len(inventory.owners))))
+
+
+def _map(inventory: Inventory, owner: int, most: int, control: Control | None) -> OwnerMap:
+    read_frame, read_first, read_pages = inventory.places.runs(owner)
+    zero_frame, _, zero_pages = inventory.places.runs(owner, zeros=True)
+    gaps = inventory.gaps[inventory.gaps["owner"] == owner]
+    frame = np.concatenate([read_frame, zero_frame, gaps["frame"]])
+    pages = np.concatenate([read_pages, zero_pages, gaps["pages"]])
+    shift, cells = _cells(frame, pages, most)
+    counts = np.zeros((len(STATES), len(cells)), np.int64)
+    for state, frames, lengths in ((ZERO, zero_frame, zero_pages), (UNKNOWN, gaps["frame"], gaps["pages"])):
+        cell, length, _ = _pieces(frames, lengths, shift)
+        np.add.at(counts[state], np.searchsorted(cells, cell), length.astype(np.int64))
+    cell, length, into = _pieces(read_frame, read_pages, shift)
+    at = np.searchsorted(cells, cell)
+    for low, states in _states(inventory, read_first, read_pages, control):
+        _count(counts, at, np.append(into, into[-1:] + length[-1:]).astype(np.int64), low, states)
+    totals = dict(zip(STATES, counts.sum(axis=1).tolist(), strict=True))
+    return OwnerMap(
+        inventory.owners[owner],
+        **totals,
+        cell_bytes=inventory.page_size << shift,
+        segments=tuple(_segments(cells, counts, inventory.page_size << shift)),
+    )
+
+
+def _states(
+    inventory: Inventory, first: NDArray[np.uint64], pages: NDArray[np.uint64], control: Control | None
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """The states of an owner's pages that are read, by and by, and how many were before."""
+    if not len(first):
+        return
+    begin, count = int(first[0]), int(pages.sum())
+    for low in range(0, count, AT_ONCE):
+        if control is not None:
+            control.check()
+        yield low, inventory.states(begin + low, begin + min(count, low + AT_ONCE))
+
+
+def _pieces(
+    frame: NDArray[np.uint64], pages: NDArray[np.uint64], shift: int
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
+    """Runs of pages cut where cells of 2^shift frames meet: each piece's cell, its pages, and how many come before."""
+    step = np.uint64(shift)
+    first, last = frame >> step, frame + pages - np.uint64(1) >> step
+    run, cell = _counted(first, last)
+    low = np.maximum(frame[run], cell << step)
+    high = np.minimum((frame + pages)[run], cell + np.uint64(1) << step)
+    length = high - low
+    return cell, length, np.cumsum(length) - length
+
+
+def _counted(first: NDArray[np.uint64], last: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """The numbers from each first to each last one, one after the other, and before that whose they are."""
+    count = (last - first).astype(np.int64) + 1
+    whose = np.repeat(np.arange(len(count)), count)
+    within = np.arange(len(whose)) - np.repeat(np.cumsum(count) - count, count)
+    return whose, first[whose] + within.astype(np.uint64)
+
+
+def _cells(frame: NDArray[np.uint64], pages: NDArray[np.uint64], most: int) -> tuple[int, NDArray[np.uint64]]:
+    """The smallest power of two of frames a cell with which ``most`` are enough, and the cells (frame >> it)."""
+    if not len(frame):
+        return 0, np.empty(0, np.uint64)
+    order = np.argsort(frame, kind="stable")
+    first, last = frame[order], (frame + pages - np.uint64(1))[order]
+    shift = max(0, (int(pages.sum()) - 1) // most).bit_length() - 1 if int(pages.sum()) > most else 0
+    while True:
+        low, high = first >> np.uint64(shift), last >> np.uint64(shift)
+        # Where a run begins near the end of the one before, what is between is shown too.
+        near = low[1:] <= high[:-1] + np.uint64(BRIDGED + 1)
+        begin, end = low[np.append(True, ~near)], high[np.append(~near, True)]
+        if int((end - begin).sum()) + len(begin) <= most:
+            return shift, _counted(begin, end)[1]
+        shift += 1
+
+
+def _count(
+    counts: NDArray[np.int64], at: NDArray[np.int64], edges: NDArray[np.int64], low: int, states: NDArray[np.uint8]
+) -> None:
+    """Add an owner's pages from ``low`` on: piece i goes from edges[i] to edges[i + 1] - 1, and lies in cell at[i]."""
+    begin = int(np.searchsorted(edges, low, side="right")) - 1
+    end = int(np.searchsorted(edges, low + len(states)))
+    starts = np.maximum(edges[begin:end] - low, 0)
+    together = np.add.reduceat(COUNTERS[states], starts)
+    rest = np.diff(starts, append=len(states))
+    for state in range(UNKNOWN):
+        found = (together >> np.uint64(16 * state) & np.uint64(0xFFFF)).astype(np.int64)
+        np.add.at(counts[state], at[begin:end], found)
+        rest -= found
+    np.add.at(counts[UNKNOWN], at[begin:end], rest)
+
+
+def _segments(cells: NDArray[np.uint64], counts: NDArray[np.int64], cell_bytes: int) -> Iterator[Segment]:
+    if not len(cells):
+        return
+    edges = [0, *(np.flatnonzero(np.diff(cells) != 1) + 1).tolist(), len(cells)]
+    for low, high in pairwise(edges):
+        columns = {name: tuple(counts[state, low:high].tolist()) for state, name in enumerate(STATES)}
+        yield Segment(address=int(cells[low]) * cell_bytes, **columns)
