@@ -1,0 +1,188 @@
+"""How long the stretches of memory are that are the same elsewhere, and what they match."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pageshare.core import NO_PAGE, Control
+from pageshare.inventory import Inventory
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ASSUMPTIONS = (
+    "Of each content the first page stays, in the order of owners and addresses; all others match it. Another order"
+    " would make other runs, of the same pages together.",
+    "A run ends where the next page, or the page that it would match, is unique, zero, unknown or somewhere else.",
+    "Only what is in one sharing domain matches.",
+)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """``runs`` of ``shortest`` to ``longest`` pages (powers of two to the next), and their ``pages`` together."""
+
+    shortest: int
+    longest: int
+    runs: int
+    pages: int
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The runs of ``owner`` that match memory of ``matches``, which may be the same; ``longest`` in pages."""
+
+    owner: str
+    matches: str
+    runs: int
+    pages: int
+    longest: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stretch of ``pages`` of ``owner``, from ``address`` on, that ``matches`` has from ``matches_address`` on."""
+
+    owner: str
+    address: int
+    pages: int
+    matches: str
+    matches_address: int
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs: a page that is neither zero nor the first of its content (by page number) is a reclaimed one; a run is a
+    maximal stretch of such pages at consecutive frames of one owner whose first pages lie at consecutive frames of one
+    owner too. So their lengths sum up to ``nonzero.reclaimed``.
+
+    ``lengths`` by powers of two; ``pairs`` by owner and what it matches, most pages first, ``more_pairs`` left out;
+    ``longest`` the longest ones. Stretches of zero pages are in ``zeros`` alone, those that need no reading included.
+
+    >>> import pageshare
+    >>> from pageshare.answers.runs import runs
+    >>> one = b"".join(bytes([i]) * 4096 for i in (1, 2, 3))
+    >>> found = runs(pageshare.scan({"a": one, "b": bytes(4096) + one}).inventory)
+    >>> found.longest
+    (Run(owner='b', address=4096, pages=3, matches='a', matches_address=0),)
+    >>> found.runs, found.pages, found.zeros[0].runs
+    (1, 3, 1)
+    """
+
+    runs: int
+    pages: int
+    lengths: tuple[Lengths, ...]
+    pairs: tuple[Pair, ...]
+    more_pairs: int
+    longest: tuple[Run, ...]
+    zero_runs: int
+    zero_pages: int
+    zeros: tuple[Lengths, ...]
+    assumptions: tuple[str, ...] = ASSUMPTIONS
+
+
+def runs(
+    inventory: Inventory, *, most_runs: int = 50, most_pairs: int = 1000, control: Control | None = None
+) -> Runs:
+    """Find the runs of an inventory; the ``most_runs`` longest are told one by one. Raises ``Stopped``."""
+    stretches = inventory.contents.runs(_begins(inventory), control)
+    zero = stretches["matches"] == NO_PAGE
+    starts, lengths, matched = (stretches[name][~zero].astype(np.int64) for name in ("page", "pages", "matches"))
+    zero_lengths = _zeros(inventory, *(stretches[name][zero].astype(np.int64) for name in ("page", "pages")))
+    pairs = _pairs(inventory, starts, matched, lengths)
+    return Runs(
+        runs=len(starts),
+        pages=int(lengths.sum()),
+        lengths=_by_length(lengths),
+        pairs=pairs[:most_pairs],
+        more_pairs=len(pairs[most_pairs:]),
+        longest=_longest(inventory, starts, matched, lengths, most_runs),
+        zero_runs=len(zero_lengths),
+        zero_pages=int(zero_lengths.sum()),
+        zeros=_by_length(zero_lengths),
+    )
+
+
+def _begins(inventory: Inventory) -> NDArray[np.uint32]:
+    """Pages that are read whose frame does not follow that of the page before, in the same owner; ascending."""
+    places = inventory.places
+    runs = int(np.searchsorted(places.first, places.readable))
+    first, frame = places.first[:runs], places.frame[:runs]
+    breaks = first[1:][frame[1:] != frame[:-1] + np.diff(first).astype(np.uint64)]
+    return np.union1d(breaks, places.read_first[:-1])
+
+
+def _zeros(inventory: Inventory, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How long stretches of zero pages are, of those that are read and those that need no reading together."""
+    owners, frames = inventory.places.locate(starts)
+    edges = np.searchsorted(owners, np.arange(len(inventory.owners) + 1))
+    joined = []
+    for owner in range(len(inventory.owners)):
+        part = slice(edges[owner], edges[owner + 1])
+        known, _, pages = inventory.places.runs(owner, zeros=True)
+        frame = np.concatenate([frames[part], known])
+        length = np.concatenate([lengths[part], pages.astype(np.int64)])
+        order = np.argsort(frame, kind="stable")
+        frame, length = frame[order], length[order]
+        new = np.append(True, frame[1:] != frame[:-1] + length[:-1].astype(np.uint64))[: len(frame)]
+        joined.append(np.add.reduceat(length, np.flatnonzero(new)) if len(frame) else length)
+    return np.concatenate([np.empty(0, np.int64), *joined])
+
+
+def _by_length(lengths: NDArray[np.int64]) -> tuple[Lengths, ...]:
+    power = np.frexp(lengths)[1] - 1
+    runs = np.bincount(power, minlength=0)
+    pages = [int(lengths[power == each].sum()) for each in range(len(runs))]
+    return tuple(
+        Lengths(1 << each, (2 << each) - 1, count, pages[each]) for each, count in enumerate(runs.tolist()) if count
+    )
+
+
+def _pairs(
+    inventory: Inventory, starts: NDArray[np.int64], matched: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> tuple[Pair, ...]:
+    """By owner and what it matches, most pages first."""
+    edges, count = inventory.places.read_first, len(inventory.owners)
+    owner, other = (np.searchsorted(edges, pages, side="right") - 1 for pages in (starts, matched))
+    there, pair = np.unique(owner * count + other, return_inverse=True)
+    runs, pages = np.bincount(pair, minlength=0), np.zeros(len(there), np.int64)
+    longest = np.zeros(len(there), np.int64)
+    np.add.at(pages, pair, lengths)
+    np.maximum.at(longest, pair, lengths)
+    order = np.lexsort([there, -pages])
+    return tuple(
+        Pair(inventory.owners[key // count], inventory.owners[key % count], *row)
+        for key, *row in zip(*(each[order].tolist() for each in (there, runs, pages, longest)), strict=True)
+    )
+
+
+def _longest(
+    inventory: Inventory,
+    starts: NDArray[np.int64],
+    matched: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    most: int,
+) -> tuple[Run, ...]:
+    """The longest first; of equal ones, the first."""
+    if most < len(lengths):
+        # Those that are as long as the last one that is told, too: it is not chance which of them are.
+        kept = np.flatnonzero(lengths >= np.partition(lengths, -most)[-most]) if most else np.empty(0, np.int64)
+    else:
+        kept = np.arange(len(lengths))
+    kept = kept[np.lexsort([kept, -lengths[kept]])][:most]
+    owners, frames = inventory.places.locate(starts[kept])
+    others, other_frames = inventory.places.locate(matched[kept])
+    columns = (each.tolist() for each in (owners, frames, lengths[kept], others, other_frames))
+    return tuple(
+        Run(
+            inventory.owners[owner],
+            frame * inventory.page_size,
+            length,
+            inventory.owners[other],
+            other_frame * inventory.page_size,
+        )
+        for owner, frame, length, other, other_frame in zip(*columns, strict=True)
+    )
