@@ -12,7 +12,7 @@ from pageshare.render.units import percent_of, size
 from pageshare.report import Report
 
 WIDTH, HEIGHT = 420, 260
-BOX = LEFT, TOP, RIGHT, BOTTOM = 56, 14, WIDTH - 18, HEIGHT - 40
+BOX = LEFT, TOP, RIGHT, BOTTOM = 56, 26, WIDTH - 18, HEIGHT - 40
 
 
 def section(answer: Groups, report: Report) -> Section:
@@ -132,7 +132,7 @@ def _by_copies(answer: Groups) -> str:
             *(svg.text(at, BOTTOM + 14, _power(each), "middle") for each, at in enumerate(xs)),
             *(svg.text(LEFT - 6, at + 4, _power(each), "end") for each, at in enumerate(ys)),
             svg.text((LEFT + RIGHT) / 2, HEIGHT - 8, "copies", "middle"),
-            svg.text(4, TOP - 3, "contents"),
+            svg.text(4, 12, "contents"),
             svg.dots(((x(each.copies), y(each.contents)) for each in answer.multiplicities), "accent"),
         ],
     )
@@ -157,7 +157,7 @@ def _curve(answer: Groups) -> str:
             *(svg.text(x(each), BOTTOM + 14, percent_of(each), "middle") for each in quarters),
             *(svg.text(LEFT - 6, y(each) + 4, percent_of(each), "end") for each in quarters),
             svg.text((LEFT + RIGHT) / 2, HEIGHT - 8, "of shared contents, the top ones first", "middle"),
-            svg.text(4, TOP - 3, "of reclaimed"),
+            svg.text(4, 12, "of reclaimed"),
             svg.line([(x(0), y(0)), (x(1), y(1))], "faint"),
             svg.line(((x(one), y(other)) for one, other in answer.curve), "accent"),
         ],

@@ -133,17 +133,20 @@ def _outline(start: float, wide: float, shares: list[float]) -> str:
 
 def _addresses(owner: OwnerMap, starts: list[float], wide: float) -> Iterator[str]:
     """Where segments begin, and some addresses within, as far as there is room."""
-    end = -1.0
-    for start, segment in zip(starts, owner.segments, strict=True):
-        cells = len(segment.zero)
-        every = 1
-        while every * wide < LABEL:
-            every *= 2
-        first = segment.address // owner.cell_bytes
-        for cell in [0, *(each for each in range(1, cells) if (first + each) % every == 0)]:
-            x, words = start + cell * wide, f"{segment.address + cell * owner.cell_bytes:#x}"
-            length = 6.8 * len(words)
-            if x > end and x + length <= WIDTH + 1:
-                yield f'<path d="M{svg.number(x + 0.5)} {16 + STRIP}v5" stroke="var(--ink)"/>'
-                yield svg.text(x + 3, STRIP + 28, words)
-                end = x + length + 12
+    begins = [(start, segment.address) for start, segment in zip(starts, owner.segments, strict=True)]
+    every = 1
+    while every * wide < LABEL:
+        every *= 2
+    within = [
+        (start + cell * wide, segment.address + cell * owner.cell_bytes)
+        for start, segment in zip(starts, owner.segments, strict=True)
+        for cell in range(-(segment.address // owner.cell_bytes) % every, len(segment.zero), every)
+    ]
+    taken: list[tuple[float, float]] = []
+    for x, address in [*begins, *within]:
+        words = f"{address:#x}"
+        end = x + 3 + 6.8 * len(words)
+        if end <= WIDTH and all(end + 8 < low or high + 8 < x for low, high in taken):
+            taken.append((x, end))
+            yield f'<path d="M{svg.number(x + 0.5)} {16 + STRIP}v5" stroke="var(--ink)"/>'
+            yield svg.text(x + 3, STRIP + 28, words)

@@ -40,7 +40,7 @@ def tables(answer: Runs, page_size: int) -> list[Table]:
 
 
 def charts(answer: Runs, page_size: int) -> list[str]:
-    """Bytes in runs, and in stretches of zeros, of each length; none where there is neither."""
+    """The share of runs, and of stretches of zeros, of each length; none where there is neither."""
     return [_by_length(answer, page_size)] if answer.runs or answer.zero_runs else []
 
 
@@ -94,13 +94,16 @@ def _longest(answer: Runs, page_size: int) -> Table:
 
 
 def _by_length(answer: Runs, page_size: int) -> str:
-    runs, zeros = ({each.shortest: each.pages for each in lengths} for lengths in (answer.lengths, answer.zeros))
+    runs, zeros = (
+        {each.shortest: each.pages / total for each in lengths}
+        for lengths, total in ((answer.lengths, answer.pages), (answer.zeros, answer.zero_pages))
+    )
     shortest = [1 << power for power in range(max((*runs, *zeros)).bit_length())]
-    most = max(*runs.values(), *zeros.values(), 1)
+    most = max(*runs.values(), *zeros.values(), 0)
     step = (RIGHT - LEFT) / len(shortest)
 
-    def y(pages: float) -> float:
-        return BOTTOM - pages / most * (BOTTOM - TOP)
+    def y(share: float) -> float:
+        return BOTTOM - share / most * (BOTTOM - TOP)
 
     bars = []
     for nth, length in enumerate(shortest):
@@ -117,19 +120,22 @@ def _by_length(answer: Runs, page_size: int) -> str:
         for nth, length in enumerate(shortest)
         if nth % every == 0
     ]
+    shared, zero = size(answer.pages * page_size), size(answer.zero_pages * page_size)
     return svg.picture(
-        f"How much lies in runs of what length: {size(answer.pages * page_size)} of shared pages in"
-        f" {answer.runs:,} runs, {size(answer.zero_pages * page_size)} of zero pages in {answer.zero_runs:,} stretches"
+        f"How much lies in runs of what length: {shared} that are the same elsewhere in {answer.runs:,} runs,"
+        f" {zero} of zero pages in {answer.zero_runs:,} stretches"
         + (f"; the longest run is of {shortened(printable(answer.longest[0].owner), 40)}" if answer.longest else ""),
         WIDTH,
         HEIGHT,
         [
             svg.grid(BOX, (), [y(each) for each in quarters]),
-            *(svg.text(LEFT - 6, y(each) + 4, size(round(each * page_size)), "end") for each in quarters),
+            *(svg.text(LEFT - 6, y(each) + 4, percent_of(each), "end") for each in quarters),
             *bars,
             *labels,
             svg.text((LEFT + RIGHT) / 2, HEIGHT - 6, "length, from that on to twice as long", "middle"),
-            svg.legend(LEFT, 14, (("accent", "same as elsewhere"), ("zero", "zero pages"))),
+            svg.legend(
+                LEFT, 14, [("accent", f"of {shared} that are the same elsewhere"), ("zero", f"of {zero} of zeros")]
+            ),
         ],
     )
 
