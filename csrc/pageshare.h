@@ -11,7 +11,8 @@
  *   stream.c       the same of files that memory cannot hold
  *   contents.c     what a census comes to content by content: which are held more than once, and by whom
  *   runs.c         how long the stretches are in which pages are the same elsewhere
- *   peek.c         what can be learnt of pages without the table: the key of one line, the hash of a whole page
+ *   peek.c         what can be learnt of pages without the table: the key of one line, the hash of a whole page, keys
+ *                  that tell similar pages
  *   process.c      pages of other processes as these run, hashed
  *   memory.c       large arrays
  *
@@ -350,6 +351,16 @@ ps_status ps_space_hash(ps_space *space, const uint32_t *pages, size_t count, ui
 /* digests[16 * i ..] becomes XXH3-128 of pages[i] of seed 0, as it is written: from the highest byte on. A page that can't
  * be had ends it with PS_SHRANK or PS_IO_ERROR. Of control only `stop` and `done` are used. */
 ps_status ps_space_digest(ps_space *space, const uint32_t *pages, size_t count, uint8_t *digests, ps_control *control);
+
+/* Most keys of a sketch. */
+#define PS_SKETCH_MAX 64
+/* sketches[i * keys .. + keys - 1] become keys of pages[i] that tell similar pages: its words of 8 bytes, but for those that
+ * are zero, are divided into `keys` parts by a hash; the key of each is that of the word that hashes least, 0 if there is
+ * none. Pages of different domains have different ones. Of control only `stop` and `done` are used. */
+ps_status ps_space_sketch(ps_space *space, const uint32_t *pages, size_t count, uint32_t keys, uint64_t seed,
+                          uint32_t *sketches, ps_control *control);
+/* `to` gets the bytes of pages[0], pages[1] .. one behind the other. */
+ps_status ps_space_gather(ps_space *space, const uint32_t *pages, size_t count, uint8_t *to);
 
 /* ---- process.c ---- */
 

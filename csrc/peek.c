@@ -1,5 +1,6 @@
 /*
- * peek.c - pages without the table: the key of one line, hashes of the whole, and how pages that change get their bytes.
+ * peek.c - pages without the table: the key of one line, hashes of the whole, what tells similar pages, and bytes for
+ * those who need them elsewhere.
  *
  * A peek reads one cache line. In address order that costs a twentieth of a visit (docs/policies.md): memory is asked for
  * far ahead, and nothing is written but the key.
@@ -136,6 +137,67 @@ ps_status ps_space_digest(ps_space *space, const uint32_t *pages, size_t count, 
     }
     free(scratch);
     return status == PS_OK ? ps_space_status(space) : status;
+}
+
+/* Min-wise hashing (Broder, SEQUENCES 1997) of the set of a page's words, in one go: each word belongs to one of the parts,
+ * and the smallest hash of each part is its key (Li, Owen, Zhang, NIPS 2012). Where two pages have a share J of the words
+ * of both in common, a key is equal with probability J. Words of zeros are in all pages, and tell nothing. */
+static void sketch(const uint8_t *page, size_t bytes, uint64_t secret, uint32_t keys, uint32_t *to)
+{
+    uint64_t least[PS_SKETCH_MAX], word;
+
+    for (uint32_t j = 0; j < keys; j++)
+        least[j] = UINT64_MAX;
+    for (size_t at = 0; at < bytes; at += sizeof word) {
+        memcpy(&word, page + at, sizeof word);
+        if (!word)
+            continue;
+        uint64_t hash = ps_mix(word ^ secret);
+        uint64_t *part = &least[(uint64_t)(uint32_t)hash * keys >> 32];
+        *part = hash < *part ? hash : *part;
+    }
+    /* Smallest hashes begin with zeros: mixed again, few of them meet by chance. */
+    for (uint32_t j = 0; j < keys; j++) {
+        uint32_t key = (uint32_t)(ps_mix(least[j]) >> 32);
+        to[j] = least[j] == UINT64_MAX ? 0 : key ? key : 1;
+    }
+}
+
+ps_status ps_space_sketch(ps_space *space, const uint32_t *pages, size_t count, uint32_t keys, uint64_t seed,
+                          uint32_t *sketches, ps_control *control)
+{
+    if (space->page_bytes == PS_FINGERPRINT_BYTES || !keys || keys > PS_SKETCH_MAX || !all_there(space, pages, count))
+        return PS_INVALID;
+    uint8_t *scratch = malloc(space->page_bytes);
+    ps_status status = scratch ? PS_OK : PS_NO_MEMORY;
+    for (size_t i = 0; i < count && status == PS_OK; i++) {
+        const uint8_t *page = bytes_of(space, pages[i], scratch);
+        uint32_t domain = space->sources[ps_space_find(space, pages[i])->source].domain;
+        if (page)
+            sketch(page, space->page_bytes, ps_mix(ps_mix(seed) + domain), keys, sketches + i * keys);
+        else
+            memset(sketches + i * keys, 0, keys * sizeof *sketches);
+        if (i % STOP_EVERY == 0) {
+            status = ps_stopped(control) ? PS_STOPPED : PS_OK;
+            ps_advance(control, count - i < STOP_EVERY ? count - i : STOP_EVERY);
+        }
+    }
+    free(scratch);
+    return status == PS_OK ? ps_space_status(space) : status;
+}
+
+ps_status ps_space_gather(ps_space *space, const uint32_t *pages, size_t count, uint8_t *to)
+{
+    if (!all_there(space, pages, count))
+        return PS_INVALID;
+    for (size_t i = 0; i < count; i++, to += space->page_bytes) {
+        const uint8_t *page = bytes_of(space, pages[i], to);
+        if (page && page != to)
+            memcpy(to, page, space->page_bytes);
+        else if (!page)
+            memset(to, 0, space->page_bytes);
+    }
+    return ps_space_status(space);
 }
 
 ps_status ps_space_copy(ps_space *to, const uint32_t *to_pages, ps_space *from, const uint32_t *from_pages, size_t count)

@@ -71,6 +71,8 @@ static ps_status use_everything(FILE *file, const uint8_t *mapped)
         status = ps_table_tally(table, owners, 2, &total, NULL);
     if (status == PS_OK)
         status = ps_table_check(table, why, sizeof why);
+    if (status == PS_OK)
+        status = ps_space_sketch(space, &(uint32_t){15}, 1, 1, 0, &(uint32_t){0}, NULL);
     ps_table_free(table);
     for (uint32_t options = 0; status == PS_OK && options <= PS_STREAM; options += PS_STREAM) {
         /* In place only what is mapped. */

@@ -1,4 +1,4 @@
-"""Pages without a table: the key of a line, the hash of the whole, and how pages that change get their bytes."""
+"""Pages without a table: the key of a line, the hash of the whole, keys that tell similar pages, and their bytes."""
 
 from __future__ import annotations
 
@@ -106,6 +106,42 @@ class PageReader:
         )
         check(status, self._native)
         return digests
+
+    def sketch(self, pages: Any, keys: int, control: Control | None = None) -> NDArray[np.uint32]:
+        """``keys`` keys (1 to 64) of each page that tell similar pages, shape (pages, keys): min-wise hashes of the set
+        of its 8-byte words that are not zero, 0 where there is none.
+
+        Where two pages have J of all the words of both in common, each key is equal with probability J. Pages of
+        different domains have different keys. Raises IndexError, ValueError, MediaError, ``Stopped``.
+        """
+        numbers = page_numbers(self.space, pages)
+        if not 1 <= keys <= lib.PS_SKETCH_MAX:
+            raise ValueError(f"{keys} keys: there must be 1 to {lib.PS_SKETCH_MAX}")
+        sketches = np.empty((numbers.size, keys), np.uint32)
+        status = lib.ps_space_sketch(
+            self._native.pointer,
+            ffi.from_buffer("uint32_t[]", numbers),
+            numbers.size,
+            keys,
+            self.seed,
+            ffi.from_buffer("uint32_t[]", sketches),
+            ffi.NULL if control is None else control._c,
+        )
+        check(status, self._native)
+        return sketches
+
+    def read(self, pages: Any) -> NDArray[np.uint8]:
+        """The bytes of pages, shape (pages, page_size). Raises IndexError, MediaError."""
+        numbers = page_numbers(self.space, pages)
+        memory = np.empty((numbers.size, self.space.page_size), np.uint8)
+        status = lib.ps_space_gather(
+            self._native.pointer,
+            ffi.from_buffer("uint32_t[]", numbers),
+            numbers.size,
+            ffi.from_buffer("uint8_t[]", memory),
+        )
+        check(status, self._native)
+        return memory
 
     def copy_to(self, other: PageReader, to_pages: Any, pages: Any) -> None:
         """Give ``to_pages`` of ``other``, one after the other, the bytes of ``pages`` of this one.
