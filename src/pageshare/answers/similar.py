@@ -1,0 +1,419 @@
+"""Near-duplicates and compression: what patching and compressing would save of what sharing leaves.
+
+After Difference Engine (Gupta et al., OSDI 2008), which shares identical pages, stores a page that resembles another as
+a patch to it, and compresses the rest. What is left after sharing is one page of each distinct content that is not
+zero; patches and compressed sizes are measured by running the codecs on a random sample of these, or on all.
+
+Candidates are found by min-wise hashing (Broder, SEQUENCES 1997) of the set of a page's 8-byte words, with an index
+over all distinct pages. (Difference Engine hashes blocks of 64 bytes at random offsets; measured against the best
+reference of all, words find several times as much: docs/parts/similar.md.) For each of a page's keys, the first page
+that has the same key is its candidate. A page that is another's candidate stays whole, whether or not that one is
+patched: so no patch needs a second one, and what is a reference is known of all pages without trying one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageshare import limits
+from pageshare.answers._sizes import CODECS, PATCHES, Batch, measured
+from pageshare.core import NO_PAGE, UNIQUE_CLASS, Census, Control, PageReader
+from pageshare.inventory import Inventory
+from pageshare.report import count
+from pageshare.space import PageSpace
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SAMPLE = 20_000
+"""Pages that are patched and compressed by default: a few seconds."""
+KEYS = 4
+"""Keys a page. More find more candidates, and make more pages references."""
+MOST_PATCH = 0.5
+"""Share of a page that a patch may take: half, as in Difference Engine."""
+MOST_COMPRESSED = 0.75
+"""Share of a page that a compressed page may take: about where zram's allocator begins to keep pages whole (its
+largest size classes hold one object a page)."""
+METADATA = 16
+"""Bytes that a patched or compressed page costs beside its payload: an entry of zram's table has as many (a handle of 8
+bytes; size, flags and lock in 8)."""
+FEW = 30
+"""With fewer pages than that in the sample the normal distribution is no guide to an interval."""
+MANY = 60_000
+"""From so many pages on other processes are worth their start."""
+
+_NORMAL = 1.959964  # of the standard normal distribution, 95 % lie within this
+_BATCH = 256  # pages that are measured together: some 40 ms, between two looks at the stop flag
+_LOOK = 1 << 14  # pages whose keys are made together
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A total over all distinct pages. ``low`` to ``high`` is its 95 % interval; both None: it was counted."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Way:
+    """What one way of treating the pages that sharing leaves comes to.
+
+    ``patched`` pages become patches, ``compressed`` ones are compressed with ``codec`` ("" where none is), which
+    together take ``stored`` bytes, and ``metadata`` bytes beside; ``reclaimed`` bytes are saved on top of sharing,
+    metadata taken off, and ``in_all`` with sharing.
+    """
+
+    name: str
+    codec: str
+    patched: Estimate
+    compressed: Estimate
+    stored: Estimate
+    metadata: Estimate
+    reclaimed: Estimate
+    in_all: Estimate
+
+
+@dataclass(frozen=True)
+class Similar:
+    """Sharing, patching and compressing side by side.
+
+    In pages: ``known``; ``shared_reclaimed``, what sharing saves (zero pages included, one kept for each domain);
+    ``distinct``, contents that are not zero, one page of each of which is left; ``sampled`` of them were measured;
+    ``references`` of them are never patched, since others may be patched against them; ``with_candidate`` others have
+    such a reference.
+    ``nearer`` are patched pages whose patch is smaller than the page compressed alone by the same codec, and
+    ``nearer_bytes`` by how much: what likeness saves that compression would not.
+    ``ways``: see ``Way``; the last of them take, page by page, the smaller of a patch and a compressed page.
+    The rest are settings: bytes that a patch or a compressed page may take, bytes of metadata for each, keys a page.
+    ``index_bytes`` is the most that the index took.
+    """
+
+    page_size: int
+    known: int
+    shared_reclaimed: int
+    distinct: int
+    sampled: int
+    references: int
+    with_candidate: Estimate
+    nearer: Estimate
+    nearer_bytes: Estimate
+    ways: tuple[Way, ...]
+    most_patch: int
+    most_compressed: int
+    metadata: int
+    keys: int
+    seed: int
+    index_bytes: int
+    assumptions: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every page was measured, not a sample."""
+        return self.sampled == self.distinct
+
+
+def similar(
+    space: PageSpace,
+    found: Census | Inventory,
+    *,
+    seed: int,
+    sample: int | None = SAMPLE,
+    keys: int = KEYS,
+    most_patch: float = MOST_PATCH,
+    most_compressed: float = MOST_COMPRESSED,
+    metadata: int = METADATA,
+    workers: int | None = None,
+    control: Control | None = None,
+) -> Similar:
+    """Measure on ``sample`` distinct pages, drawn without replacement, or on all (None).
+
+    ``found`` is the census of this space, or the inventory. ``seed`` draws the sample and chooses the keys; everything
+    else follows from the pages. ``most_patch`` and ``most_compressed`` are shares of a page. ``workers`` processes
+    run the codecs (default: this one, or for very many pages one for each CPU). ``control`` counts each distinct page
+    once, and once more each that is measured (``steps``).
+    Raises ValueError for settings out of range and where a codec is missing, MediaError, ``Stopped``.
+
+    >>> import pageshare
+    >>> import numpy as np
+    >>> page = np.random.default_rng(1).bytes(4096)
+    >>> space = pageshare.PageSpace.of(page + page + b"other" + page[5:] + bytes(8192))
+    >>> found = similar(space, pageshare.census(space), seed=1)
+    >>> found.distinct, found.shared_reclaimed, found.references, found.ways[0].name, found.ways[0].patched.value
+    (2, 2, 1, 'patch', 1.0)
+    """
+    if sample is not None and sample < 1:
+        raise ValueError(f"a sample of {sample} pages: it must be 1 or more")
+    for share in (most_patch, most_compressed):
+        if not 0 < share <= 1:
+            raise ValueError(f"{share} of a page: a share must be more than 0, and 1 at most")
+    control = Control() if control is None else control
+    distinct, reclaimed, known = _left(space, found)
+    rng = np.random.default_rng(seed)
+    chosen = np.arange(len(distinct))
+    if sample is not None and sample < len(distinct):
+        chosen = np.sort(rng.choice(len(distinct), sample, replace=False, shuffle=False))
+    reader = PageReader(space, seed=int(rng.integers(2**63)))
+    index = _index(reader, distinct, chosen, keys, control)
+    if workers is None:
+        workers = limits.cpus() if len(chosen) > MANY and sys.executable else 1
+    sizes = np.empty((len(chosen), 1 + len(CODECS)), np.uint32)
+    done = 0
+    for some in measured(_batches(reader, distinct, chosen, index.candidates), space.page_size, workers, control):
+        sizes[done : done + len(some)] = some
+        done += len(some)
+        control.advance(len(some))
+    return _answer(
+        sizes,
+        index,
+        page_size=space.page_size,
+        known=known,
+        shared_reclaimed=reclaimed,
+        distinct=len(distinct),
+        most_patch=int(most_patch * space.page_size),
+        most_compressed=int(most_compressed * space.page_size),
+        metadata=metadata,
+        keys=keys,
+        seed=seed,
+    )
+
+
+def steps(distinct: int, sample: int | None = SAMPLE) -> int:
+    """What ``control`` has counted when so many distinct pages were looked at.
+
+    >>> steps(100, 10), steps(100, None), steps(100, 200)
+    (110, 200, 200)
+    """
+    return distinct + (distinct if sample is None else min(sample, distinct))
+
+
+def _left(space: PageSpace, found: Census | Inventory) -> tuple[NDArray[np.uint32], int, int]:
+    """The first page of each distinct content that is not zero; how many pages sharing saves, and are known."""
+    if isinstance(found, Inventory):
+        contents = found.contents
+        unique = np.flatnonzero(contents.classes == UNIQUE_CLASS).astype(np.uint32)
+        distinct = np.sort(np.concatenate([contents.contents["first"][1:], unique]))
+        return distinct, sum(found.reclaimed()), int(found.known.sum())
+    canonical = found.canonical
+    first = np.flatnonzero(canonical == np.arange(len(canonical), dtype=np.uint32)).astype(np.uint32)
+    pages = count(space, found.tally, complete=True).pages
+    return np.setdiff1d(first, found.zeros, assume_unique=True), pages.reclaimed, pages.known
+
+
+@dataclass(frozen=True, eq=False)
+class _Index:
+    """What is found for the chosen pages: ``candidates``, shape (chosen, 2 * keys), as numbers of distinct pages,
+    NO_PAGE where there is none; of all pages, how many are ``references``; ``bytes`` that it took at its peak."""
+
+    candidates: NDArray[np.uint32]
+    references: int
+    bytes: int
+
+
+def _index(
+    reader: PageReader, distinct: NDArray[np.uint32], chosen: NDArray[np.int64], keys: int, control: Control
+) -> _Index:
+    """For each key of each chosen page that is no reference, the nearest references with that key on either side.
+
+    Takes 4 * keys + 16 bytes a distinct page, and 8 * keys + 48 a chosen one.
+    """
+    columns = np.empty((keys, len(distinct)), np.uint32)
+    for at in range(0, len(distinct), _LOOK):
+        columns[:, at : at + _LOOK] = reader.sketch(distinct[at : at + _LOOK], keys, control).T
+    is_reference = np.zeros(len(distinct), bool)
+    for column in columns:
+        control.check()
+        page, key = _parted(_ordered(column, np.arange(len(distinct), dtype=np.uint32)))
+        followed = key[1:] == key[:-1]
+        followed &= key[1:] != 0
+        first = followed.copy()
+        first[1:] &= ~followed[:-1]
+        is_reference[page[:-1][first]] = True
+    references = np.flatnonzero(is_reference).astype(np.uint32)
+    candidates = np.full((len(chosen), 2 * keys), NO_PAGE, np.uint32)
+    others = np.flatnonzero(~is_reference[chosen])
+    for number, column in enumerate(columns):
+        control.check()
+        ordered = _ordered(column[references], references)
+        page, key = _parted(ordered)
+        own = column[chosen[others]]
+        behind = np.searchsorted(ordered, own.astype("<u8") << np.uint64(32) | chosen[others].astype("<u8"))
+        for side, at in enumerate((behind - 1, behind)):
+            there = (at >= 0) & (at < len(references)) & (own != 0)
+            there[there] = key[at[there]] == own[there]
+            candidates[others[there], 2 * number + side] = page[at[there]]
+    _keep_domains_apart(reader.space, distinct, chosen, candidates)
+    size = len(distinct) * (4 * keys + 16) + len(chosen) * (8 * keys + 48)
+    return _Index(candidates, len(references), size)
+
+
+def _ordered(keys: NDArray[np.uint32], pages: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """Both in one number, sorted by key, then by page."""
+    ordered = keys.astype("<u8")
+    ordered <<= np.uint64(32)
+    ordered |= pages
+    ordered.sort()
+    return ordered
+
+
+def _parted(ordered: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """The pages and the keys of what ``_ordered`` gave, without a copy."""
+    halves = ordered.view("<u4")
+    return halves[::2], halves[1::2]
+
+
+def _keep_domains_apart(
+    space: PageSpace,
+    distinct: NDArray[np.uint32],
+    chosen: NDArray[np.int64],
+    candidates: NDArray[np.uint32],
+) -> None:
+    """Drop the candidates that are of another domain: keys of 32 bits meet by chance now and then."""
+    if len(space.domains) < 2:
+        return
+    domain = np.array([owner.domain for owner in space.owners])
+    mine = domain[space.locate(distinct[chosen])[0]]
+    for column in candidates.T:
+        there = np.flatnonzero(column != NO_PAGE)
+        theirs = domain[space.locate(distinct[column[there]])[0]]
+        column[there[theirs != mine[there]]] = NO_PAGE
+
+
+def _batches(
+    reader: PageReader, distinct: NDArray[np.uint32], chosen: NDArray[np.int64], candidates: NDArray[np.uint32]
+) -> Iterator[Batch]:
+    """The chosen pages, with their candidates."""
+    for at in range(0, len(chosen), _BATCH):
+        some = candidates[at : at + _BATCH]
+        there = some != NO_PAGE
+        references, number = np.unique(some[there], return_inverse=True)
+        pairs = np.unique(number.reshape(-1) * _BATCH + np.nonzero(there)[0])
+        yield Batch(
+            reader.read(distinct[chosen[at : at + _BATCH]]),
+            reader.read(distinct[references]),
+            np.stack([pairs // _BATCH, pairs % _BATCH], axis=1).astype(np.uint32),
+        )
+
+
+def estimate_pages(so: NDArray[np.bool_], pages: int) -> Estimate:
+    """How many of ``pages`` pages are so, by a simple random sample of them without replacement.
+
+    The interval is Wilson's (JASA 1927), the sample taken for as much larger as the finite population makes it surer.
+
+    >>> found = estimate_pages(np.arange(100) < 30, 1000)
+    >>> found.value, round(found.low), round(found.high)
+    (300.0, 223, 391)
+    >>> estimate_pages(np.ones(100, bool), 100)
+    Estimate(value=100.0, low=None, high=None)
+    """
+    measured, seen = len(so), int(np.count_nonzero(so))
+    if measured == pages:
+        return Estimate(float(seen))
+    share, weight = seen / measured, _NORMAL**2 * (1 - measured / pages) / measured
+    middle = (share + weight / 2) / (1 + weight)
+    error = sqrt(weight * share * (1 - share) + weight**2 / 4) / (1 + weight)
+    low, high = pages * (middle - error), pages * (middle + error)
+    return Estimate(pages * share, max(low, seen), min(high, seen + pages - measured))
+
+
+def estimate_bytes(values: NDArray[Any], pages: int, most: int) -> Estimate:
+    """The total of a figure, 0 to ``most`` a page, over ``pages`` pages, by a simple random sample of them without
+    replacement.
+
+    The interval is 1.96 standard errors on either side, with the finite population correction (Cochran, Sampling
+    Techniques, 1977, chapter 2). Where fewer than ``FEW`` values are not 0, it goes from what was seen to the upper end
+    for the number of such pages, each of them at ``most``.
+    """
+    measured, total = len(values), float(values.sum(dtype=np.float64))
+    if measured == pages:
+        return Estimate(total)
+    value = pages * total / measured
+    if np.count_nonzero(values) < FEW:
+        high = most * (estimate_pages(values > 0, pages).high or 0)
+        return Estimate(value, total, high)
+    error = _NORMAL * pages * sqrt((1 - measured / pages) / measured) * float(np.std(values, ddof=1))
+    return Estimate(value, max(value - error, total), min(value + error, total + (pages - measured) * most))
+
+
+def _plus(amount: int, estimate: Estimate) -> Estimate:
+    if estimate.low is None or estimate.high is None:
+        return Estimate(amount + estimate.value)
+    return Estimate(amount + estimate.value, amount + estimate.low, amount + estimate.high)
+
+
+def _answer(sizes: NDArray[np.uint32], index: _Index, **figures: Any) -> Similar:
+    page_size, pages, metadata = figures["page_size"], figures["distinct"], figures["metadata"]
+    shared = figures["shared_reclaimed"] * page_size
+    patch, alone = sizes[:, 0].astype(np.int64), sizes[:, 1:].T.astype(np.int64)
+    worth = page_size - metadata  # what costs as much as the page is not done
+    patched = (patch <= figures["most_patch"]) & (patch < worth)
+    compressed = (alone <= figures["most_compressed"]) & (alone < worth)
+    nothing = np.zeros(len(sizes), bool)
+
+    def way(name: str, codec: str, patched: NDArray[Any], compressed: NDArray[Any], size: NDArray[Any]) -> Way:
+        changed = patched | compressed
+        reclaimed = estimate_bytes(np.where(changed, page_size - metadata - size, 0), pages, page_size - metadata)
+        return Way(
+            name=name,
+            codec=codec,
+            patched=estimate_pages(patched, pages),
+            compressed=estimate_pages(compressed, pages),
+            stored=estimate_bytes(np.where(changed, size, 0), pages, page_size),
+            metadata=estimate_bytes(changed * metadata, pages, metadata),
+            reclaimed=reclaimed,
+            in_all=_plus(shared, reclaimed),
+        )
+
+    ways = [way("patch", "", patched, nothing, patch)]
+    by_codec = list(zip(CODECS, compressed, alone, strict=True))
+    ways += [way("compress", codec, nothing, small, size) for codec, small, size in by_codec]
+    ways += [
+        way("patch, then compress", codec, patched, small & ~patched, np.where(patched, patch, size))
+        for codec, small, size in by_codec
+    ]
+    for codec, small, size in by_codec:
+        patch_it = patched & ~(small & (size < patch))
+        ways.append(way("the smaller", codec, patch_it, small & ~patch_it, np.where(patch_it, patch, size)))
+    same = CODECS.index("zstd -1")
+    less = np.where(compressed[same], alone[same], page_size) - patch
+    nearer = patched & (less > 0)
+    return Similar(
+        **figures,
+        sampled=len(sizes),
+        references=index.references,
+        with_candidate=estimate_pages((index.candidates != NO_PAGE).any(axis=1), pages),
+        nearer=estimate_pages(nearer, pages),
+        nearer_bytes=estimate_bytes(np.where(nearer, less, 0), pages, page_size),
+        ways=tuple(ways),
+        index_bytes=index.bytes,
+        assumptions=_assumptions(len(sizes), pages, figures),
+    )
+
+
+def _assumptions(measured: int, pages: int, figures: dict[str, Any]) -> tuple[str, ...]:
+    if measured == pages:
+        basis = "Every distinct page was measured."
+    else:
+        basis = (
+            f"{measured:,} of {pages:,} distinct pages were measured, drawn at random without replacement; the"
+            " intervals are of 95 %, and speak of what this search finds, not of what it misses."
+        )
+    return (
+        "Identical pages are shared first; patching and compressing are of what that leaves, one page of each content"
+        " that is not zero.",
+        basis,
+        f"Each page has {figures['keys']} keys. The first page that has a key in common with others is never patched;"
+        " others are patched against the best of the nearest such pages with an equal key, so no patch needs another."
+        " A page that others are patched against may be compressed: then getting one of them back takes two steps.",
+        f"A patch counts if it takes {figures['most_patch']} bytes at most ({PATCHES}), a compressed page if it takes"
+        f" {figures['most_compressed']}; each costs {figures['metadata']} bytes more to find it again.",
+        "Sizes are those of the codecs: what an allocator leaves unused between them is not counted, nor the time to"
+        " get a page back, nor pages that are needed often, which one would not patch or compress.",
+    )
