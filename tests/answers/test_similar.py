@@ -19,6 +19,7 @@ from pageshare.answers.similar import (
     CODECS,
     METADATA,
     _index,
+    _keep_domains_apart,
     _left,
     estimate_bytes,
     estimate_pages,
@@ -262,6 +263,13 @@ def test_pages_of_other_domains_are_no_references():
         assert (answer.ways[0].patched.value, answer.references) == (patched, patched)
 
 
+def test_keys_that_meet_by_chance_lead_to_no_other_domain():
+    space = PageSpace.of({"a": b"a" * PAGE, "b": b"b" * PAGE + b"c" * PAGE}, domains=["one", "two"])
+    candidates = np.array([[1, NO_PAGE], [2, 0]], np.uint32)
+    _keep_domains_apart(space, np.arange(3, dtype=np.uint32), np.array([0, 1]), candidates)
+    assert candidates.tolist() == [[NO_PAGE, NO_PAGE], [2, NO_PAGE]]
+
+
 def test_pages_that_are_almost_zero_are_no_near_duplicates_of_each_other():
     rng = np.random.default_rng(4)
     pages = np.zeros((500, 512), np.uint64)
@@ -321,7 +329,7 @@ def test_the_sample_estimates_the_whole():
     assert whole.ways[1].reclaimed.value == saved.sum()
     hits, draws = Counter(), 1000
     for _ in range(draws):
-        chosen = rng.choice(len(saved), 300, replace=False)
+        chosen = rng.choice(len(saved), 800, replace=False)
         by_bytes = estimate_bytes(saved[chosen], len(saved), PAGE - METADATA)
         has = (keyed.candidates[chosen] != NO_PAGE).any(axis=1)
         by_pages = estimate_pages(has, len(saved))
