@@ -17,6 +17,8 @@ import pageshare
 from pageshare.answers import _sizes
 from pageshare.answers.similar import (
     CODECS,
+    INDEXED,
+    KEYS,
     METADATA,
     _index,
     _keep_domains_apart,
@@ -116,12 +118,12 @@ def expected(made, domains, candidates, *, half=PAGE // 2, most=PAGE * 3 // 4):
     return left, sum(counts.values()) - len(counts), rows
 
 
-def looked_up(space, found, seed, keys=4):
+def looked_up(space, found, seed):
     """For each content, by domain, its candidates' contents, as the index has them."""
     distinct, _, _ = _left(space, found)
     rng = np.random.default_rng(seed)
     reader = PageReader(space, seed=int(rng.integers(2**63)))
-    index = _index(reader, distinct, np.arange(len(distinct)), keys, Control())
+    index = _index(reader, distinct, np.arange(len(distinct)), keys=KEYS, indexed=INDEXED, control=Control())
     owners = space.locate(distinct)[0].tolist()
     contents = [
         (space.domains[space.owners[owner].domain], page.tobytes())
@@ -173,14 +175,14 @@ def test_candidates_by_plain_loops(seed):
     distinct, _, _ = _left(space, pageshare.census(space))
     reader = PageReader(space, seed=seed)
     chosen = np.sort(rng.choice(len(distinct), len(distinct) // 2, replace=False))
-    index = _index(reader, distinct, chosen, 3, Control())
-    keys = reader.sketch(distinct, 3).tolist()
+    index = _index(reader, distinct, chosen, keys=3, indexed=2, control=Control())
+    keys = reader.sketch(distinct, 3).tolist()  # of which two are indexed
     holders = [{}, {}, {}]
     for number, row in enumerate(keys):
         for column, key in zip(holders, row, strict=True):
             if key:
                 column.setdefault(key, []).append(number)
-    references = {some[0] for column in holders for some in column.values() if len(some) > 1}
+    references = {some[0] for column in holders[:2] for some in column.values() if len(some) > 1}
     assert index.references == len(references) > 0
     for number, row in zip(chosen.tolist(), index.candidates.tolist(), strict=True):
         wanted = set()
@@ -221,7 +223,7 @@ def test_keys_by_plain_loops():
 @pytest.mark.parametrize("changed", [1, 8, 40, 150, 300])
 def test_planted_near_duplicates_are_found_as_often_as_foretold(changed):
     """Pairs of pages that differ in one byte of so many of 512 words: a key is equal with probability J = same / all,
-    one of four with 1 - (1 - J)^4."""
+    one of the four indexed ones with 1 - (1 - J)^4."""
     rng = np.random.default_rng(changed)
     pairs = 1000
     firsts = rng.integers(1, 256, (pairs, PAGE), np.uint8)
@@ -232,7 +234,9 @@ def test_planted_near_duplicates_are_found_as_often_as_foretold(changed):
         )
     space = PageSpace.of(np.concatenate([firsts, seconds]).tobytes())
     distinct, _, _ = _left(space, pageshare.census(space))
-    index = _index(PageReader(space, seed=1), distinct, np.arange(pairs, 2 * pairs), 4, Control())
+    index = _index(
+        PageReader(space, seed=1), distinct, np.arange(pairs, 2 * pairs), keys=KEYS, indexed=INDEXED, control=Control()
+    )
     found = (index.candidates == np.arange(pairs)[:, None]).any(axis=1).sum()
     alike = (512 - changed) / (512 + changed)
     foretold = 1 - (1 - alike) ** 4
@@ -322,7 +326,9 @@ def test_the_sample_estimates_the_whole():
     found = pageshare.census(space)
     distinct, _, _ = _left(space, found)
     # Each page by itself is as costly in a sample as in the whole: they are measured once.
-    keyed = _index(PageReader(space, seed=1), distinct, np.arange(len(distinct)), 4, Control())
+    keyed = _index(
+        PageReader(space, seed=1), distinct, np.arange(len(distinct)), keys=KEYS, indexed=INDEXED, control=Control()
+    )
     sizes = np.array([COMPRESS["lz4"](page) for page in pages + near])
     saved = np.where(sizes <= PAGE * 3 // 4, PAGE - METADATA - sizes, 0)
     whole = similar(space, found, seed=1, sample=None)
@@ -382,7 +388,15 @@ def test_stop(workers):
 def test_settings_out_of_range():
     space = PageSpace.of(b"x" * PAGE)
     found = pageshare.census(space)
-    for wrong in ({"sample": 0}, {"keys": 0}, {"keys": 65}, {"most_patch": 0}, {"most_compressed": 1.5}):
+    for wrong in (
+        {"sample": 0},
+        {"keys": 0},
+        {"keys": 65},
+        {"indexed": 9},
+        {"indexed": 0},
+        {"most_patch": 0},
+        {"most_compressed": 1.5},
+    ):
         with pytest.raises(ValueError, match="must be"):
             similar(space, found, seed=1, **wrong)
 
@@ -443,11 +457,11 @@ def test_memory_of_the_index():
     chosen = np.sort(rng.choice(len(distinct), 1000, replace=False))
     reader = PageReader(space)
     tracemalloc.start()
-    index = _index(reader, distinct, chosen, 4, Control())
+    index = _index(reader, distinct, chosen, keys=KEYS, indexed=INDEXED, control=Control())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < index.bytes + (1 << 20)
-    assert index.bytes <= 32 * len(distinct) + 80 * len(chosen)
+    assert index.bytes <= max(32 * len(distinct), 52 * index.references) + 144 * len(chosen)
 
 
 def test_as_json():

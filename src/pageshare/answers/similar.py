@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
 SAMPLE = 20_000
 """Pages that are patched and compressed by default: a few seconds."""
-KEYS = 4
-"""Keys a page. More find more candidates, and make more pages references."""
+KEYS = 8
+"""Keys a page: more find more candidates."""
+INDEXED = 4
+"""How many of them are looked up among all pages: more make more pages references, and take memory."""
 MOST_PATCH = 0.5
 """Share of a page that a patch may take: half, as in Difference Engine."""
 MOST_COMPRESSED = 0.75
@@ -92,7 +94,8 @@ class Similar:
     ``nearer`` are patched pages whose patch is smaller than the page compressed alone by the same codec, and
     ``nearer_bytes`` by how much: what likeness saves that compression would not.
     ``ways``: see ``Way``; the last of them take, page by page, the smaller of a patch and a compressed page.
-    The rest are settings: bytes that a patch or a compressed page may take, bytes of metadata for each, keys a page.
+    The rest are settings: bytes that a patch or a compressed page may take, bytes of metadata for each, keys a page
+    and how many of them are in the index.
     ``index_bytes`` is the most that the index took.
     """
 
@@ -110,6 +113,7 @@ class Similar:
     most_compressed: int
     metadata: int
     keys: int
+    indexed: int
     seed: int
     index_bytes: int
     assumptions: tuple[str, ...]
@@ -127,6 +131,7 @@ def similar(
     seed: int,
     sample: int | None = SAMPLE,
     keys: int = KEYS,
+    indexed: int = INDEXED,
     most_patch: float = MOST_PATCH,
     most_compressed: float = MOST_COMPRESSED,
     metadata: int = METADATA,
@@ -151,6 +156,8 @@ def similar(
     """
     if sample is not None and sample < 1:
         raise ValueError(f"a sample of {sample} pages: it must be 1 or more")
+    if not 1 <= indexed <= keys:
+        raise ValueError(f"{indexed} of {keys} keys in the index: there must be 1 or more, and no more than keys")
     for share in (most_patch, most_compressed):
         if not 0 < share <= 1:
             raise ValueError(f"{share} of a page: a share must be more than 0, and 1 at most")
@@ -161,7 +168,7 @@ def similar(
     if sample is not None and sample < len(distinct):
         chosen = np.sort(rng.choice(len(distinct), sample, replace=False, shuffle=False))
     reader = PageReader(space, seed=int(rng.integers(2**63)))
-    index = _index(reader, distinct, chosen, keys, control)
+    index = _index(reader, distinct, chosen, keys=keys, indexed=indexed, control=control)
     if workers is None:
         workers = limits.cpus() if len(chosen) > MANY and sys.executable else 1
     sizes = np.empty((len(chosen), 1 + len(CODECS)), np.uint32)
@@ -181,6 +188,7 @@ def similar(
         most_compressed=int(most_compressed * space.page_size),
         metadata=metadata,
         keys=keys,
+        indexed=indexed,
         seed=seed,
     )
 
@@ -218,16 +226,47 @@ class _Index:
 
 
 def _index(
-    reader: PageReader, distinct: NDArray[np.uint32], chosen: NDArray[np.int64], keys: int, control: Control
+    reader: PageReader,
+    distinct: NDArray[np.uint32],
+    chosen: NDArray[np.int64],
+    *,
+    keys: int,
+    indexed: int,
+    control: Control,
 ) -> _Index:
     """For each key of each chosen page that is no reference, the nearest references with that key on either side.
 
-    Takes 4 * keys + 16 bytes a distinct page, and 8 * keys + 48 a chosen one.
+    Takes 4 * indexed + 16 bytes a distinct page, or 4 * keys + 20 a reference if that is more, and 12 * keys + 48 a
+    chosen page.
     """
-    columns = np.empty((keys, len(distinct)), np.uint32)
+    is_reference = _first_of_several(reader, distinct, keys, indexed, control)
+    references = np.flatnonzero(is_reference).astype(np.uint32)
+    candidates = np.full((len(chosen), 2 * keys), NO_PAGE, np.uint32)
+    others = np.flatnonzero(~is_reference[chosen])
+    wanted = chosen[others].astype(np.uint32)
+    of_references, of_others = (_columns(reader, distinct[pages], keys, control) for pages in (references, wanted))
+    for number, (theirs, own) in enumerate(zip(of_references, of_others, strict=True)):
+        control.check()
+        ordered = _ordered(theirs, references)
+        page, key = _parted(ordered)
+        behind = np.searchsorted(ordered, _together(own, wanted))
+        for side, at in enumerate((behind - 1, behind)):
+            there = (at >= 0) & (at < len(references)) & (own != 0)
+            there[there] = key[at[there]] == own[there]
+            candidates[others[there], 2 * number + side] = page[at[there]]
+    _keep_domains_apart(reader.space, distinct, chosen, candidates)
+    size = max(len(distinct) * (4 * indexed + 16), len(references) * (4 * keys + 20))
+    return _Index(candidates, len(references), size + len(chosen) * (12 * keys + 48))
+
+
+def _first_of_several(
+    reader: PageReader, distinct: NDArray[np.uint32], keys: int, indexed: int, control: Control
+) -> NDArray[np.bool_]:
+    """Which pages are the first of those that have one of the first ``indexed`` keys, if others have it too."""
+    columns = np.empty((indexed, len(distinct)), np.uint32)
     for at in range(0, len(distinct), _LOOK):
-        columns[:, at : at + _LOOK] = reader.sketch(distinct[at : at + _LOOK], keys, control).T
-    is_reference = np.zeros(len(distinct), bool)
+        columns[:, at : at + _LOOK] = reader.sketch(distinct[at : at + _LOOK], keys, control)[:, :indexed].T
+    is_first = np.zeros(len(distinct), bool)
     for column in columns:
         control.check()
         page, key = _parted(_ordered(column, np.arange(len(distinct), dtype=np.uint32)))
@@ -235,30 +274,30 @@ def _index(
         followed &= key[1:] != 0
         first = followed.copy()
         first[1:] &= ~followed[:-1]
-        is_reference[page[:-1][first]] = True
-    references = np.flatnonzero(is_reference).astype(np.uint32)
-    candidates = np.full((len(chosen), 2 * keys), NO_PAGE, np.uint32)
-    others = np.flatnonzero(~is_reference[chosen])
-    for number, column in enumerate(columns):
+        is_first[page[:-1][first]] = True
+    return is_first
+
+
+def _columns(reader: PageReader, pages: NDArray[np.uint32], keys: int, control: Control) -> NDArray[np.uint32]:
+    """All keys of pages that have been counted already, one row a key."""
+    columns = np.empty((keys, len(pages)), np.uint32)
+    for at in range(0, len(pages), _BATCH):
         control.check()
-        ordered = _ordered(column[references], references)
-        page, key = _parted(ordered)
-        own = column[chosen[others]]
-        behind = np.searchsorted(ordered, own.astype("<u8") << np.uint64(32) | chosen[others].astype("<u8"))
-        for side, at in enumerate((behind - 1, behind)):
-            there = (at >= 0) & (at < len(references)) & (own != 0)
-            there[there] = key[at[there]] == own[there]
-            candidates[others[there], 2 * number + side] = page[at[there]]
-    _keep_domains_apart(reader.space, distinct, chosen, candidates)
-    size = len(distinct) * (4 * keys + 16) + len(chosen) * (8 * keys + 48)
-    return _Index(candidates, len(references), size)
+        columns[:, at : at + _BATCH] = reader.sketch(pages[at : at + _BATCH], keys).T
+    return columns
+
+
+def _together(keys: NDArray[np.uint32], pages: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """Both in one number, little-endian, so that ``_parted`` can look at either by itself."""
+    both = keys.astype("<u8")
+    both <<= np.uint64(32)
+    both |= pages
+    return both
 
 
 def _ordered(keys: NDArray[np.uint32], pages: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """Both in one number, sorted by key, then by page."""
-    ordered = keys.astype("<u8")
-    ordered <<= np.uint64(32)
-    ordered |= pages
+    """The same, sorted by key, then by page."""
+    ordered = _together(keys, pages)
     ordered.sort()
     return ordered
 
@@ -409,7 +448,8 @@ def _assumptions(measured: int, pages: int, figures: dict[str, Any]) -> tuple[st
         "Identical pages are shared first; patching and compressing are of what that leaves, one page of each content"
         " that is not zero.",
         basis,
-        f"Each page has {figures['keys']} keys. The first page that has a key in common with others is never patched;"
+        f"Each page has {figures['keys']} keys. The first page that has one of the first {figures['indexed']} in common"
+        " with others is never patched;"
         " others are patched against the best of the nearest such pages with an equal key, so no patch needs another."
         " A page that others are patched against may be compressed: then getting one of them back takes two steps.",
         f"A patch counts if it takes {figures['most_patch']} bytes at most ({PATCHES}), a compressed page if it takes"
