@@ -36,6 +36,9 @@ that is compressed and the page that it resembles alike, so part of what a patch
 _START = "import sys; sys.path[:] = {path!r}; from pageshare.answers._sizes import work; work({page_size})"
 _HEAD = struct.Struct("<3Q")
 
+NO_PATCH = 2**32 - 1
+"""Size of the patch of a page that has no reference."""
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -60,8 +63,8 @@ def _package(name: str) -> Any:
 
 
 def measure_with(page_size: int) -> Measure:
-    """What gives the sizes of a batch in bytes: shape (pages, 1 + codecs), the smallest patch of each page first (its
-    whole size where there is no reference), then what it takes alone with each of ``CODECS``.
+    """What gives the sizes of a batch in bytes: shape (pages, 1 + codecs), the smallest patch of each page first
+    (``NO_PATCH`` where there is no reference), then what it takes alone with each of ``CODECS``.
 
     Frames of zstd are without magic number, checksum and size, blocks of lz4 without size. Raises ValueError where a
     package is missing.
@@ -91,7 +94,7 @@ def measure_with(page_size: int) -> Measure:
 
     def measure(batch: Batch) -> NDArray[np.uint32]:
         pages = [page.tobytes() for page in batch.pages]
-        sizes = np.full((len(pages), 1 + len(alone)), page_size, np.uint32)
+        sizes = np.full((len(pages), 1 + len(alone)), NO_PATCH, np.uint32)
         for codec, compress in enumerate(alone, 1):
             sizes[:, codec] = [len(compress(page)) for page in pages]
         for number, pairs in groupby(batch.pairs.tolist(), key=itemgetter(0)):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageshare import limits
-from pageshare.answers._sizes import CODECS, PATCHES, Batch, measured
+from pageshare.answers._sizes import CODECS, NO_PATCH, PATCHES, Batch, measured
 from pageshare.core import NO_PAGE, UNIQUE_CLASS, Census, Control, PageReader
 from pageshare.inventory import Inventory
 from pageshare.report import count
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 20_000
 """Pages that are patched and compressed by default: a few seconds."""
-KEYS = 8
+KEYS = 16
 """Keys a page: more find more candidates."""
 INDEXED = 4
 """How many of them are looked up among all pages: more make more pages references, and take memory."""
@@ -52,7 +52,7 @@ MANY = 60_000
 
 _NORMAL = 1.959964  # of the standard normal distribution, 95 % lie within this
 _BATCH = 256  # pages that are measured together: some 40 ms, between two looks at the stop flag
-_LOOK = 1 << 14  # pages whose keys are made together
+_LOOK = 1 << 12  # pages whose keys are made together
 
 
 @dataclass(frozen=True)
@@ -168,12 +168,12 @@ def similar(
     if sample is not None and sample < len(distinct):
         chosen = np.sort(rng.choice(len(distinct), sample, replace=False, shuffle=False))
     reader = PageReader(space, seed=int(rng.integers(2**63)))
-    index = _index(reader, distinct, chosen, keys=keys, indexed=indexed, control=control)
+    index = _Index(reader, distinct, keys, indexed, control)
     if workers is None:
         workers = limits.cpus() if len(chosen) > MANY and sys.executable else 1
     sizes = np.empty((len(chosen), 1 + len(CODECS)), np.uint32)
     done = 0
-    for some in measured(_batches(reader, distinct, chosen, index.candidates), space.page_size, workers, control):
+    for some in measured(index.batches(chosen), space.page_size, workers, control):
         sizes[done : done + len(some)] = some
         done += len(some)
         control.advance(len(some))
@@ -215,103 +215,99 @@ def _left(space: PageSpace, found: Census | Inventory) -> tuple[NDArray[np.uint3
     return np.setdiff1d(first, found.zeros, assume_unique=True), pages.reclaimed, pages.known
 
 
-@dataclass(frozen=True, eq=False)
 class _Index:
-    """What is found for the chosen pages: ``candidates``, shape (chosen, 2 * keys), as numbers of distinct pages,
-    NO_PAGE where there is none; of all pages, how many are ``references``; ``bytes`` that it took at its peak."""
+    """What pages can be patched against: ``references`` (uint32), by ascending page, as numbers of distinct pages.
 
-    candidates: NDArray[np.uint32]
-    references: int
-    bytes: int
-
-
-def _index(
-    reader: PageReader,
-    distinct: NDArray[np.uint32],
-    chosen: NDArray[np.int64],
-    *,
-    keys: int,
-    indexed: int,
-    control: Control,
-) -> _Index:
-    """For each key of each chosen page that is no reference, the nearest references with that key on either side.
-
-    Takes 4 * indexed + 16 bytes a distinct page, or 4 * keys + 20 a reference if that is more, and 12 * keys + 48 a
-    chosen page.
+    Takes 4 * indexed + 16 bytes a distinct page while it is made, and 8 * keys + 8 a reference from then on: ``bytes``
+    is the larger one.
     """
-    is_reference = _first_of_several(reader, distinct, keys, indexed, control)
-    references = np.flatnonzero(is_reference).astype(np.uint32)
-    candidates = np.full((len(chosen), 2 * keys), NO_PAGE, np.uint32)
-    others = np.flatnonzero(~is_reference[chosen])
-    wanted = chosen[others].astype(np.uint32)
-    of_references, of_others = (_columns(reader, distinct[pages], keys, control) for pages in (references, wanted))
-    for number, (theirs, own) in enumerate(zip(of_references, of_others, strict=True)):
-        control.check()
-        ordered = _ordered(theirs, references)
-        page, key = _parted(ordered)
-        behind = np.searchsorted(ordered, _together(own, wanted))
-        for side, at in enumerate((behind - 1, behind)):
-            there = (at >= 0) & (at < len(references)) & (own != 0)
-            there[there] = key[at[there]] == own[there]
-            candidates[others[there], 2 * number + side] = page[at[there]]
-    _keep_domains_apart(reader.space, distinct, chosen, candidates)
-    size = max(len(distinct) * (4 * indexed + 16), len(references) * (4 * keys + 20))
-    return _Index(candidates, len(references), size + len(chosen) * (12 * keys + 48))
 
+    def __init__(
+        self, reader: PageReader, distinct: NDArray[np.uint32], keys: int, indexed: int, control: Control
+    ) -> None:
+        self._reader, self._distinct, self._keys = reader, distinct, keys
+        self._is_reference = self._first_of_several(indexed, control)
+        self.references = np.flatnonzero(self._is_reference).astype(np.uint32)
+        self._by_key = np.empty((keys, len(self.references)), "<u8")
+        for at in range(0, len(self.references), _BATCH):
+            control.check()
+            some = self.references[at : at + _BATCH]
+            self._by_key[:, at : at + _BATCH] = _together(reader.sketch(distinct[some], keys).T, some)
+        for row in self._by_key:
+            control.check()
+            row.sort()
+        self.bytes = max(len(distinct) * (4 * indexed + 16), len(distinct) + len(self.references) * (8 * keys + 8))
 
-def _first_of_several(
-    reader: PageReader, distinct: NDArray[np.uint32], keys: int, indexed: int, control: Control
-) -> NDArray[np.bool_]:
-    """Which pages are the first of those that have one of the first ``indexed`` keys, if others have it too."""
-    columns = np.empty((indexed, len(distinct)), np.uint32)
-    for at in range(0, len(distinct), _LOOK):
-        columns[:, at : at + _LOOK] = reader.sketch(distinct[at : at + _LOOK], keys, control)[:, :indexed].T
-    is_first = np.zeros(len(distinct), bool)
-    for column in columns:
-        control.check()
-        page, key = _parted(_ordered(column, np.arange(len(distinct), dtype=np.uint32)))
-        followed = key[1:] == key[:-1]
-        followed &= key[1:] != 0
-        first = followed.copy()
-        first[1:] &= ~followed[:-1]
-        is_first[page[:-1][first]] = True
-    return is_first
+    def _first_of_several(self, indexed: int, control: Control) -> NDArray[np.bool_]:
+        """Which pages are the first of those that have one of the first ``indexed`` keys, if others have it too."""
+        distinct = self._distinct
+        columns = np.empty((indexed, len(distinct)), np.uint32)
+        for at in range(0, len(distinct), _LOOK):
+            some = self._reader.sketch(distinct[at : at + _LOOK], self._keys, control)
+            columns[:, at : at + _LOOK] = some[:, :indexed].T
+        is_first = np.zeros(len(distinct), bool)
+        for column in columns:
+            control.check()
+            ordered = _together(column, np.arange(len(distinct), dtype=np.uint32))
+            ordered.sort()
+            page, key = _parted(ordered)
+            followed = key[1:] == key[:-1]
+            followed &= key[1:] != 0
+            first = followed.copy()
+            first[1:] &= ~followed[:-1]
+            is_first[page[:-1][first]] = True
+        return is_first
 
+    def candidates(self, chosen: NDArray[np.integer[Any]]) -> NDArray[np.uint32]:
+        """For each key of each chosen distinct page the nearest references with that key, before and behind: shape
+        (chosen, 2 * keys), numbers of distinct pages. NO_PAGE where there is none, and for references."""
+        found = np.full((len(chosen), 2 * self._keys), NO_PAGE, np.uint32)
+        others = np.flatnonzero(~self._is_reference[chosen])
+        wanted = chosen[others].astype(np.uint32)
+        sketches = self._reader.sketch(self._distinct[wanted], self._keys)
+        for number, (ordered, own) in enumerate(zip(self._by_key, sketches.T, strict=True)):
+            page, key = _parted(ordered)
+            behind = np.searchsorted(ordered, _together(own, wanted))
+            for side, at in enumerate((behind - 1, behind)):
+                there = (at >= 0) & (at < len(page)) & (own != 0)
+                there[there] = key[at[there]] == own[there]
+                found[others[there], 2 * number + side] = page[at[there]]
+        _keep_domains_apart(self._reader.space, self._distinct, chosen, found)
+        return found
 
-def _columns(reader: PageReader, pages: NDArray[np.uint32], keys: int, control: Control) -> NDArray[np.uint32]:
-    """All keys of pages that have been counted already, one row a key."""
-    columns = np.empty((keys, len(pages)), np.uint32)
-    for at in range(0, len(pages), _BATCH):
-        control.check()
-        columns[:, at : at + _BATCH] = reader.sketch(pages[at : at + _BATCH], keys).T
-    return columns
+    def batches(self, chosen: NDArray[np.integer[Any]]) -> Iterator[Batch]:
+        """The chosen pages, with their candidates."""
+        for at in range(0, len(chosen), _BATCH):
+            some = chosen[at : at + _BATCH]
+            candidates = self.candidates(some)
+            there = candidates != NO_PAGE
+            references, number = np.unique(candidates[there], return_inverse=True)
+            pairs = np.unique(number.reshape(-1) * _BATCH + np.nonzero(there)[0])
+            yield Batch(
+                self._reader.read(self._distinct[some]),
+                self._reader.read(self._distinct[references]),
+                np.stack([pairs // _BATCH, pairs % _BATCH], axis=1).astype(np.uint32),
+            )
 
 
 def _together(keys: NDArray[np.uint32], pages: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """Both in one number, little-endian, so that ``_parted`` can look at either by itself."""
+    """Both in one number, that sorts by key, then by page."""
     both = keys.astype("<u8")
     both <<= np.uint64(32)
     both |= pages
     return both
 
 
-def _ordered(keys: NDArray[np.uint32], pages: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """The same, sorted by key, then by page."""
-    ordered = _together(keys, pages)
-    ordered.sort()
-    return ordered
-
-
-def _parted(ordered: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """The pages and the keys of what ``_ordered`` gave, without a copy."""
-    halves = ordered.view("<u4")
+def _parted(both: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """The pages and the keys of what ``_together`` gave, without a copy."""
+    halves = both.view("<u4")
     return halves[::2], halves[1::2]
 
 
 def _keep_domains_apart(
     space: PageSpace,
     distinct: NDArray[np.uint32],
-    chosen: NDArray[np.int64],
+    chosen: NDArray[np.integer[Any]],
     candidates: NDArray[np.uint32],
 ) -> None:
     """Drop the candidates that are of another domain: keys of 32 bits meet by chance now and then."""
@@ -323,22 +319,6 @@ def _keep_domains_apart(
         there = np.flatnonzero(column != NO_PAGE)
         theirs = domain[space.locate(distinct[column[there]])[0]]
         column[there[theirs != mine[there]]] = NO_PAGE
-
-
-def _batches(
-    reader: PageReader, distinct: NDArray[np.uint32], chosen: NDArray[np.int64], candidates: NDArray[np.uint32]
-) -> Iterator[Batch]:
-    """The chosen pages, with their candidates."""
-    for at in range(0, len(chosen), _BATCH):
-        some = candidates[at : at + _BATCH]
-        there = some != NO_PAGE
-        references, number = np.unique(some[there], return_inverse=True)
-        pairs = np.unique(number.reshape(-1) * _BATCH + np.nonzero(there)[0])
-        yield Batch(
-            reader.read(distinct[chosen[at : at + _BATCH]]),
-            reader.read(distinct[references]),
-            np.stack([pairs // _BATCH, pairs % _BATCH], axis=1).astype(np.uint32),
-        )
 
 
 def estimate_pages(so: NDArray[np.bool_], pages: int) -> Estimate:
@@ -426,8 +406,8 @@ def _answer(sizes: NDArray[np.uint32], index: _Index, **figures: Any) -> Similar
     return Similar(
         **figures,
         sampled=len(sizes),
-        references=index.references,
-        with_candidate=estimate_pages((index.candidates != NO_PAGE).any(axis=1), pages),
+        references=len(index.references),
+        with_candidate=estimate_pages(patch != NO_PATCH, pages),
         nearer=estimate_pages(nearer, pages),
         nearer_bytes=estimate_bytes(np.where(nearer, less, 0), pages, page_size),
         ways=tuple(ways),
