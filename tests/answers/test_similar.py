@@ -1,5 +1,7 @@
 """Near-duplicates and compression, held against plain loops with the same codecs, and against what was planted."""
 
+import csv
+import io
 import os
 import subprocess
 import sys
@@ -7,11 +9,14 @@ import tracemalloc
 from collections import Counter
 from dataclasses import asdict
 from math import sqrt
+from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import lz4.block
 import numpy as np
 import pytest
 import zstandard
+from rich.console import Console
 
 import pageshare
 from pageshare.answers import _sizes
@@ -30,6 +35,8 @@ from pageshare.answers.similar import (
 )
 from pageshare.core import NO_PAGE, Control, MediaError, PageReader, Stopped
 from pageshare.inventory import Inventory
+from pageshare.render.answers import similar as render
+from pageshare.render.tables import as_csv, as_text
 from pageshare.space import PageSpace
 
 PAGE = 4096
@@ -460,6 +467,55 @@ def test_memory_of_the_index():
     tracemalloc.stop()
     assert peak < index.bytes + (1 << 20)
     assert index.bytes <= max(32 * len(distinct), len(distinct) + 72 * len(index.references))
+
+
+def report_of(space):
+    return SimpleNamespace(page_size=space.page_size)
+
+
+def test_tables_say_what_the_answer_says():
+    space = space_of(images(np.random.default_rng(1), 4, pages=100))
+    answer = similar(space, pageshare.census(space), seed=1, sample=50)
+    shown = render.section(answer, report_of(space))
+    saved, pages, searched = (list(csv.DictReader(io.StringIO(as_csv(table)))) for table in shown.tables)
+    assert saved[0]["way"] == "share"
+    assert float(saved[0]["in_all"]) == answer.shared_reclaimed * PAGE
+    for row, kinds, way in zip(saved[1:], pages, answer.ways, strict=True):
+        assert (row["way"], row["codec"]) == (kinds["way"], kinds["codec"]) == (way.name, way.codec)
+        figures = [float(row[name]) for name in ("reclaimed", "reclaimed_low", "reclaimed_high", "in_all")]
+        assert figures == [way.reclaimed.value, way.reclaimed.low, way.reclaimed.high, way.in_all.value]
+        assert float(row["in_all_share"]) == way.in_all.value / (answer.known * PAGE)
+        for name in ("patched", "compressed", "stored", "metadata"):
+            assert float(kinds[name]) == getattr(way, name).value
+    assert float(searched[0]["nearer_bytes_high"]) == answer.nearer_bytes.high
+    assert shown.assumptions == answer.assumptions
+    for table in shown.tables:
+        console = Console(file=io.StringIO(), width=80)
+        console.print(as_text(table))
+        drawn = console.file.getvalue().splitlines()
+        assert len(drawn) == 1 + len(table.rows)
+        assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in drawn)
+
+
+@pytest.mark.parametrize("sample", [None, 50])
+def test_bars_are_as_long_as_the_figures(sample):
+    space = space_of(images(np.random.default_rng(1), 4, pages=100))
+    answer = similar(space, pageshare.census(space), seed=1, sample=sample)
+    svg = ElementTree.fromstring(render.chart(answer))
+    assert svg.get("role") == "img"
+    assert svg.find("title").text
+    accents = [each for each in svg.iter("rect") if each.get("fill") == "var(--accent)" and each.get("height") != "10"]
+    for bar, way in zip(accents[1:], answer.ways, strict=True):  # the first is that of sharing alone
+        assert abs(float(bar.get("width")) / 430 - way.reclaimed.value / (answer.known * PAGE)) < 0.001
+    assert len(list(svg.iter("line"))) == (0 if sample is None else len(answer.ways))
+
+
+def test_views_of_no_memory():
+    for space in (PageSpace([]), PageSpace.of(bytes(3 * PAGE))):
+        answer = similar(space, pageshare.census(space), seed=1)
+        shown = render.section(answer, report_of(space))
+        assert all(as_csv(table) for table in shown.tables)
+        assert all(ElementTree.fromstring(each) is not None for each in shown.charts)
 
 
 def test_as_json():
