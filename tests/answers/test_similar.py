@@ -250,6 +250,31 @@ def test_planted_near_duplicates_are_found_as_often_as_foretold(changed):
     assert len(index.references) >= found
 
 
+def test_most_of_what_all_pairs_would_save_is_found():
+    """Families of pages with some words changed and some moved, against every earlier page that is whole as a
+    reference, the best of which is taken."""
+    rng = np.random.default_rng(8)
+    pages = []
+    for _ in range(30):
+        base = rng.integers(1, 2**63, 512, dtype=np.uint64)
+        for changed in rng.integers(1, 120, 5).tolist():
+            page = np.roll(base, int(rng.integers(512)))
+            page[rng.choice(512, changed, replace=False)] = rng.integers(1, 2**63, changed, dtype=np.uint64)
+            pages.append(page.tobytes())
+    rng.shuffle(pages)
+    possible, whole = 0, []
+    for page in pages:
+        best = min((patch_size(page, other) for other in whole), default=PAGE)
+        if best <= PAGE // 2:
+            possible += PAGE - METADATA - best
+        else:
+            whole.append(page)
+    space = PageSpace.of(b"".join(pages))
+    found = similar(space, pageshare.census(space), seed=1, sample=None).ways[0]
+    assert len(whole) == 30
+    assert 0.8 < found.reclaimed.value / possible <= 1.05
+
+
 def test_planted_near_duplicates_become_patches():
     rng = np.random.default_rng(3)
     firsts = rng.integers(0, 256, (50, PAGE), np.uint8)

@@ -40,15 +40,15 @@ INDEXED = 4
 MOST_PATCH = 0.5
 """Share of a page that a patch may take: half, as in Difference Engine."""
 MOST_COMPRESSED = 0.75
-"""Share of a page that a compressed page may take: about where zram's allocator begins to keep pages whole (its
-largest size classes hold one object a page)."""
+"""Share of a page that a compressed page may take: zram kept whole what came to more (max_zpage_size), before it asked
+its allocator, which says about the same."""
 METADATA = 16
 """Bytes that a patched or compressed page costs beside its payload: an entry of zram's table has as many (a handle of 8
 bytes; size, flags and lock in 8)."""
 FEW = 30
 """With fewer pages than that in the sample the normal distribution is no guide to an interval."""
-MANY = 60_000
-"""From so many pages on other processes are worth their start."""
+WORTH = 4000
+"""Pages for each process that measures: with fewer, starting it costs more than it brings."""
 
 _NORMAL = 1.959964  # of the standard normal distribution, 95 % lie within this
 _BATCH = 256  # pages that are measured together: some 40 ms, between two looks at the stop flag
@@ -141,9 +141,9 @@ def similar(
     """Measure on ``sample`` distinct pages, drawn without replacement, or on all (None).
 
     ``found`` is the census of this space, or the inventory. ``seed`` draws the sample and chooses the keys; everything
-    else follows from the pages. ``most_patch`` and ``most_compressed`` are shares of a page. ``workers`` processes
-    run the codecs (default: this one, or for very many pages one for each CPU). ``control`` counts each distinct page
-    once, and once more each that is measured (``steps``).
+    else follows from the pages. ``most_patch`` and ``most_compressed`` are shares of a page. ``workers`` processes run
+    the codecs (default: one for each ``WORTH`` pages, no more than there are CPUs; if that is one, this one).
+    ``control`` counts each distinct page once, and once more each that is measured (``steps``).
     Raises ValueError for settings out of range and where a codec is missing, MediaError, ``Stopped``.
 
     >>> import pageshare
@@ -170,7 +170,7 @@ def similar(
     reader = PageReader(space, seed=int(rng.integers(2**63)))
     index = _Index(reader, distinct, keys, indexed, control)
     if workers is None:
-        workers = limits.cpus() if len(chosen) > MANY and sys.executable else 1
+        workers = min(limits.cpus(), len(chosen) // WORTH) if sys.executable else 1
     sizes = np.empty((len(chosen), 1 + len(CODECS)), np.uint32)
     done = 0
     for some in measured(index.batches(chosen), space.page_size, workers, control):
