@@ -76,14 +76,16 @@ def images(rng, owners, pages=40):
         mine = []
         for _ in range(int(rng.integers(1, pages))):
             page = bytearray(bases[rng.integers(len(bases))])
-            kind = rng.integers(6)
+            kind = rng.integers(7)
             if kind == 0:
                 page = bytearray(PAGE)
             elif kind == 1:
                 page = bytearray(rng.bytes(PAGE))
             elif kind == 2:
                 page[: 8 * 100] = bytes(8 * 100)
-            elif kind > 3:
+            elif kind == 3:  # one of few words, and little else
+                page = bytearray(rng.integers(1, 9, dtype=np.uint64).tobytes() + rng.bytes(8) + bytes(PAGE - 16))
+            elif kind > 4:
                 for at in rng.integers(0, PAGE, rng.choice([1, 8, 60, 400])):
                     page[at] = rng.integers(256)
             mine.append(bytes(page))
