@@ -9,6 +9,7 @@
  *   scan.c         the batch loop over that table: read, hash, prefetch, look up
  *   census.c       all pages at once: sample, group, verify; on several threads
  *   stream.c       the same of files that memory cannot hold
+ *   estimate.c     counts of the contents in a part of hash space, in bounded memory
  *   contents.c     what a census comes to content by content: which are held more than once, and by whom
  *   runs.c         how long the stretches are in which pages are the same elsewhere
  *   peek.c         what can be learnt of pages without the table: the key of one line, the hash of a whole page, keys
@@ -336,6 +337,39 @@ typedef struct {
  * before it. `runs` has room for one a page of these. Of control only `stop` is used. */
 ps_status ps_contents_runs(const uint32_t *classes, uint32_t pages, const ps_content *contents, const uint32_t *begins,
                            uint32_t begin_count, ps_stretch *runs, uint32_t *count, const ps_control *control);
+
+/* ---- estimate.c ---- */
+
+typedef struct {
+    uint64_t seed;         /* of the hash: another one is another sample */
+    uint64_t memory;       /* most bytes for contents that are kept: from 1 KiB on */
+    int32_t kernel;        /* a kernel's number; -1: the best one */
+    uint64_t zero_hash;    /* over fingerprints: that of a page of zeros */
+} ps_sample_config;
+
+/* Exact counts of one owner. */
+typedef struct {
+    uint64_t zero;
+    uint64_t unreadable;
+} ps_owner_sample;
+
+/* What a sample of contents (zero pages left out) comes to. */
+typedef struct {
+    uint64_t threshold;    /* contents are in it whose key, of 64 uniform bits, is below; UINT64_MAX: all */
+    uint64_t contents;     /* how many are in it: the sums below are over these */
+    uint64_t evicted;      /* how many were, until the threshold fell */
+    uint64_t unique;       /* contents of one page */
+    uint64_t pages;
+    uint64_t owners;       /* sum of the numbers of owners that hold each */
+    uint64_t owners_squared; /* sum of their squares */
+    uint64_t bytes;        /* memory that it took, the space's included */
+} ps_sample;
+
+/* Reads every page once, files from end to end (by their descriptors, not by mappings), and samples contents by hash as
+ * described in estimate.c; a content is bytes in a domain. Pages must be numbered owner by owner. Fills
+ * owners[0 .. owner_count-1]. PS_INVALID for less memory than 1 KiB. */
+ps_status ps_sample_contents(ps_space *space, const ps_sample_config *config, ps_owner_sample *owners,
+                             uint32_t owner_count, ps_sample *found, ps_control *control);
 
 /* ---- peek.c ---- */
 

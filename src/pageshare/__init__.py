@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pageshare import replay, synth
     from pageshare._version import __version__
+    from pageshare.answers.estimate import Estimate, Estimated, NonzeroEstimates, OwnerCounts, PageEstimates, estimate
     from pageshare.core import (
         Census,
         CensusStats,
@@ -48,6 +49,14 @@ if TYPE_CHECKING:
 
 _HOME = {
     "pageshare._version": ("__version__",),
+    "pageshare.answers.estimate": (
+        "Estimate",
+        "Estimated",
+        "NonzeroEstimates",
+        "OwnerCounts",
+        "PageEstimates",
+        "estimate",
+    ),
     "pageshare.core": (
         "Census",
         "CensusStats",
@@ -86,16 +95,21 @@ __all__ = [
     "ChainStats",
     "Control",
     "Coverage",
+    "Estimate",
+    "Estimated",
     "FileReport",
     "FrameTable",
     "Image",
     "ImageError",
     "MediaError",
     "NonzeroCounts",
+    "NonzeroEstimates",
     "NonzeroTotals",
     "Outcome",
+    "OwnerCounts",
     "OwnerReport",
     "PageCounts",
+    "PageEstimates",
     "PageSpace",
     "Partial",
     "Report",
@@ -107,6 +121,7 @@ __all__ = [
     "WithOthers",
     "__version__",
     "census",
+    "estimate",
     "hash_pages",
     "kernels",
     "open_image",

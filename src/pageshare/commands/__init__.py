@@ -18,7 +18,20 @@ from typing import NoReturn
 
 from pageshare._version import __version__
 
-COMMANDS = ("scan", "report", "find", "info", "replay", "policies", "figures", "demo", "synth", "capture", "live")
+COMMANDS = (
+    "scan",
+    "report",
+    "find",
+    "estimate",
+    "info",
+    "replay",
+    "policies",
+    "figures",
+    "demo",
+    "synth",
+    "capture",
+    "live",
+)
 
 EPILOG = """\
 first steps:

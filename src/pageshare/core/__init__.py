@@ -5,6 +5,7 @@ Everything here takes and gives whole arrays; every C call runs without the GIL.
 
 from pageshare.core._census import Census, CensusStats, census
 from pageshare.core._contents import CONTENT, HOLDING, OWNER_PAGES, UNIQUE_CLASS, ZERO_CLASS, Contents
+from pageshare.core._estimate import ContentSample, OwnerSample, sample_contents
 from pageshare.core._frame_table import NO_PAGE, ChainStats, FrameTable, Outcome, Scanned, TableStats
 from pageshare.core._kernels import equal, hash_pages, is_zero, kernels
 from pageshare.core._native import Control, MediaError, Stopped, populate, shed
@@ -26,11 +27,13 @@ __all__ = [
     "Census",
     "CensusStats",
     "ChainStats",
+    "ContentSample",
     "Contents",
     "Control",
     "FrameTable",
     "MediaError",
     "Outcome",
+    "OwnerSample",
     "OwnerTally",
     "PageReader",
     "ProcessPages",
@@ -45,5 +48,6 @@ __all__ = [
     "kernels",
     "populate",
     "read_words",
+    "sample_contents",
     "shed",
 ]
