@@ -260,7 +260,7 @@ ps_status ps_sample_contents(ps_space *space, const ps_sample_config *config, ps
     s.slot_count = config->memory / sizeof(content);
     if (s.slot_count > (uint64_t)space->pages / 3 * 4 + 16)
         s.slot_count = (uint64_t)space->pages / 3 * 4 + 16;
-    s.most = s.slot_count / 4 * 3;
+    s.most = s.slot_count * 3 / 4;
     r.block_pages = (uint32_t)(ps_l2_bytes() / 2 / space->page_bytes);
     r.block_pages = r.block_pages < 1 ? 1 : r.block_pages > PS_CHUNK_MAX ? PS_CHUNK_MAX : r.block_pages;
     r.kernel = fingerprints ? ps_fingerprint_kernel()

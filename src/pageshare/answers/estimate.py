@@ -206,11 +206,10 @@ def _total(x: int, x_squared: int, share: float, least: int, most: int) -> Estim
     [least, most]."""
     rest = 1 - share
     weight = x_squared / x if x else 1.0
-    events, half = x / weight, Z * Z * rest / 2
-    fewer = max(0.0, events - rest / 2)
-    low = fewer + half - Z * math.sqrt(rest * (fewer + half / 2))
-    high = events + half + Z * math.sqrt(rest * (events + half / 2))
-    ends = _cut(weight * low / share, weight * high / share, least, most)
+    fewer, half = max(0.0, x - weight * rest / 2), weight * Z * Z * rest / 2
+    low = fewer + half - Z * math.sqrt(weight * rest * (fewer + half / 2)) if fewer else 0.0
+    high = x + half + Z * math.sqrt(weight * rest * (x + half / 2))
+    ends = _cut(low / share, high / share, least, most)
     return Estimated(x / share, math.sqrt(rest * x_squared) / share, *ends)
 
 
