@@ -121,7 +121,7 @@ def footer(answer: Estimate) -> Iterator[str]:
     seconds = answer.seconds
     rate = f" ({size(int(answer.readable * answer.page_size / seconds.scan))}/s)" if seconds.scan > 0 else ""
     yield (
-        f"{answer.page_size}-byte pages, told apart by hash ({answer.hash}, {answer.kernel}), read once; it took"
+        f"{answer.page_size}-byte pages, by hash ({answer.hash}, {answer.kernel}), read once; it took"
         f" {size(answer.table_bytes)}"
     )
     yield f"{duration(seconds.total)} in all: {duration(seconds.map)} to open, {duration(seconds.scan)} to read{rate}"
