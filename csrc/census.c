@@ -22,7 +22,6 @@
  */
 #define _GNU_SOURCE
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -230,12 +229,10 @@ static void *help(void *argument)
     return NULL;
 }
 
-/* Works with as many threads as can be had. Signals are for the threads that were there before; a fault is for the
- * thread that meets it. */
+/* Works with as many threads as can be had. */
 static void work_together(census *c, uint32_t threads)
 {
     pthread_t *helpers = calloc(threads, sizeof *helpers);
-    sigset_t blocked, before;
 
     if (!helpers) {
         ps_fail(c, PS_NO_MEMORY);
@@ -243,17 +240,10 @@ static void work_together(census *c, uint32_t threads)
     }
     while (c->next < FIRST_TOUCHES && c->next < touches(c))
         touch(c, c->next++);
-    sigfillset(&blocked);
-    sigdelset(&blocked, SIGBUS);
-    sigdelset(&blocked, SIGSEGV);
-    sigdelset(&blocked, SIGFPE);
-    sigdelset(&blocked, SIGILL);
-    pthread_sigmask(SIG_SETMASK, &blocked, &before);
     c->first_cpu = sched_getcpu();
     uint32_t made = 1;
-    while (made < threads && pthread_create(&helpers[made], NULL, help, c) == 0)
+    while (made < threads && ps_thread_start(&helpers[made], help, c))
         made++;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_mutex_lock(&c->mutex);
     c->threads = made;
     while (c->parts < made)

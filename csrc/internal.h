@@ -4,6 +4,7 @@
 #ifndef PAGESHARE_INTERNAL_H
 #define PAGESHARE_INTERNAL_H
 
+#include <pthread.h>
 #include <stdbool.h>
 
 #include "pageshare.h"
@@ -56,6 +57,12 @@ void ps_release(void *memory, uint64_t bytes);
 uint64_t ps_l2_bytes(void);
 /* How much of files this process has mapped and resident; 0 where the kernel does not say (proc(5), statm). */
 uint64_t ps_mapped_bytes(void);
+
+/* ---- threads.c ---- */
+
+/* Starts a thread; false if there can be none. Signals are for the threads that were there before; a fault is for the
+ * thread that meets it. */
+bool ps_thread_start(pthread_t *thread, void *(*run)(void *), void *argument);
 
 /* ---- page.c ---- */
 
