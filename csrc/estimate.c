@@ -8,8 +8,9 @@
  * sample of contents that each got in with the same probability, however many pages they have. This is adaptive sampling
  * (Wegman; Flajolet, Computing 43, 1990; Gibbons, VLDB 2001: distinct sampling).
  *
- * Files are read from end to end, through a block that stays in the cache, and never mapped: what is mapped counts as this
- * process's memory. The 64-bit key stands in for the bytes: nothing is compared.
+ * Files are read from end to end, through blocks that stay in the cache, and never mapped: what is mapped counts as this
+ * process's memory. Threads take the blocks in turn, read and hash them side by side, and enter their keys one after the
+ * other, in the order of the pages. The 64-bit key stands in for the bytes: nothing is compared.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,8 @@
 #define AHEAD_PORTION (8u << 20)
 /* Slots between two looks at whether to stop, while contents are evicted. */
 #define STOP_SLOTS (1u << 20)
+/* Bytes that a thread reads and hashes at a time. */
+#define BLOCK_BYTES (256u << 10)
 
 /* A content that is kept; a slot without pages is free. */
 typedef struct {
@@ -32,12 +35,27 @@ typedef struct {
 } content;
 
 typedef struct {
+    ps_space *space;
+    const ps_kernel *kernel;
+    ps_hash_key key;
+    uint64_t zero_hash;
+    ps_control *control;
+    uint8_t *blocks;           /* one for each thread, for pages of a file */
+    uint32_t block_pages;
+    pthread_mutex_t mutex;     /* of all below */
+    pthread_cond_t entered_one;
+    uint32_t segment;          /* the next block begins here */
+    uint32_t page;
+    uint32_t asked;            /* pages up to here were asked for */
+    uint32_t threads;
+    uint64_t taken;            /* blocks */
+    uint64_t entered;
+    ps_status status;
     content *slots;            /* open addressing, linear probing */
     uint64_t slot_count;
     uint64_t most;             /* contents that the table takes */
-    uint64_t key_seed;
-    ps_sample *found;
-    ps_control *control;
+    ps_sample *found;          /* its threshold is read without the mutex too */
+    ps_owner_sample *owners;
 } sample;
 
 static uint64_t key_of(const content *each)
@@ -76,9 +94,11 @@ static void take_out(sample *s, uint64_t gap)
 /* Lowers the threshold, and takes out what it leaves. */
 static ps_status evict(sample *s)
 {
-    s->found->threshold -= s->found->threshold / 4;
+    uint64_t threshold = s->found->threshold - s->found->threshold / 4;
+
+    __atomic_store_n(&s->found->threshold, threshold, __ATOMIC_RELAXED);
     for (uint64_t slot = 0; slot < s->slot_count;) {
-        if (s->slots[slot].pages && key_of(&s->slots[slot]) >= s->found->threshold) {
+        if (s->slots[slot].pages && key_of(&s->slots[slot]) >= threshold) {
             take_out(s, slot); /* another one may be here now */
             s->found->contents--;
             s->found->evicted++;
@@ -117,18 +137,6 @@ static ps_status enter(sample *s, uint64_t key, uint32_t owner)
     return PS_OK;
 }
 
-/* The keys below the threshold are fetched for first, so that their cache misses overlap. */
-static ps_status enter_all(sample *s, const uint64_t *keys, size_t count, uint32_t owner)
-{
-    ps_status status = PS_OK;
-
-    for (size_t i = 0; i < count; i++)
-        __builtin_prefetch(&s->slots[home(s, (uint32_t)keys[i])], 1);
-    for (size_t i = 0; i < count && status == PS_OK; i++)
-        status = enter(s, keys[i], owner);
-    return status;
-}
-
 static void add_up(sample *s)
 {
     for (uint64_t slot = 0; slot < s->slot_count; slot++) {
@@ -142,144 +150,209 @@ static void add_up(sample *s)
     }
 }
 
-/* ---- reading ---- */
+/* ---- blocks ---- */
 
+/* A run of pages of one segment, and what was found there. */
 typedef struct {
-    ps_space *space;
-    const ps_kernel *kernel;
-    ps_hash_key key;
-    uint64_t zero_hash;
-    uint8_t *block;            /* pages of a file */
-    uint32_t block_pages;
-    uint32_t asked;            /* pages up to here were asked for */
-} reader;
+    uint8_t *room;             /* for pages of a file */
+    const ps_segment *segment;
+    uint64_t number;
+    uint32_t page;
+    uint32_t pages;
+    ps_status status;
+    size_t key_count;
+    ps_owner_sample counts;
+    uint64_t keys[PS_CHUNK_MAX];
+} block;
 
-static void ask_ahead(reader *r, uint32_t page)
+static void ask_ahead(sample *s)
 {
-    uint32_t bytes = r->space->page_bytes;
-    uint64_t until = (uint64_t)page + AHEAD_BYTES / bytes + 1;
+    uint32_t bytes = s->space->page_bytes;
+    uint64_t until = (uint64_t)s->page + AHEAD_BYTES / bytes + 1;
 
-    while (r->asked < r->space->pages && r->asked < until) {
-        uint32_t left = r->space->pages - r->asked, portion = AHEAD_PORTION / bytes + 1;
+    while (s->asked < s->space->pages && s->asked < until) {
+        uint32_t left = s->space->pages - s->asked, portion = AHEAD_PORTION / bytes + 1;
         portion = portion < left ? portion : left;
-        ps_space_ask(r->space, r->asked, portion);
-        r->asked += portion;
+        ps_space_ask(s->space, s->asked, portion);
+        s->asked += portion;
     }
 }
 
-/* Has some pages of a segment in memory: where they lie; *bad: a bit for each that can't be read. */
-static ps_status load(reader *r, const ps_segment *segment, uint32_t page, uint32_t count, const uint8_t **at,
-                      bool *bad)
+/* The next block that nobody has taken; false at the end, or if something went wrong. */
+static bool take(sample *s, block *b)
 {
-    ps_space *space = r->space;
-    uint64_t offset = ps_segment_offset(space, segment, page);
-
-    memset(bad, 0, count * sizeof *bad);
-    if (space->sources[segment->source].fd < 0) {
-        *at = ps_space_address(space, page);
-        return PS_OK;
-    }
-    *at = r->block;
-    ask_ahead(r, page);
-    ps_status status = ps_space_read(space, segment->source, offset, count, r->block);
-    for (uint32_t i = 0; status == PS_IO_ERROR && i < count; i++) {
-        size_t into = (size_t)i * space->page_bytes;
-        ps_status one = ps_space_read(space, segment->source, offset + into, 1, r->block + into);
-        bad[i] = one == PS_IO_ERROR;
-        if (one == PS_SHRANK)
-            return one;
-    }
-    return status == PS_IO_ERROR ? PS_OK : status;
+    if (s->status == PS_OK && ps_stopped(s->control))
+        s->status = PS_STOPPED;
+    if (s->status != PS_OK || s->page == s->space->pages)
+        return false;
+    const ps_segment *segment = &s->space->segments[s->segment];
+    uint32_t left = ps_segment_end(s->space, segment) - s->page;
+    b->segment = segment;
+    b->number = s->taken++;
+    b->page = s->page;
+    b->pages = left < s->block_pages ? left : s->block_pages;
+    s->page += b->pages;
+    s->segment += b->pages == left;
+    ask_ahead(s);
+    return true;
 }
 
-static ps_status look_at(reader *r, sample *s, const ps_segment *segment, uint32_t page, uint32_t count,
-                         ps_owner_sample *owners)
+/* Has a block in memory: where it lies; bad[i]: its page i can't be read. */
+static const uint8_t *load(const sample *s, block *b, bool *bad)
 {
-    const ps_source *source = &r->space->sources[segment->source];
-    uint64_t salt = ps_mix(s->key_seed ^ (uint64_t)source->domain << 32), keys[PS_CHUNK_MAX];
-    size_t bytes = r->space->page_bytes, found = 0;
-    const uint8_t *at;
+    ps_space *space = s->space;
+    uint32_t source = b->segment->source;
+    uint64_t offset = ps_segment_offset(space, b->segment, b->page);
+
+    memset(bad, 0, b->pages * sizeof *bad);
+    b->status = PS_OK;
+    if (space->sources[source].fd < 0)
+        return ps_space_address(space, b->page);
+    b->status = ps_space_read(space, source, offset, b->pages, b->room);
+    if (b->status == PS_IO_ERROR) {
+        b->status = PS_OK;
+        for (uint32_t i = 0; i < b->pages && b->status == PS_OK; i++) {
+            size_t into = (size_t)i * space->page_bytes;
+            ps_status one = ps_space_read(space, source, offset + into, 1, b->room + into);
+            bad[i] = one == PS_IO_ERROR;
+            b->status = bad[i] ? PS_OK : one;
+        }
+    }
+    return b->room;
+}
+
+/* Counts zeros, and makes keys of all else. */
+static void look(const sample *s, block *b, uint64_t seed)
+{
+    uint64_t salt = ps_mix(seed ^ (uint64_t)s->space->sources[b->segment->source].domain << 32);
+    uint64_t threshold = __atomic_load_n(&s->found->threshold, __ATOMIC_RELAXED);
+    size_t bytes = s->space->page_bytes;
     bool bad[PS_CHUNK_MAX];
+    const uint8_t *at = load(s, b, bad);
 
-    ps_status status = load(r, segment, page, count, &at, bad);
-    for (uint32_t i = 0; i < count && status == PS_OK; i++, at += bytes) {
+    b->key_count = 0;
+    b->counts = (ps_owner_sample){0};
+    for (uint32_t i = 0; i < b->pages && b->status == PS_OK; i++, at += bytes) {
         if (bad[i]) {
-            owners[source->owner].unreadable++;
+            b->counts.unreadable++;
             continue;
         }
-        uint64_t hash = r->kernel->hash64(&r->key, at, bytes);
-        if (hash == r->zero_hash && ps_is_zero_page(r->kernel, at, bytes)) {
-            owners[source->owner].zero++;
+        uint64_t hash = s->kernel->hash64(&s->key, at, bytes);
+        if (hash == s->zero_hash && ps_is_zero_page(s->kernel, at, bytes)) {
+            b->counts.zero++;
             continue;
         }
         /* A threshold above all keys would need 65 bits. */
         uint64_t key = ps_mix(hash ^ salt);
-        keys[found] = key - (key == UINT64_MAX);
-        found += keys[found] < s->found->threshold;
+        b->keys[b->key_count] = key - (key == UINT64_MAX);
+        b->key_count += b->keys[b->key_count] < threshold;
     }
-    return status == PS_OK ? enter_all(s, keys, found, source->owner) : status;
 }
 
-static ps_status look_at_all(reader *r, sample *s, ps_owner_sample *owners)
+/* The keys are fetched for first, so that their cache misses overlap. */
+static void enter_all(sample *s, const block *b)
 {
-    ps_status status = PS_OK;
+    uint32_t owner = s->space->sources[b->segment->source].owner;
 
-    for (uint32_t i = 0; i < r->space->segment_count && status == PS_OK; i++) {
-        const ps_segment *segment = &r->space->segments[i];
-        uint32_t end = ps_segment_end(r->space, segment);
-        for (uint32_t page = segment->first, count; page < end && status == PS_OK; page += count) {
-            count = end - page < r->block_pages ? end - page : r->block_pages;
-            status = ps_stopped(s->control) ? PS_STOPPED : look_at(r, s, segment, page, count, owners);
-            ps_advance(s->control, count);
-        }
+    for (size_t i = 0; i < b->key_count; i++)
+        __builtin_prefetch(&s->slots[home(s, (uint32_t)b->keys[i])], 1);
+    for (size_t i = 0; i < b->key_count && s->status == PS_OK; i++)
+        s->status = enter(s, b->keys[i], owner);
+    s->owners[owner].zero += b->counts.zero;
+    s->owners[owner].unreadable += b->counts.unreadable;
+}
+
+/* What each thread does. */
+static void *work(void *argument)
+{
+    sample *s = argument;
+    block b;
+
+    pthread_mutex_lock(&s->mutex);
+    b.room = s->blocks + (size_t)s->threads++ * s->block_pages * s->space->page_bytes;
+    while (take(s, &b)) {
+        pthread_mutex_unlock(&s->mutex);
+        look(s, &b, s->key.seed);
+        pthread_mutex_lock(&s->mutex);
+        while (s->entered != b.number)
+            pthread_cond_wait(&s->entered_one, &s->mutex);
+        if (s->status == PS_OK)
+            s->status = b.status;
+        if (s->status == PS_OK)
+            enter_all(s, &b);
+        s->entered++;
+        pthread_cond_broadcast(&s->entered_one);
+        ps_advance(s->control, b.pages);
     }
-    return status;
+    pthread_mutex_unlock(&s->mutex);
+    return NULL;
+}
+
+/* With as many threads as can be had. */
+static void work_together(sample *s, pthread_t *others, uint32_t count)
+{
+    uint32_t made = 0;
+
+    pthread_mutex_init(&s->mutex, NULL);
+    pthread_cond_init(&s->entered_one, NULL);
+    while (made < count && ps_thread_start(&others[made], work, s))
+        made++;
+    work(s);
+    while (made)
+        pthread_join(others[--made], NULL);
+    pthread_cond_destroy(&s->entered_one);
+    pthread_mutex_destroy(&s->mutex);
 }
 
 /* ---- all of it ---- */
 
-static uint64_t hash_of_zeros(const reader *r, uint8_t *block)
+/* Its size in slots: no more than all pages need, with a quarter of them free. */
+static void size_table(sample *s, uint64_t memory)
 {
-    memset(block, 0, r->space->page_bytes);
-    return r->kernel->hash64(&r->key, block, r->space->page_bytes);
+    uint64_t enough = (uint64_t)s->space->pages / 3 * 4 + 16;
+
+    s->slot_count = memory / sizeof(content) < enough ? memory / sizeof(content) : enough;
+    s->most = s->slot_count * 3 / 4;
+}
+
+static bool in_range(const ps_space *space, const ps_sample_config *config, uint32_t owner_count)
+{
+    for (uint32_t i = 0; i < space->source_count; i++)
+        if (space->sources[i].owner >= owner_count)
+            return false;
+    return config->memory >= 1024 && config->threads && (config->kernel < 0 || ps_kernel_usable(config->kernel));
 }
 
 ps_status ps_sample_contents(ps_space *space, const ps_sample_config *config, ps_owner_sample *owners,
                              uint32_t owner_count, ps_sample *found, ps_control *control)
 {
     bool fingerprints = space->page_bytes == PS_FINGERPRINT_BYTES;
-    reader r = {.space = space};
-    sample s = {.found = found, .control = control, .key_seed = config->seed};
+    sample s = {.space = space, .found = found, .owners = owners, .control = control};
+    uint32_t pages = BLOCK_BYTES / space->page_bytes;
 
-    if (config->memory < 1024 || (config->kernel >= 0 && !ps_kernel_usable(config->kernel)))
+    if (!in_range(space, config, owner_count))
         return PS_INVALID;
-    for (uint32_t i = 0; i < space->source_count; i++)
-        if (space->sources[i].owner >= owner_count)
-            return PS_INVALID;
-    /* No more than all pages need: a quarter of the slots stays free. */
-    s.slot_count = config->memory / sizeof(content);
-    if (s.slot_count > (uint64_t)space->pages / 3 * 4 + 16)
-        s.slot_count = (uint64_t)space->pages / 3 * 4 + 16;
-    s.most = s.slot_count * 3 / 4;
-    r.block_pages = (uint32_t)(ps_l2_bytes() / 2 / space->page_bytes);
-    r.block_pages = r.block_pages < 1 ? 1 : r.block_pages > PS_CHUNK_MAX ? PS_CHUNK_MAX : r.block_pages;
-    r.kernel = fingerprints ? ps_fingerprint_kernel()
+    size_table(&s, config->memory);
+    s.block_pages = pages < 1 ? 1 : pages > PS_CHUNK_MAX ? PS_CHUNK_MAX : pages;
+    s.kernel = fingerprints ? ps_fingerprint_kernel()
                             : ps_kernel_at(config->kernel < 0 ? ps_kernel_best() : config->kernel);
-    ps_hash_key_init(&r.key, config->seed);
+    ps_hash_key_init(&s.key, config->seed);
     memset(owners, 0, owner_count * sizeof *owners);
     *found = (ps_sample){.threshold = UINT64_MAX};
 
-    r.block = malloc((size_t)r.block_pages * space->page_bytes);
-    s.slots = r.block ? ps_reserve(s.slot_count * sizeof(content)) : NULL;
-    ps_status status = PS_NO_MEMORY;
-    if (s.slots) {
-        r.zero_hash = fingerprints ? config->zero_hash : hash_of_zeros(&r, r.block);
-        found->bytes = ps_space_bytes(space) + s.slot_count * sizeof(content) +
-                       (uint64_t)r.block_pages * space->page_bytes;
-        status = look_at_all(&r, &s, owners);
+    uint64_t blocks_bytes = (uint64_t)config->threads * s.block_pages * space->page_bytes;
+    pthread_t *others = calloc(config->threads, sizeof *others);
+    s.blocks = calloc(1, blocks_bytes);
+    s.slots = ps_reserve(s.slot_count * sizeof(content));
+    s.status = others && s.blocks && s.slots ? PS_OK : PS_NO_MEMORY;
+    if (s.status == PS_OK) {
+        s.zero_hash = fingerprints ? config->zero_hash : s.kernel->hash64(&s.key, s.blocks, space->page_bytes);
+        work_together(&s, others, config->threads - 1);
         add_up(&s);
-        ps_release(s.slots, s.slot_count * sizeof(content));
+        found->bytes = ps_space_bytes(space) + s.slot_count * sizeof(content) + blocks_bytes;
     }
-    free(r.block);
-    return status == PS_OK ? ps_space_status(space) : status;
+    ps_release(s.slots, s.slot_count * sizeof(content));
+    free(s.blocks);
+    free(others);
+    return s.status == PS_OK ? ps_space_status(space) : s.status;
 }

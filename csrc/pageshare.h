@@ -16,6 +16,7 @@
  *                  that tell similar pages
  *   process.c      pages of other processes as these run, hashed
  *   memory.c       large arrays
+ *   threads.c      how threads are started
  *
  * The part between the two cdef markers is what the Python builder reads: plain declarations,
  * no macros but integer constants. Nothing here needs Python.
@@ -343,6 +344,7 @@ ps_status ps_contents_runs(const uint32_t *classes, uint32_t pages, const ps_con
 typedef struct {
     uint64_t seed;         /* of the hash: another one is another sample */
     uint64_t memory;       /* most bytes for contents that are kept: from 1 KiB on */
+    uint32_t threads;      /* how many to use at most, this one included */
     int32_t kernel;        /* a kernel's number; -1: the best one */
     uint64_t zero_hash;    /* over fingerprints: that of a page of zeros */
 } ps_sample_config;
@@ -367,7 +369,7 @@ typedef struct {
 
 /* Reads every page once, files from end to end (by their descriptors, not by mappings), and samples contents by hash as
  * described in estimate.c; a content is bytes in a domain. Pages must be numbered owner by owner. Fills
- * owners[0 .. owner_count-1]. PS_INVALID for less memory than 1 KiB. */
+ * owners[0 .. owner_count-1]. The same for any number of threads and any kernel. PS_INVALID for less memory than 1 KiB. */
 ps_status ps_sample_contents(ps_space *space, const ps_sample_config *config, ps_owner_sample *owners,
                              uint32_t owner_count, ps_sample *found, ps_control *control);
 

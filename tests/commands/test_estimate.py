@@ -152,6 +152,7 @@ def test_text_and_json_have_the_same_numbers(many, capsys):
         ["--memory", "63KiB"],
         ["--memory", "lots"],
         ["--seed", "-1"],
+        ["--threads", "0"],
         ["--page-size", "1000"],
         ["--domain", "red"],
         ["--domain", "red=nobody"],

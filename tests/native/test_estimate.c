@@ -83,7 +83,7 @@ static void test_random(uint64_t seed, FILE *file)
     ps_control control = {0};
 
     all.threshold = UINT64_MAX;
-    ps_sample_config config = {.seed = seed, .memory = 1 << 20, .kernel = -1};
+    ps_sample_config config = {.seed = seed, .memory = 1 << 20, .threads = (uint32_t)(seed % 4) + 1, .kernel = -1};
     CHECK_EQUAL(ps_sample_contents(space, &config, owners, OWNERS, &found, &control), PS_OK);
     check_same(&found, &all);
     CHECK_EQUAL(control.done, PAGES);
@@ -114,7 +114,7 @@ static void test_random(uint64_t seed, FILE *file)
 static void test_ends(FILE *file)
 {
     uint8_t *memory = pages_of("aabbc0");
-    ps_sample_config config = {.memory = 4096, .kernel = -1};
+    ps_sample_config config = {.memory = 4096, .threads = 2, .kernel = -1};
     ps_owner_sample owners[1];
     ps_sample found;
     ps_control control = {.stop = 1};
@@ -152,7 +152,7 @@ static void test_fingerprints(void)
     const uint64_t pages[] = {5, 7, 5, 1, 1, 9};
     ps_source source = {.base = (const uint8_t *)pages, .bytes = sizeof pages, .fd = -1};
     ps_segment segment = {0, 0, 0};
-    ps_sample_config config = {.memory = 4096, .kernel = -1, .zero_hash = 1};
+    ps_sample_config config = {.memory = 4096, .threads = 2, .kernel = -1, .zero_hash = 1};
     ps_owner_sample owners[1];
     ps_sample found;
     ps_space *space = NULL;

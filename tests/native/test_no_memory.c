@@ -86,7 +86,7 @@ static ps_status use_everything(FILE *file, const uint8_t *mapped)
             status = ps_census(space, &how, canonical, zeros, owners, 2, &total, &stats, NULL);
     }
     if (status == PS_OK) {
-        ps_sample_config how = {.memory = 4096, .kernel = -1};
+        ps_sample_config how = {.memory = 4096, .threads = 2, .kernel = -1};
         ps_owner_sample counts[2];
         ps_sample found;
         status = ps_sample_contents(space, &how, counts, 2, &found, NULL);

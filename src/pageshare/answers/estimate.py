@@ -46,7 +46,8 @@ from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
-from pageshare.core import ContentSample, Control, sample_contents
+from pageshare import limits
+from pageshare.core import MOST_THREADS, ContentSample, Control, sample_contents
 from pageshare.report import Seconds
 from pageshare.scanner import domains_of, open_dumps
 from pageshare.space import Coverage, PageSpace
@@ -255,6 +256,7 @@ def estimate_space(
     *,
     memory: int = MEMORY,
     seed: int | None = None,
+    threads: int | None = None,
     control: Control | None = None,
     started: float | None = None,
     opening: float | None = None,
@@ -270,7 +272,8 @@ def estimate_space(
     began = time.perf_counter()
     started = began if started is None else started
     seed = secrets.randbits(63) if seed is None else seed
-    sample = sample_contents(space, memory=memory, seed=seed, control=control)
+    threads = threads or min(limits.cpus(), MOST_THREADS)
+    sample = sample_contents(space, memory=memory, seed=seed, threads=threads, control=control)
     coverages, owners = [], []
     zeros, members = Counter[int](), Counter[int]()  # by domain
     for owner, mine in zip(space.owners, sample.by_owner, strict=True):
@@ -347,6 +350,7 @@ def estimate(
     domains: Mapping[str, Sequence[str]] | None = None,
     domain_per_owner: bool = False,
     seed: int | None = None,
+    threads: int | None = None,
     holes: str = "zero",
     format: str | None = None,
     base: str | os.PathLike[str] | None = None,
@@ -375,5 +379,12 @@ def estimate(
         warnings = [sentence for _, images in named for each in images for sentence in each.warnings]
         del named  # the space has all of it; their ranges may take more memory
         return estimate_space(
-            space, memory=memory, seed=seed, control=control, started=started, opening=started, warnings=warnings
+            space,
+            memory=memory,
+            seed=seed,
+            threads=threads,
+            control=control,
+            started=started,
+            opening=started,
+            warnings=warnings,
         )

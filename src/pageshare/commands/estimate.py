@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pageshare.commands import UsageError
 from pageshare.commands._inputs import add_input_arguments, open_inputs, tell
-from pageshare.commands._numbers import domains_given, seed_number, size_in_bytes
+from pageshare.commands._numbers import domains_given, positive, seed_number, size_in_bytes
 from pageshare.commands._work import run_with_progress
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="most memory for contents, from 64KiB (default: 16MiB); four times as much halves the error",
     )
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads to use (default: as many as help)")
     parser.add_argument("--seed", type=seed_number, metavar="N", help="fix the hash's seed, and so the sample")
     domains = parser.add_argument_group("sharing domains: only pages of one domain are shared")
     domains.add_argument(
@@ -79,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
                     space,
                     memory=memory,
                     seed=args.seed,
+                    threads=args.threads,
                     control=control,
                     started=args.started,
                     opening=opening,

@@ -5,7 +5,7 @@ Everything here takes and gives whole arrays; every C call runs without the GIL.
 
 from pageshare.core._census import Census, CensusStats, census
 from pageshare.core._contents import CONTENT, HOLDING, OWNER_PAGES, UNIQUE_CLASS, ZERO_CLASS, Contents
-from pageshare.core._estimate import ContentSample, OwnerSample, sample_contents
+from pageshare.core._estimate import MOST_THREADS, ContentSample, OwnerSample, sample_contents
 from pageshare.core._frame_table import NO_PAGE, ChainStats, FrameTable, Outcome, Scanned, TableStats
 from pageshare.core._kernels import equal, hash_pages, is_zero, kernels
 from pageshare.core._native import Control, MediaError, Stopped, populate, shed
@@ -18,6 +18,7 @@ __all__ = [
     "DIGEST",
     "HOLDING",
     "LINE",
+    "MOST_THREADS",
     "NO_PAGE",
     "OWNER_PAGES",
     "PAGE_UNREADABLE",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,10 @@ from pageshare.core._native import Control, check, native_space
 from pageshare.core._tally import fields_of
 from pageshare.space import PageSpace
 
+SMALLEST_SHARE = 4 << 20
+"""Bytes of pages for each thread: with less, starting it costs more than it brings."""
+MOST_THREADS = 8
+"""Unless more are asked for: contents are entered by one at a time."""
 LEAST_MEMORY = 1024
 """Bytes for the contents of a sample, at least."""
 
@@ -51,6 +56,7 @@ def sample_contents(
     *,
     memory: int,
     seed: int | None = None,
+    threads: int | None = None,
     kernel: str | None = None,
     control: Control | None = None,
 ) -> ContentSample:
@@ -58,7 +64,9 @@ def sample_contents(
 
     At most ``memory`` bytes (1 KiB or more) are taken for contents, 20 each and a third; files are read, not mapped.
     A content is bytes in a sharing domain; its 64-bit hash stands in for the bytes. ``seed`` (random by default)
-    chooses the hash, and so the sample. Raises ValueError for less memory, MediaError where a file shrank, ``Stopped``.
+    chooses the hash, and so the sample, which depends neither on ``threads`` (by default one for each CPU, 8 at most,
+    fewer where pages are few) nor on ``kernel``. Raises ValueError for less memory, MediaError where a file shrank,
+    ``Stopped``.
 
     >>> import pageshare
     >>> found = pageshare.core.sample_contents(bytes(4096) + b"x" * 8192, memory=1 << 16)
@@ -69,11 +77,13 @@ def sample_contents(
         raise ValueError(f"{memory} bytes of memory: a sample takes {LEAST_MEMORY} at least")
     space = pages if isinstance(pages, PageSpace) else PageSpace.of(pages)
     number, native = kernel_number(kernel), native_space(space)
+    most = max(1, space.readable * space.page_size // SMALLEST_SHARE)
     config = ffi.new(
         "ps_sample_config *",
         {
             "seed": secrets.randbits(64) if seed is None else seed,
             "memory": memory,
+            "threads": min(threads or min(len(os.sched_getaffinity(0)), MOST_THREADS), most),
             "kernel": number,
             "zero_hash": space.zero_fingerprint,
         },
