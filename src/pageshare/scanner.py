@@ -165,7 +165,13 @@ def scan_space(
         skipped=tuple(skipped),
         answers=None
         if found.inventory is None
-        else ask(options.questions, found.inventory, seed=seed, control=control),
+        else ask(
+            options.questions,
+            found.inventory,
+            holes=[owner.coverage.zero_inferred for owner in counts.owners],
+            seed=seed,
+            control=control,
+        ),
         inventory=found.inventory,
     )
 

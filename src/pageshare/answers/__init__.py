@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answers:
-    """What was asked, and is answered: None is what was not. Fields are named as the keys of JSON, in the order in which
-    views show them."""
+    """What was asked, and is answered: None is what was not. Fields are named as the keys of JSON, in the order of
+    views."""
 
     matrix: Matrix | None = None
     joining: Joining | None = None

@@ -25,7 +25,7 @@ from pageshare import limits
 from pageshare.answers._sizes import CODECS, NO_PATCH, PATCHES, Batch, measured
 from pageshare.core import NO_PAGE, UNIQUE_CLASS, Census, Control, PageReader
 from pageshare.inventory import Inventory
-from pageshare.report import count
+from pageshare.report import count, known_of
 from pageshare.space import PageSpace
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def _left(space: PageSpace, found: Census | Inventory) -> tuple[NDArray[np.uint3
         return distinct, sum(found.reclaimed()), int(found.known.sum())
     canonical = found.canonical
     first = np.flatnonzero(canonical == np.arange(len(canonical), dtype=np.uint32)).astype(np.uint32)
-    pages = count(space, found.tally, complete=True).pages
+    pages = count(known_of(space), space.domains, found.tally, complete=True).pages
     return np.setdiff1d(first, found.zeros, assume_unique=True), pages.reclaimed, pages.known
 
 

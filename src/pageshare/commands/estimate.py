@@ -13,8 +13,9 @@ import time
 from typing import TYPE_CHECKING
 
 from pageshare.commands import UsageError
+from pageshare.commands._domains import add_domain_arguments, domains_asked, domains_given
 from pageshare.commands._inputs import add_input_arguments, open_inputs, tell
-from pageshare.commands._numbers import domains_given, positive, seed_number, size_in_bytes
+from pageshare.commands._numbers import positive, seed_number, size_in_bytes
 from pageshare.commands._work import run_with_progress
 
 if TYPE_CHECKING:
@@ -36,39 +37,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=positive, metavar="N", help="threads to use (default: as many as help)")
     parser.add_argument("--seed", type=seed_number, metavar="N", help="fix the hash's seed, and so the sample")
-    domains = parser.add_argument_group("sharing domains: only pages of one domain are shared")
-    domains.add_argument(
-        "--domain",
-        action="append",
-        default=[],
-        metavar="NAME=OWNER[,OWNER...]",
-        help="put owners into a domain; those not named share the domain 'default'",
-    )
-    domains.add_argument("--domain-per-owner", action="store_true", help="no sharing between owners")
+    add_domain_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Estimate, print, and say by the exit status whether anything that should be there is not."""
     from pageshare.answers.estimate import LEAST_MEMORY, MEMORY, estimate_space
     from pageshare.core import Control, Stopped
-    from pageshare.scanner import domains_of
     from pageshare.space import PageSpace
 
     memory = MEMORY if args.memory is None else args.memory
     if memory < LEAST_MEMORY:
         raise UsageError(f"--memory {memory}: must be 64KiB at least")
-    domains = domains_given(args.domain)
+    domains_given(args.domain)  # what makes no sense is told before anything is read
     opening = time.perf_counter()
     with open_inputs(args) as inputs:
-        names = [owner.name for owner in inputs.owners]
-        try:
-            owner_domains = domains_of(names, domains, per_owner=args.domain_per_owner)
-        except ValueError as error:
-            raise UsageError(f"--domain: {error}") from None
         space = PageSpace(
             ((owner.name, owner.images) for owner in inputs.owners),
             page_size=args.page_size,
-            domains=owner_domains,
+            domains=domains_asked(args, [owner.name for owner in inputs.owners]),
         )
         inputs.owners.clear()  # the space has all of them; their ranges may take more memory
         if not args.quiet:
