@@ -12,9 +12,9 @@ from owner_memories import PAGE, ZEROS, domains_of, memories, scanned
 from pageshare import policies
 from pageshare.answers.ksm import ksm
 from pageshare.core import FrameTable
+from pageshare.ksm import Ksm as Settings
+from pageshare.ksm import KsmStat
 from pageshare.live.foretell import candidates_of, foretell, frames_of
-from pageshare.live.ksm import Ksm as Settings
-from pageshare.live.ksm import KsmStat
 from pageshare.live.look import ANONYMOUS, EXCLUSIVE, UNKNOWN_FRAME, ZERO, Look, MappingCounts, Rows, Subject
 from pageshare.live.mappings import LiveMapping, Reach
 from pageshare.render.answers.ksm import section

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pageshare.ksm import Ksm, KsmStat
 from pageshare.live.advice import advice_for, switch_on
 from pageshare.live.find import is_qemu
-from pageshare.live.ksm import Ksm, KsmStat
 from pageshare.live.look import Subject
 from pageshare.live.mappings import Reach
 

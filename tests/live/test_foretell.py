@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from pageshare.ksm import Ksm, KsmStat
 from pageshare.live import foretell as module
 from pageshare.live.foretell import candidates_of, foretell, frames_of
-from pageshare.live.ksm import Ksm, KsmStat
 from pageshare.live.look import (
     ANONYMOUS,
     EXCLUSIVE,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pageshare.live import ksm as ksm_module
-from pageshare.live.ksm import Ksm, KsmStat, ksm_now, parse_ksm_stat
+from pageshare import ksm as ksm_module
+from pageshare.ksm import Ksm, KsmStat, ksm_now, parse_ksm_stat
 from pageshare.live.mappings import LiveMapping, Reach, parse_smaps
 
 

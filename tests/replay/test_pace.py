@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from pageshare import policies
+from pageshare.ksm import KSM_PAGES, KSM_SLEEP
 from pageshare.replay.costs import Costs
 from pageshare.replay.course import Run, Settings
-from pageshare.replay.pace import ESX_RATE, KSM_PAGES, KSM_SLEEP, LONGEST, CpuShare, PagesPerSecond, WakeAndSleep
+from pageshare.replay.pace import ESX_RATE, LONGEST, CpuShare, PagesPerSecond, WakeAndSleep
 from policy_runs import COSTS, history, like_guests, replayed
 
 DEAR = Costs(read=(1e5, 2e5), found=(2e5, 3e5), zero=(3e4, 5e4), shared=(1e3, 1e3), peek=(3e3, 2e4), fault=1e4)

@@ -9,13 +9,14 @@ from pageshare.answers import Answers
 from pageshare.answers.groups import groups
 from pageshare.answers.isolation import isolation
 from pageshare.answers.joining import joining
-from pageshare.answers.ksm import KSM_PAGES, MAX_PAGE_SHARING, SLEEP, ksm
+from pageshare.answers.ksm import SLEEP, ksm
 from pageshare.answers.matrix import matrix
 from pageshare.answers.memory_map import memory_map
 from pageshare.answers.placement import placement
 from pageshare.answers.runs import runs
 from pageshare.core import Control
 from pageshare.inventory import Inventory
+from pageshare.ksm import KSM_PAGES, MAX_PAGE_SHARING
 
 MOST_IN_MATRIX = 256
 """Owners up to which their matrix is part of every report."""

@@ -2,7 +2,7 @@
 
 KSM merges anonymous pages of mergeable memory by content, each frame with ``max_page_sharing`` mappings at most, so
 that a content with very many copies keeps several frames; a page that is left over alone stays as it is
-(``live.foretell.frames_for``). With ``use_zero_pages`` zero pages become the kernel's own, and no frame is kept.
+(``pageshare.ksm.frames_for``). With ``use_zero_pages`` zero pages become the kernel's own, and no frame is kept.
 It keeps 64 bytes for each page that it scans (``struct ksm_rmap_item``; not for zero pages that are the kernel's own)
 and for each frame (``struct ksm_stable_node``; one more for a content with several frames). ``general_profit`` counts
 the first and not the second; ``ksm_process_profit`` takes retained frames for saved ones.
@@ -21,11 +21,8 @@ import numpy as np
 
 from pageshare.answers._held import blocks
 from pageshare.core import CONTENT, HOLDING
-from pageshare.live.foretell import MAX_PAGE_SHARING, frames_for
-from pageshare.live.ksm import KSMD_RATE, RMAP_ITEM
-from pageshare.live.ksm import Ksm as Settings
-from pageshare.replay import checks
-from pageshare.replay.pace import KSM_PAGES, KSM_SLEEP, WakeAndSleep
+from pageshare.ksm import KSM_PAGES, KSM_SLEEP, KSMD_RATE, MAX_PAGE_SHARING, RMAP_ITEM, frames_for
+from pageshare.ksm import Ksm as Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -171,9 +168,13 @@ def ksm(
     >>> found.pages_shared, found.pages_sharing, found.general_profit
     (1, 2, 7936)
     """
-    checks.whole("max_page_sharing", max_page_sharing, "a whole number from 2", lambda pages: pages >= 2)
-    checks.whole("sleep_millisecs", sleep_millisecs, "a whole number from 0", lambda sleep: sleep >= 0)
-    WakeAndSleep(pages_to_scan, sleep_millisecs / 1000)  # says what is wrong with a number
+    for name, value, least in (
+        ("max_page_sharing", max_page_sharing, 2),
+        ("pages_to_scan", pages_to_scan, 1),
+        ("sleep_millisecs", sleep_millisecs, 0),
+    ):
+        if not least <= value < 1 << 32 or value != int(value):
+            raise ValueError(f"{name} {value}: must be a whole number from {least} to 2^32 - 1")
     page = inventory.page_size
     missing = np.zeros(len(inventory.owners), np.int64) if holes is None else np.asarray(holes, np.int64)
     memories = [_Memory(inventory, max_page_sharing, missing)]

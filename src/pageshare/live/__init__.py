@@ -6,9 +6,9 @@ import contextlib
 import secrets
 from collections.abc import Iterable
 
+from pageshare.ksm import Ksm, KsmStat, ksm_now
 from pageshare.live.find import find
 from pageshare.live.foretell import Foretold
-from pageshare.live.ksm import Ksm, KsmStat, ksm_now
 from pageshare.live.report import LiveReport, LookBack, MappingReport, OutOfReach, Pages, ProcessReport
 from pageshare.live.watch import Watch
 from pageshare.process import ProcessError

@@ -14,8 +14,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pageshare.ksm import Ksm
 from pageshare.live.find import is_qemu
-from pageshare.live.ksm import Ksm
 from pageshare.live.look import Subject
 from pageshare.live.mappings import Reach
 

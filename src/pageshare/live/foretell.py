@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageshare.core import read_words
-from pageshare.live.ksm import RMAP_ITEM, Ksm
+from pageshare.ksm import MAX_PAGE_SHARING, RMAP_ITEM, Ksm, frames_for
 from pageshare.live.look import (
     ANONYMOUS,
     EXCLUSIVE,
@@ -42,10 +42,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Mask: TypeAlias = NDArray[np.bool_]
-
-MAX_PAGE_SHARING = 256
-"""The kernel's default."""
-
 
 @dataclass(frozen=True)
 class Foretold:
@@ -250,17 +246,6 @@ def reach_of_mappings(look: Look) -> NDArray[np.uint8]:
         for number, mapping in enumerate(subject.mappings, subject.first_mapping):
             codes[number] = _CODES[mapping.reach]
     return codes
-
-
-def frames_for(pages: NDArray[np.int64], limit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of so many pages of each content, how many frames KSM makes with up to ``limit`` mappings each, and how many
-    pages (0 or 1) are left over alone.
-
-    >>> frames_for(np.array([0, 1, 2, 256, 257, 258]), 256)
-    (array([0, 0, 1, 1, 1, 2]), array([0, 1, 0, 0, 1, 0]))
-    """
-    rest = pages % limit
-    return pages // limit + (rest >= 2), (rest == 1).astype(np.int64)
 
 
 def foretell(

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageshare.core import PAGE_UNREADABLE, PAGE_ZERO, Control, ProcessPages, Stopped, read_words
+from pageshare.ksm import KsmStat, parse_ksm_stat
 from pageshare.live.find import control_groups
-from pageshare.live.ksm import KsmStat, parse_ksm_stat
 from pageshare.live.mappings import LiveMapping, Reach, parse_smaps
 from pageshare.process import PAGE, START, PageKind, Process, ProcessError, kinds_of
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pageshare.ksm import Ksm, KsmStat, ksm_now
 from pageshare.live.advice import Advice, advice_for
 from pageshare.live.foretell import Foretold, Frames, candidates_of, duplicates, foretell, frames_of, reach_of_mappings
-from pageshare.live.ksm import Ksm, KsmStat, ksm_now
 from pageshare.live.look import ANONYMOUS, HUGE, KERNEL_ZERO, MERGED, SWAPPED, VOLATILE, ZERO, Look, Subject
 from pageshare.live.mappings import Reach
 from pageshare.process import ProcessError

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pageshare.images import printable
+from pageshare.ksm import KSMD_RATE
 from pageshare.live.advice import switch_on
-from pageshare.live.ksm import KSMD_RATE
 from pageshare.live.mappings import Reach
 from pageshare.render.console import say, titled
 from pageshare.render.units import clock, percent, size

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from pageshare.ksm import KSM_PAGES, KSM_SLEEP
 from pageshare.replay import checks
 
 ESX_RATE = 200.0
 """Pages a second: ESX's default, system-wide (Mem.ShareScanTotal of ESX 3)."""
-KSM_PAGES, KSM_SLEEP = 100, 0.020
-"""Linux KSM's pages_to_scan and sleep_millisecs."""
 SHORTEST, LONGEST = 0.1, 1.0
 """Bounds of a step, in seconds: writes are seen between steps."""
 STEP_PAGES = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pageshare.answers.ksm import PASSES, Counters, Ksm
-from pageshare.live.ksm import KSMD_RATE
+from pageshare.ksm import KSMD_RATE
 from pageshare.render.sections import Section
 from pageshare.render.tables import Column, Table, shortened
 from pageshare.render.units import clock, percent, percent_of, size

@@ -9,7 +9,17 @@ import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+KSM_PAGES, KSM_SLEEP = 100, 0.020
+"""pages_to_scan and sleep_millisecs (in seconds), as the kernel sets them."""
+MAX_PAGE_SHARING = 256
+"""The same of max_page_sharing."""
 FOLDER = Path("/sys/kernel/mm/ksm")
 RMAP_ITEM = 64
 """Bytes that KSM keeps for each page that it scans: ``struct ksm_rmap_item`` on 64-bit kernels."""
@@ -25,7 +35,7 @@ class Ksm:
 
     ``pages_sharing`` + ``ksm_zero_pages`` are pages that it saves now, ``general_profit`` bytes.
 
-    >>> from pageshare.live.ksm import Ksm
+    >>> from pageshare.ksm import Ksm
     >>> Ksm(run=1, pages_to_scan=100, sleep_millisecs=20).pass_seconds(1000)
     0.2
     """
@@ -93,3 +103,14 @@ def parse_ksm_stat(text: bytes) -> KsmStat:
         if re.fullmatch(r"-?\d+", words.get(name, ""))
     }
     return KsmStat(**numbers, ksm_merge_any=words["ksm_merge_any"] == "yes" if "ksm_merge_any" in words else None)
+
+
+def frames_for(pages: NDArray[np.int64], limit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of so many pages of each content, how many frames KSM makes with up to ``limit`` mappings each, and how many
+    pages (0 or 1) are left over alone.
+
+    >>> frames_for(np.array([0, 1, 2, 256, 257, 258]), 256)
+    (array([0, 0, 1, 1, 1, 2]), array([0, 1, 0, 0, 1, 0]))
+    """
+    rest = pages % limit
+    return pages // limit + (rest >= 2), (rest == 1).astype(np.int64)
