@@ -56,31 +56,36 @@ def _row_blocks(inventory: Inventory, content: NDArray[np.uint32]) -> Iterator[R
     order = np.lexsort((frame, owner))
     order = order[lengths[order] > 0]
     first, lengths, frame, owner, state = first[order], lengths[order], frame[order], owner[order], state[order]
-    # Runs of pages that are read are taken apart.
-    ends = np.cumsum(np.where(state == DATA, lengths, np.uint64(1)).astype(np.int64))
+    # Runs of pages that are read are taken apart: each run has rows ends[i - 1] .. ends[i] - 1, before those are joined
+    # again that are stretches of zeros.
+    one = np.where(state == DATA, np.uint64(1), lengths)
+    ends = np.cumsum((lengths // one).astype(np.int64))
+    starts = np.append(0, ends)[:-1]
+    frame, first = frame.astype(np.int64) - starts, np.where(state == DATA, first, 0) - starts
     for low in range(0, int(ends[-1]) if len(ends) else 0, _format.ROWS):
         high = min(low + _format.ROWS, int(ends[-1]))
-        begin, end = np.searchsorted(ends, low, side="right"), np.searchsorted(ends, high - 1, side="right") + 1
-        run = np.repeat(np.arange(begin, end), np.diff(np.minimum(ends[begin:end], high), prepend=low))
-        into = np.arange(low, high) - np.where(run > 0, ends[run - 1], 0)
-        read = state[run] == DATA
-        number = np.full(len(run), NO_PAGE, np.uint32)
-        number[read] = content[first[run[read]] + into[read]]
-        number[state[run] == HOLE] = ZERO_CLASS
-        what = np.where(
-            read, np.choose((number == NO_PAGE) + 2 * (number == ZERO_CLASS), [DATA, UNKNOWN, ZEROS]), state[run]
-        ).astype(np.int8)
-        at = frame[run] + np.where(read, into, 0).astype(np.uint64)
-        pages = np.where(read, np.uint64(1), lengths[run])
-        follows = (what[1:] == what[:-1]) & (run[1:] == run[:-1]) & (what[1:] != DATA)
-        starts = np.flatnonzero(np.append(True, ~follows))
+        some = slice(np.searchsorted(ends, low, side="right"), np.searchsorted(ends, high - 1, side="right") + 1)
+        times = np.diff(np.minimum(ends[some], high), prepend=low)
+        row = np.arange(low, high)
+        what, pages = np.repeat(state[some], times), np.repeat(one[some], times)
+        number = np.full(high - low, ZERO_CLASS, np.uint32)
+        read = what == DATA
+        if read.any():
+            number = content[row + np.repeat(first[some], times)]
+        number[what == HOLE], number[what == UNKNOWN] = ZERO_CLASS, NO_PAGE
+        what[read & (number == ZERO_CLASS)], what[read & (number == NO_PAGE)] = ZEROS, UNKNOWN
+        whose, at = np.repeat(owner[some], times), (row + np.repeat(frame[some], times)).astype(np.uint64)
+        begins = np.ones(len(row), bool)
+        alike = 1 + np.flatnonzero((what[1:] == what[:-1]) & (what[1:] != DATA))
+        begins[alike] = (whose[alike] != whose[alike - 1]) | (at[alike] != at[alike - 1] + pages[alike - 1])
+        kept = np.flatnonzero(begins)
         yield Rows(
-            owner[run][starts],
-            at[starts],
-            np.add.reduceat(pages, starts),
-            what[starts],
-            number[starts],
-            np.zeros(len(starts), bool),
+            whose[kept],
+            at[kept],
+            np.add.reduceat(pages, kept),
+            what[kept],
+            number[kept],
+            np.zeros(len(kept), bool),
             np.empty(0, np.uint32),
         )
 
