@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -134,11 +135,11 @@ def write(
     inventory = report.inventory
     if inventory is None:
         raise ValueError("a scan by policy does not say which content is where, and can't be saved")
-    if len(set(inventory.owners)) < len(inventory.owners):
+    if len(set(map(_as_unicode, inventory.owners))) < len(inventory.owners):
         raise ValueError("owners of one name can't be told apart in a saved scan")
     digests = digests if key is None else key.keyed(digests, control)
     metadata = _metadata(report, inventory, key, kinds)
-    if len(json.dumps(metadata)) > MOST_FOOTER // 2:
+    if len(_as_json(metadata)) > MOST_FOOTER // 2:
         raise ValueError(f"{len(inventory.owners)} owners are too many to be saved")
     with appearing_whole(path) as file:
         _write(file, inventory, digests, kinds, metadata=metadata, control=control)
@@ -157,6 +158,7 @@ def _write(
     import pyarrow.parquet as pq
 
     columns, checks = schema(kinds=kinds is not None), Checks()
+    names = [_as_unicode(name) for name in inventory.owners]
 
     def sparse(dtype: Any, values: NDArray[Any], is_first: NDArray[np.bool_]) -> NDArray[Any]:
         spread = np.zeros((len(is_first), *values.shape[1:]), dtype)
@@ -173,7 +175,7 @@ def _write(
                 control.check()
             later = ~rows.first
             arrays = [
-                words(*_few(rows.owner, inventory.owners)),
+                words(*_few(rows.owner, names)),
                 pa.array(rows.frame),
                 pa.array(rows.pages),
                 words(rows.state, STATES),
@@ -187,7 +189,7 @@ def _write(
                 arrays.append(words(sparse(np.uint8, kinds[0][which], rows.first), kinds[1], later))
                 checks.add("kind", kinds[0][which])
             writer.write_table(pa.Table.from_arrays(arrays, schema=columns), row_group_size=_format.ROWS)
-        text = json.dumps({**metadata, "checks": checks.result()}, ensure_ascii=True, separators=(",", ":")).encode()
+        text = _as_json({**metadata, "checks": checks.result()})
         writer.add_key_value_metadata({METADATA: text, CHECK: check_of(text)})
 
 
@@ -203,6 +205,17 @@ def _fixed(values: NDArray[np.uint8], null: NDArray[np.bool_]) -> pyarrow.Array:
 
     valid = pa.py_buffer(np.packbits(~null, bitorder="little"))
     return pa.Array.from_buffers(pa.binary(DIGEST), len(null), [valid, pa.py_buffer(values)])
+
+
+def _as_unicode(name: str) -> str:
+    """A name as Parquet can have it. Names of files may hold bytes that are no text: escapes stand for them."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _as_json(metadata: dict[str, Any]) -> bytes:
+    """With names as ``_as_unicode`` has them."""
+    text = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
+    return re.sub("[\ud800-\udfff]", lambda found: rf"\\u{ord(found[0]):04x}", text).encode()
 
 
 RECOMPUTED = ("pages", "nonzero", "coverage", "partial", "interrupted", "answers", "inventory")
