@@ -416,6 +416,25 @@ def test_stop(workers):
         similar(space, found, seed=1, workers=workers, control=control)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_stop_while_pages_are_measured(workers, monkeypatch):
+    space = space_of(images(np.random.default_rng(1), 6, pages=400))
+    found, control = pageshare.census(space), Control()
+    batches = _Index.batches
+
+    def stopping(self, chosen):
+        for number, batch in enumerate(batches(self, chosen)):
+            if number == 1:
+                control.stop()
+            yield batch
+
+    monkeypatch.setattr(_Index, "batches", stopping)
+    with pytest.raises(Stopped):
+        similar(space, found, seed=1, sample=None, workers=workers, control=control)
+    distinct = len(_left(space, found)[0])
+    assert distinct <= control.done < steps(distinct, None)
+
+
 def test_settings_out_of_range():
     space = PageSpace.of(b"x" * PAGE)
     found = pageshare.census(space)

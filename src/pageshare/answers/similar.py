@@ -51,7 +51,7 @@ WORTH = 4000
 """Pages for each process that measures: with fewer, starting it costs more than it brings."""
 
 _NORMAL = 1.959964  # of the standard normal distribution, 95 % lie within this
-_BATCH = 256  # pages that are measured together: some 40 ms, between two looks at the stop flag
+_BATCH = 128  # pages that are measured together: some 40 ms, between two looks at the stop flag
 _LOOK = 1 << 12  # pages whose keys are made together
 
 
