@@ -5,10 +5,11 @@ a patch to it, and compresses the rest. What is left after sharing is one page o
 zero; patches and compressed sizes are measured by running the codecs on a random sample of these, or on all.
 
 Candidates are found by min-wise hashing (Broder, SEQUENCES 1997) of the set of a page's 8-byte words, with an index
-over all distinct pages. (Difference Engine hashes blocks of 64 bytes at random offsets; measured against the best
-reference of all, words find several times as much: docs/parts/similar.md.) For each of a page's keys, the first page
-that has the same key is its candidate. A page that is another's candidate stays whole, whether or not that one is
-patched: so no patch needs a second one, and what is a reference is known of all pages without trying one.
+over all distinct pages. (Difference Engine hashes blocks of 64 bytes at random offsets; of what the best of all pages
+as reference would save, words find several times as much: docs/parts/similar.md.) The first page that has one of the
+indexed keys, if others have it too, is a reference, and is not patched itself: so no patch needs a second one, and what
+is a reference is known of all pages without making a patch. A page's candidates are, for each of its keys, the nearest
+references that have it, before and behind: how many pages have a key in common costs nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageshare import limits
-from pageshare.answers._sizes import CODECS, NO_PATCH, PATCHES, Batch, measured
+from pageshare.answers._sizes import CODECS, NO_PATCH, PATCHES, Batch, measure_with, measured
 from pageshare.core import NO_PAGE, UNIQUE_CLASS, Census, Control, PageReader
 from pageshare.inventory import Inventory
 from pageshare.report import count, known_of
@@ -140,7 +141,8 @@ def similar(
 ) -> Similar:
     """Measure on ``sample`` distinct pages, drawn without replacement, or on all (None).
 
-    ``found`` is the census of this space, or the inventory. ``seed`` draws the sample and chooses the keys; everything
+    ``found`` is the census of this space (its ``canonical`` as it was found), or the inventory; the space is the one
+    with its domains, not undivided. ``seed`` draws the sample and chooses the keys; everything
     else follows from the pages. ``most_patch`` and ``most_compressed`` are shares of a page. ``workers`` processes run
     the codecs (default: one for each ``WORTH`` pages, no more than there are CPUs; if that is one, this one).
     ``control`` counts each distinct page once, and once more each that is measured (``steps``).
@@ -161,6 +163,9 @@ def similar(
     for share in (most_patch, most_compressed):
         if not 0 < share <= 1:
             raise ValueError(f"{share} of a page: a share must be more than 0, and 1 at most")
+    if not 0 <= metadata < space.page_size:
+        raise ValueError(f"{metadata} bytes of metadata: they must be 0 or more, and less than a page")
+    measure_with(space.page_size)  # a missing package is told of at once
     control = Control() if control is None else control
     distinct, reclaimed, known = _left(space, found)
     rng = np.random.default_rng(seed)
