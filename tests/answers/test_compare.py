@@ -1,5 +1,7 @@
 """What changed between two scans, against dicts of (owner, frame) to bytes."""
 
+import csv
+import io
 import itertools
 import random
 from collections import Counter
@@ -16,6 +18,9 @@ from pageshare.core import census, hash_pages
 from pageshare.images import Image, Source
 from pageshare.images.ranges import RANGE, Kind, State
 from pageshare.inventory import Inventory
+from pageshare.render.answers.compare import section, write
+from pageshare.render.console import laid_out
+from pageshare.render.tables import as_csv
 
 PAGE = 512
 REGION = 8
@@ -351,6 +356,62 @@ def test_hashes_that_agree_in_half():
     new.digests[1:, 8:] = hashed(b"z" * PAGE)[8:] ^ np.arange(6, dtype=np.uint8)[:, None]
     found = compare(old, new)
     assert (found.pages.written, found.pages.from_elsewhere, found.new.elsewhere) == (6, 0, 0)
+
+
+def rows_of(found, name):
+    (table,) = (each for each in section(found).tables if each.name == name)
+    return list(csv.DictReader(io.StringIO(as_csv(table))))
+
+
+def test_view():
+    old, new = memories(4, 3)
+    new["<script>\x1b[31m \N{SNOWMAN}" + 200 * "x"] = new.pop("o2")
+    found = compare(scan_of(old, "old" * 40), scan_of(new, "new\x1b"), region=REGION * PAGE)
+    text = laid_out(lambda console: write(found, console))
+    assert all(len(line) <= 80 for line in text.splitlines() if line.strip("old"))
+    assert "\x1b" not in text
+    pages = {row["what"].strip(): int(row["pages"]) for row in rows_of(found, "compare-pages")}
+    assert pages == {
+        "unchanged": found.pages.unchanged,
+        "written": found.pages.written,
+        "zero now": found.pages.zeroed,
+        "zero before": found.pages.filled,
+        "neither": found.pages.rewritten,
+        "holds what was elsewhere": found.pages.from_elsewhere,
+        "held what is elsewhere": found.pages.to_elsewhere,
+        "appeared": found.pages.appeared,
+        "vanished": found.pages.vanished,
+        "known now, not before": found.pages.learnt,
+        "known before, not now": found.pages.lost,
+    }
+    owners = {row["owner"]: row for row in rows_of(found, "compare-owners")}
+    for each in found.owners:
+        row = owners[each.new if each.old else f"{each.new} (new)"] if each.new else owners[f"{each.old} (gone)"]
+        assert (int(row["before"]), int(row["after"])) == (each.pages.before, each.pages.after)
+        assert int(row["come"]) == each.pages.appeared + each.pages.learnt
+        assert int(row["gone"]) == each.pages.vanished + each.pages.lost
+    states = [tuple(int(row[state]) for state in found.states) for row in rows_of(found, "compare-states")]
+    assert states == [row for row in found.transitions if any(row)]
+    shared = [int(row["pages"]) for row in rows_of(found, "compare-sharing")]
+    sharing = found.sharing
+    assert shared[:5] == [sharing.before, sharing.stayed, sharing.lost_partner, sharing.broken, sharing.gone]
+    assert shared[5:] == [
+        *(sharing.after, sharing.stayed, sharing.found_partner, sharing.by_write, sharing.come, sharing.zero_broken)
+    ]
+    assert [
+        (row["owner"], int(row["address"]), int(row["both"]), int(row["written"]))
+        for row in rows_of(found, "compare-regions")
+    ] == [(each.owner, each.address, each.both, each.written) for each in found.regions]
+
+
+def test_view_of_nothing_in_common():
+    old, new = scan_of({"a": {0: b"x" * PAGE}, "b": {0: UNKNOWN}}, "old"), scan_of({"c": {0: HOLE}}, "new")
+    text = laid_out(lambda console: write(compare(old, new), console))
+    assert "No page is known in both scans" in text
+    assert "--match OLDNAME=NEWNAME" in " ".join(text.split())
+    found = compare(scan_of({}, "old"), scan_of({}, "new"))
+    assert found.pages == Changes()
+    laid_out(lambda console: write(found, console))
 
 
 def test_the_same_memory_in_other_formats(tmp_path):

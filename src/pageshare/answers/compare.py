@@ -8,7 +8,7 @@ where they lie: by owner and frame number, whatever files or formats they came f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from pageshare.inventory import INTER, INTRA, STATES, UNIQUE, UNKNOWN, ZERO, Inv
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+FORMAT = "pageshare-compare/1"
 
 ABSENT = len(STATES)
 """What a page is in a scan that does not have it."""
@@ -143,6 +145,10 @@ class Comparison:
     regions_written: int
     regions: tuple[Region, ...]
     assumptions: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it: docs/json.md explains the keys, which are the fields' names."""
+        return {"format": FORMAT, **asdict(self)}
 
 
 @dataclass(frozen=True)
