@@ -21,6 +21,7 @@ from pageshare._version import __version__
 COMMANDS = (
     "scan",
     "report",
+    "compare",
     "find",
     "estimate",
     "info",

@@ -55,6 +55,11 @@ def add_input_arguments(parser: argparse.ArgumentParser, *, optional: bool = Fal
         metavar="DUMP",
         help="PATH, NAME=PATH, a folder of dumps, or - for one that comes from a pipe",
     )
+    add_reading_arguments(parser)
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how dumps are read, whatever the command calls them."""
     group = parser.add_argument_group("how to read them")
     group.add_argument(
         "--format",
