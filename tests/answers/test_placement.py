@@ -224,7 +224,7 @@ def test_against_all_placements():
             assert found.placed == ()
             assert found.need is found.saved is None
         fewest = next(n for n in itertools.count(1) if least_need(sets, n, pages=pages) is not None)
-        assert found.fewest.at_least <= fewest == found.fewest.found
+        assert found.fewest.at_least <= fewest == found.fewest.found <= found.fewest.alone
     assert exact >= 0.95 * cases
 
 
@@ -340,6 +340,7 @@ def test_view():
 
 
 def test_first_fit():
-    assert first_fit(np.array([4.0, 6.0, 5.0, 5.0]), 10) == 2
-    assert first_fit(np.array([6.0, 6.0, 6.0]), 10) == 3
-    assert first_fit(np.array([11.0]), 10) is None
+    assert first_fit(np.array([4, 6, 5, 5]), 10) == [0, 0, 1, 1]
+    assert first_fit(np.array([6, 3, 6, 6]), 10) == [0, 0, 1, 2]
+    assert first_fit(np.array([1, 11]), 10) is None
+    assert first_fit(np.array([]), 10) == []

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RANDOM_STARTS = 3
-"""Random placements that the search starts from, beside the two that are built with care."""
+"""Random placements that the search starts from, beside those that are built with care."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,12 @@ def search(sets: HolderSets, hosts: int, room: Room, seed: int) -> tuple[tuple[f
 def _starts(sets: HolderSets, hosts: int, room: Room, seed: int) -> Iterator[Hosting]:
     yield _filled(Hosting(sets, hosts), room)
     yield _inserted(Hosting(sets, hosts), room, np.argsort(-sets.alone, kind="stable"))
+    packed = first_fit(sets.alone, room.pages)
+    if room.owners >= len(sets.own) and packed is not None and max(packed, default=0) < hosts:
+        start = Hosting(sets, hosts)
+        for owner, host in enumerate(packed):
+            start.put(owner, host)
+        yield start
     draw = np.random.default_rng([seed, 1])
     for _ in range(RANDOM_STARTS):
         start = Hosting(sets, hosts)
@@ -231,28 +237,39 @@ def drawn(sets: HolderSets, hosts: int, room: Room, draw: np.random.Generator) -
     return float(need.sum())
 
 
-def first_fit(sizes: NDArray[Any], pages: float) -> int | None:
-    """Hosts that the largest first take, each on the first host with room, when nothing is shared between owners; None
-    if one fits nowhere."""
+def first_fit(sizes: NDArray[Any], pages: float) -> list[int] | None:
+    """The host of each owner if the largest comes first, each goes to the first host with room, and nothing is shared
+    between owners; None if one fits nowhere."""
+    hosts = [0] * len(sizes)
     left: list[float] = []
-    for size in sorted(sizes.tolist(), reverse=True):
+    for owner in np.argsort(-sizes, kind="stable").tolist():
+        size = float(sizes[owner])
         if size > pages:
             return None
-        host = next((host for host, room in enumerate(left) if size <= room), None)
-        if host is None:
-            left.append(pages - size)
-        else:
-            left[host] -= size
-    return len(left)
+        host = next((host for host, room in enumerate(left) if size <= room), len(left))
+        if host == len(left):
+            left.append(pages)
+        left[host] -= size
+        hosts[owner] = host
+    return hosts
 
 
 def fewest_hosts(sets: HolderSets, pages: float, least: int, seed: int) -> int:
-    """The fewest hosts of a size for which ``search`` finds a placement. Each owner must fit on one; ``least`` are
-    needed in any case. Hosts are filled one by one; then one less is tried, as long as that goes well."""
+    """The fewest hosts of a size on which ``search`` finds a placement. Each owner must fit on one; ``least`` are
+    needed in any case. Hosts are filled one by one; then one less is searched, as long as that goes well."""
     room = Room(pages, len(sets.own))
-    hosts = least
-    while _filled(Hosting(sets, hosts), room).cost(room)[0]:
-        hosts = min(len(sets.own), hosts + max(1, hosts // 8))  # one an owner is enough
-    while hosts > least and not search(sets, hosts - 1, room, seed)[0][0]:
+    hosts = len(set(first_fit(sets.alone, pages) or ()))
+    start = _filled(Hosting(sets, hosts), room)
+    if not start.cost(room)[0]:
+        hosts = int(np.count_nonzero(start.owners))
+    while hosts > least and any(_made_to_fit(start, room) for start in _starts(sets, hosts - 1, room, seed)):
         hosts -= 1
     return hosts
+
+
+def _made_to_fit(start: Hosting, room: Room) -> bool:
+    """Make the best steps until no host is too small; False if they end before."""
+    while start.cost(room)[0]:
+        if not start.improve(room):
+            return False
+    return True

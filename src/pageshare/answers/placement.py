@@ -138,8 +138,8 @@ def placement(
         fewest = Fewest(
             found=None if too_large else fewest_hosts(sets, pages, at_least, seed),
             at_least=at_least,
-            alone=first_fit(alone, pages),
-            known=first_fit(inventory.known, pages),
+            alone=_hosts_used(first_fit(alone, pages)),
+            known=_hosts_used(first_fit(inventory.known, pages)),
         )
     used = (fewest.found if fewest and fewest.found is not None else n) if hosts is None else hosts
     placed: tuple[Host, ...] = ()
@@ -186,6 +186,10 @@ def _hosts(inventory: Inventory, sets: HolderSets, host_of: NDArray[Any]) -> tup
         names = tuple(inventory.owners[owner] for owner in owners)
         found.append(Host(names, int(inventory.known[owners].sum()), apart, need, apart - need))
     return tuple(sorted(found, key=lambda host: (-host.saved, -host.need)))
+
+
+def _hosts_used(host_of: list[int] | None) -> int | None:
+    return None if host_of is None else len(set(host_of))
 
 
 def _random(sets: HolderSets, hosts: int, room: Room, seed: int, trials: int) -> Random:
