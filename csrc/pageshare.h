@@ -11,6 +11,7 @@
  *   stream.c       the same of files that memory cannot hold
  *   estimate.c     counts of the contents in a part of hash space, in bounded memory
  *   contents.c     what a census comes to content by content: which are held more than once, and by whom
+ *   blocks.c       which blocks of twice the size are equal, from which of their halves are
  *   runs.c         how long the stretches are in which pages are the same elsewhere
  *   peek.c         what can be learnt of pages without the table: the key of one line, the hash of a whole page, keys
  *                  that tell similar pages
@@ -372,6 +373,22 @@ typedef struct {
  * owners[0 .. owner_count-1]. The same for any number of threads and any kernel. PS_INVALID for less memory than 1 KiB. */
 ps_status ps_sample_contents(ps_space *space, const ps_sample_config *config, ps_owner_sample *owners,
                              uint32_t owner_count, ps_sample *found, ps_control *control);
+/* ---- blocks.c ---- */
+
+/* Blocks of which both halves are known: all zero; held once; held twice or more, and how many different ones these are. */
+typedef struct {
+    uint64_t unknown;      /* a half of it is not known */
+    uint64_t zero;
+    uint64_t unique;
+    uint64_t shared;
+    uint64_t kept;
+} ps_pair_counts;
+
+/* classes[0 .. 2 * count - 1] are numbers of contents, as ps_contents_number makes them, of the halves of `count` blocks,
+ * one block after the other. pairs[i] becomes the number of block i's content in the same way: from 1 on for what two
+ * blocks or more hold, PS_NONE where that of a half is. The same for any seed, which is that of a hash table. */
+ps_status ps_blocks_pair(const uint32_t *classes, uint32_t count, uint64_t seed, uint32_t *pairs, ps_pair_counts *counts,
+                         const ps_control *control);
 
 /* ---- peek.c ---- */
 

@@ -3,6 +3,7 @@
 Everything here takes and gives whole arrays; every C call runs without the GIL.
 """
 
+from pageshare.core._blocks import Paired, numbered, paired
 from pageshare.core._census import Census, CensusStats, census
 from pageshare.core._contents import CONTENT, HOLDING, OWNER_PAGES, UNIQUE_CLASS, ZERO_CLASS, Contents
 from pageshare.core._estimate import MOST_THREADS, ContentSample, OwnerSample, sample_contents
@@ -37,6 +38,7 @@ __all__ = [
     "OwnerSample",
     "OwnerTally",
     "PageReader",
+    "Paired",
     "ProcessPages",
     "Scanned",
     "Stopped",
@@ -47,6 +49,8 @@ __all__ = [
     "hash_pages",
     "is_zero",
     "kernels",
+    "numbered",
+    "paired",
     "populate",
     "read_words",
     "sample_contents",

@@ -1,0 +1,81 @@
+"""Which blocks of twice the size are equal, from which of their halves are: no byte is read."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pageshare._core import ffi, lib
+from pageshare.core._census import Census
+from pageshare.core._contents import CONTENT
+from pageshare.core._native import Control, check
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Blocks, and what they hold: ``classes`` as ``Contents`` has them, and how many blocks are zero; held once
+    (``unique``); held more than once (``shared``), these being ``kept`` different ones; ``unknown``."""
+
+    classes: NDArray[np.uint32]
+    unknown: int
+    zero: int
+    unique: int
+    shared: int
+    kept: int
+
+
+def paired(classes: NDArray[np.uint32], *, seed: int | None = None, control: Control | None = None) -> Paired:
+    """What blocks hold, from the numbers of what their halves hold (``Contents.classes``), block after block.
+
+    The result depends on nothing but these. Memory: 12 bytes a block, the result included, and 12 more at most for each
+    of which both halves are shared. Raises ``Stopped``.
+
+    >>> import numpy as np
+    >>> found = paired(np.array([1, 2, 0, 0, 1, 2, 2, 1], np.uint32))
+    >>> found.classes.tolist(), found.zero, found.unique, found.shared, found.kept
+    ([1, 0, 1, 4294967294], 1, 1, 2, 1)
+    """
+    pairs = np.empty(len(classes) // 2, np.uint32)
+    counts = ffi.new("ps_pair_counts *")
+    check(
+        lib.ps_blocks_pair(
+            ffi.from_buffer("uint32_t[]", classes),
+            len(pairs),
+            secrets.randbits(64) if seed is None else seed,
+            ffi.from_buffer("uint32_t[]", pairs),
+            counts,
+            ffi.NULL if control is None else control._c,
+        )
+    )
+    return Paired(pairs, counts.unknown, counts.zero, counts.unique, counts.shared, counts.kept)
+
+
+def numbered(census: Census, control: Control | None = None) -> NDArray[np.uint32]:
+    """The numbers of what pages hold, as ``Contents.classes`` has them but with those of different domains different;
+    zeros are 0 in all. The census's ``canonical`` is overwritten. Raises ``Stopped``."""
+    canonical = census.canonical
+    there = census.zeros[census.zeros < len(canonical)]
+    if len(there) > 1:
+        is_zero = np.zeros(len(canonical), np.bool_)
+        is_zero[there] = True
+        known = canonical < len(canonical)
+        canonical[known & is_zero[np.where(known, canonical, 0)]] = there.min()
+    zero = int(there.min()) if len(there) else int(lib.PS_NONE)
+    contents = np.empty(len(canonical) // 2 + 1, CONTENT)
+    check(
+        lib.ps_contents_number(
+            ffi.from_buffer("uint32_t[]", canonical),
+            len(canonical),
+            zero,
+            ffi.cast("ps_content *", ffi.from_buffer(contents)),
+            ffi.new("uint32_t *"),
+            ffi.NULL if control is None else control._c,
+        )
+    )
+    return canonical
