@@ -159,6 +159,30 @@ def test_a_terabyte_of_hole_costs_nothing(tmp_path):
     assert report.table_bytes < 1 << 16
 
 
+@pytest.mark.parametrize("page_size", [512, 2048, PAGE])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_part_of_a_space_has_the_bytes_of_its_pages(sparse, seed, page_size):
+    draw = np.random.default_rng(seed)
+    buffers = {f"o{i}": draw.integers(0, 3, draw.integers(1, 40) * PAGE, dtype=np.uint8) for i in range(5)}
+    named = [(name, [pageshare.images.image_of_buffer(each, name)]) for name, each in buffers.items()]
+    space = PageSpace([("sparse", [sparse]), *named])
+    whole = [page(1), page(2), page(3)] + [
+        each.tobytes()[at : at + PAGE] for each in buffers.values() for at in range(0, len(each), PAGE)
+    ]
+    chosen = np.flatnonzero(draw.random(space.readable) < 0.4)
+    part = space.only(chosen, page_size)
+    cut = [whole[number][at : at + page_size] for number in chosen for at in range(0, PAGE, page_size)]
+    assert part.readable == part.pages == len(cut)
+    assert pageshare.census(part).canonical.tolist() == [cut.index(each) for each in cut]
+    assert sum(source.pages for source in part.sources) == len(cut)
+    owners, frames = part.locate(np.arange(part.pages))
+    expected_owners, expected_frames = space.locate(np.repeat(chosen, PAGE // page_size))
+    assert owners.tolist() == expected_owners.tolist()
+    assert (frames // (PAGE // page_size)).tolist() == expected_frames.tolist()
+    assert (frames % (PAGE // page_size)).tolist() == list(range(PAGE // page_size)) * len(chosen)
+    assert np.diff(part.owner_first.astype(int)).tolist() == np.bincount(owners, minlength=6).tolist()
+
+
 def test_the_mapping_lives_as_long_as_the_table(sparse):
     table = pageshare.FrameTable(PageSpace([("one", [sparse])]))
     sparse.close()
