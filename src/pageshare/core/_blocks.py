@@ -56,9 +56,12 @@ def paired(classes: NDArray[np.uint32], *, seed: int | None = None, control: Con
     return Paired(pairs, counts.unknown, counts.zero, counts.unique, counts.shared, counts.kept)
 
 
-def numbered(census: Census, control: Control | None = None) -> NDArray[np.uint32]:
-    """The numbers of what pages hold, as ``Contents.classes`` has them but with those of different domains different;
-    zeros are 0 in all. The census's ``canonical`` is overwritten. Raises ``Stopped``."""
+def numbered(census: Census, control: Control | None = None) -> tuple[NDArray[np.uint32], int]:
+    """The numbers of what pages hold, as ``Contents.classes`` has them but with those of different domains different
+    (zeros are 0 in all), and how many contents, zeros apart, are held more than once.
+
+    The census's ``canonical`` is overwritten. Raises ``Stopped``.
+    """
     canonical = census.canonical
     there = census.zeros[census.zeros < len(canonical)]
     if len(there) > 1:
@@ -67,15 +70,15 @@ def numbered(census: Census, control: Control | None = None) -> NDArray[np.uint3
         known = canonical < len(canonical)
         canonical[known & is_zero[np.where(known, canonical, 0)]] = there.min()
     zero = int(there.min()) if len(there) else int(lib.PS_NONE)
-    contents = np.empty(len(canonical) // 2 + 1, CONTENT)
+    contents, count = np.empty(len(canonical) // 2 + 1, CONTENT), ffi.new("uint32_t *")
     check(
         lib.ps_contents_number(
             ffi.from_buffer("uint32_t[]", canonical),
             len(canonical),
             zero,
             ffi.cast("ps_content *", ffi.from_buffer(contents)),
-            ffi.new("uint32_t *"),
+            count,
             ffi.NULL if control is None else control._c,
         )
     )
-    return canonical
+    return canonical, count[0] - 1
