@@ -17,6 +17,8 @@ from pageshare.inventory import Inventory
 from pageshare.space import Coverage, PageSpace
 
 FORMAT = "pageshare-scan/1"
+UNKNOWN_MATTERS = 0.05
+"""More than this share of unknown pages, and what is saved is told as a range."""
 
 
 @dataclass(frozen=True)
@@ -203,10 +205,20 @@ class Report:
     answers: Answers | None = None
     inventory: Inventory | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def reclaimed_range(self) -> tuple[int, int] | None:
+        """Where more than 5 % is unknown: how many of all pages are saved at least, if no unknown one is like another,
+        and at most, if each of them is. None where one number will do."""
+        pages = self.pages
+        if pages.unknown <= UNKNOWN_MATTERS * (pages.known + pages.unknown):
+            return None
+        return pages.reclaimed, pages.reclaimed + pages.unknown
+
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON has it: plain dicts, lists, numbers and strings."""
         document = {"format": FORMAT, **asdict(replace(self, answers=None, inventory=None))}
         del document["answers"], document["inventory"]
+        document["reclaimed_range"] = self.reclaimed_range and list(self.reclaimed_range)
         document.update({} if self.answers is None else self.answers.to_dict())
         if self.partial is None:
             del document["partial"]

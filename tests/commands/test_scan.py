@@ -59,7 +59,7 @@ def test_json_has_the_figures_of_a_dict(guests, capsys):
 
 KEYS = {
     "": "format page_size hash verified pages nonzero coverage domains owners seed method kernel threads"
-    " overlapped readings table_bytes readable seconds interrupted incomplete warnings skipped",
+    " overlapped readings table_bytes readable seconds interrupted incomplete warnings skipped reclaimed_range",
     "pages": "known zero zero_inferred unique shared kept reclaimed unknown partial device",
     "nonzero": "shared kept reclaimed reclaimed_intra reclaimed_inter",
     "coverage": "data zero zero_inferred excluded lost partial_bytes device process",

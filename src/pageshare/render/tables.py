@@ -9,9 +9,11 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 import rich.table
+from rich.cells import cell_len, set_cell_size
 
 from pageshare.images import printable
 from pageshare.render.units import clock, percent_of, size
@@ -44,6 +46,12 @@ class Table:
     detail: bool = False
 
 
+GAP, LEAST, HEADING = 2, 12, 16
+"""For a terminal: blanks between two columns; places that a text has at least, and a heading at most."""
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""How texts begin that spreadsheets compute."""
+
+
 def cell(value: Any, unit: Unit, page_size: int) -> str:
     """A value as people read it.
 
@@ -69,36 +77,63 @@ def cell(value: Any, unit: Unit, page_size: int) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """A name in at most ``most`` characters; what is left out is in the middle.
+    """A name in at most ``most`` columns of a terminal; what is left out is in the middle.
 
     >>> shortened("a-rather-long-name", 9)
     'a-r…-name'
     """
-    if len(text) <= most:
+    if cell_len(text) <= most:
         return text
     behind = (most + 1) // 2
-    return f"{text[: most - behind - 1]}\N{HORIZONTAL ELLIPSIS}{text[-behind:]}"
+    before = set_cell_size(text, most - behind - 1).rstrip()
+    while cell_len(text) > behind:
+        text = text[-behind:] if len(text) > behind else text[1:]
+    return f"{before}\N{HORIZONTAL ELLIPSIS}{text}"
 
 
-def as_text(table: Table, *, most: int = 20, widest: int = 28) -> rich.table.Table:
-    """The first ``most`` rows for a terminal; texts are cut to ``widest`` columns."""
-    shown = rich.table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in table.columns:
+def as_text(table: Table, *, most: int = 20, width: int = 80) -> rich.table.Table:
+    """The first ``most`` rows, and as many columns from the left as fit into ``width``, for a terminal. No figure is
+    cut; texts share the room that figures leave, and are shortened."""
+    rows = [
+        [cell(value, column.unit, table.page_size) for value, column in zip(row, table.columns, strict=True)]
+        for row in table.rows[:most]
+    ]
+    headings = [shortened(printable(column.heading), HEADING) for column in table.columns]
+    widths = [max(map(cell_len, column)) for column in zip(headings, *rows, strict=True)]
+    texts = [number for number, column in enumerate(table.columns) if column.unit == "text"]
+    room = width - sum(widths) - GAP * (len(widths) - 1) + sum(widths[number] for number in texts)
+    for left, number in zip(range(len(texts), 0, -1), sorted(texts, key=widths.__getitem__), strict=True):
+        widths[number] = min(widths[number], max(LEAST, room // left))
+        room -= widths[number]
+    fitting = max(1, sum(used <= width + GAP for used in accumulate(each + GAP for each in widths)))
+    shown = rich.table.Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    for heading, column in zip(headings[:fitting], table.columns, strict=False):
         left = column.unit in ("text", "hash")
-        shown.add_column(
-            column.heading, justify="left" if left else "right", no_wrap=True, overflow="ellipsis"
-        )
-    for row in table.rows[:most]:
-        cells = (cell(value, column.unit, table.page_size) for value, column in zip(row, table.columns, strict=True))
-        shown.add_row(*(shortened(each, widest) for each in cells))
+        shown.add_column(heading, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        shown.add_row(*(shortened(text, most) for text, most in zip(row[:fitting], widths, strict=False)))
     return shown
 
 
+def plain(text: str) -> str:
+    """A text as UTF-8 can hold it: bytes of a file's name that are no text become escapes."""
+    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def as_csv(table: Table) -> str:
-    """All rows, numbers as they are, under the columns' keys (RFC 4180; None is an empty field, hashes are hex)."""
+    """All rows, numbers as they are, under the columns' keys (RFC 4180; None is an empty field, hashes are hex).
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
     out = io.StringIO()
     writer = csv.writer(out, quoting=csv.QUOTE_MINIMAL)
-    writer.writerow(column.key for column in table.columns)
+    writer.writerow(_field(column.key) for column in table.columns)
     for row in table.rows:
-        writer.writerow(value.hex() if isinstance(value, bytes) else value for value in row)
+        writer.writerow(_field(value) for value in row)
     return out.getvalue()
+
+
+def _field(value: Any) -> Any:
+    if isinstance(value, str):
+        return f"'{plain(value)}" if value.startswith(FORMULAS) and len(value) > 1 else plain(value)
+    return value.hex() if isinstance(value, bytes) else value
