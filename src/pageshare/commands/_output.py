@@ -36,9 +36,9 @@ def outputs(args: argparse.Namespace) -> list[tuple[Path, str]]:
 
     check_plotter()
     if any(form == "html" for _, form in wanted):
-        from pageshare.render.policies_page import check_templates
+        from pageshare.render.pages import check_templates
 
-        check_templates()
+        check_templates("plot")  # its curves need matplotlib too
     if len({os.path.realpath(path) for path, _ in wanted}) < len(wanted):
         raise UsageError("name a file of its own for each of --svg, --png and --html")
     for path, _ in wanted:
@@ -61,7 +61,7 @@ def spare_inputs(args: argparse.Namespace, written: Mapping[str, Path | None]) -
 
 def _read_as(status: os.stat_result, args: argparse.Namespace) -> str:
     """By which name a file is read: as a dump, or as what tells the writes; empty if it is not."""
-    for name in ("writes", "trace", "base", "meta", "key"):
+    for name in ("writes", "trace", "base", "meta", "key", "scan"):
         with contextlib.suppress(OSError):  # whatever is wrong with it is said when it is opened
             path = getattr(args, name, None)
             if path and same_file(status, Path(path).stat()):

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from pageshare.render.course_plot import curve_id
+from pageshare.render.pages import templates
 from pageshare.render.plot import FAINT, INK, OTHERS
 from pageshare.render.policies import ranked
+from pageshare.render.tables import plain
 from pageshare.render.units import clock, percent, size
 from pageshare.replay.entry import DEFAULT_POLICY
-
-
-class MissingTemplates(ValueError):
-    """jinja2 is not installed; the message says how to get it."""
-
-
-def check_templates() -> None:
-    """Raise MissingTemplates, before anything is computed, if no page could be made."""
-    if importlib.util.find_spec("jinja2") is None:
-        raise MissingTemplates("pages need jinja2: pip install 'pageshare[plot]'")
-
 
 BOUND = "oracle"
 """The policy that knows the answer."""
@@ -53,11 +42,7 @@ VARIABLES = {
 def page(document: Mapping[str, Any], pace: str, drawings: Mapping[str, str]) -> str:
     """HTML of a comparison's document (``replay.report.policies_document``); ``drawings`` are SVGs of its curves, by
     the suffix of what was to be saved; ``pace`` in words. Escaped, no network."""
-    check_templates()
-    from jinja2 import Environment, StrictUndefined
-
-    template = Path(__file__).with_name("policies.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = templates()
     environment.filters.update(size=lambda pages: size(round(pages * document["page_size"])), share=_share)
     environment.globals.update(percent=percent, clock=clock, ranked=ranked, default=DEFAULT_POLICY, bound=BOUND)
     names = [each["name"] for each in document["policies"]]
@@ -66,7 +51,7 @@ def page(document: Mapping[str, Any], pace: str, drawings: Mapping[str, str]) ->
         for suffix, what in (("", "any pages"), ("_nonzero", "other pages than zero ones"))
         if document["pace"] is not None or document["possible" + suffix]
     }
-    return environment.from_string(template).render(
+    rendered = environment.get_template("policies.html").render(
         document=document,
         pace=pace,
         drawings={suffix: _inline(svg, suffix, names) for suffix, svg in drawings.items()},
@@ -76,6 +61,7 @@ def page(document: Mapping[str, Any], pace: str, drawings: Mapping[str, str]) ->
         best={suffix: _best(document, suffix) for suffix in shown},
         colours=[(VARIABLES[light], light, dark) for light, dark in DARK.items()],
     )
+    return plain(rendered)
 
 
 def _inline(svg: str, suffix: str, names: Sequence[str]) -> str:
