@@ -7,11 +7,11 @@ others than those of the scan.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pageshare.commands._domains import add_domain_arguments, domains_asked
+from pageshare.commands._views import add_view_arguments, check, show
 
 if TYPE_CHECKING:
     from pageshare.saved import SavedScan
@@ -22,22 +22,21 @@ SUMMARY = "look at a saved scan again, without the dumps"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pageshare report``."""
     parser.add_argument("scan", type=Path, metavar="FILE", help="what pageshare scan -o has saved")
+    add_view_arguments(parser)
     add_domain_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Read, print, and exit as the scan did."""
     from pageshare import saved
-    from pageshare.commands.scan import show
     from pageshare.report import in_domains
 
+    check(args)
     scan = saved.read(args.scan)
     report = scan.report
     if args.domain or args.domain_per_owner:
         report = in_domains(report, domains_asked(args, [owner.name for owner in report.owners]))
-    if not args.json:
-        sys.stdout.write(f"{_whence(scan)}\n\n")
-    return show(report, args)
+    return show(report, args, before=f"{_whence(scan)}\n\n")
 
 
 def _whence(scan: SavedScan) -> str:

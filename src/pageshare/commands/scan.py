@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import re
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -19,13 +17,13 @@ from pageshare.commands._domains import add_domain_arguments, domains_asked, dom
 from pageshare.commands._inputs import add_input_arguments, open_inputs, tell
 from pageshare.commands._numbers import blind_policy_name, positive, seed_number, size_in_bytes
 from pageshare.commands._saving import add_saving_arguments, check_saving, save
+from pageshare.commands._views import add_view_arguments, check, show
 from pageshare.commands._work import run_with_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pageshare.limits import Memory
-    from pageshare.report import Report
     from pageshare.scanner import Options, Reading
     from pageshare.space import PageSpace
 
@@ -44,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " (default: a quarter of what is free)",
     )
     parser.add_argument("--seed", type=seed_number, metavar="N", help="fix the hash's seed and every random choice")
+    add_view_arguments(parser)
     add_domain_arguments(parser)
     add_saving_arguments(parser)
     partial = parser.add_argument_group("scan as a hypervisor does: some pages, in some order")
@@ -107,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
     from pageshare.scanner import Options, Reading, scan_space
     from pageshare.space import PageSpace
 
+    check(args)
     domains_given(args.domain)  # what makes no sense is told before anything is read
     key = check_saving(args)
     opening = time.perf_counter()
@@ -161,20 +161,3 @@ def run(args: argparse.Namespace) -> int:
                 raise interrupt
             report = save(args.output, report, space, key, args=args, reading=reading)
     return show(report, args, interrupt)
-
-
-def show(report: Report, args: argparse.Namespace, interrupt: BaseException | None = None) -> int:
-    """Print a report as the arguments ask; returns the exit status."""
-    if args.json:
-        json.dump(report.to_dict(), sys.stdout, indent=2)
-        sys.stdout.write("\n")
-    else:
-        from pageshare.render.console import show as show_text
-        from pageshare.render.text import write
-
-        show_text(lambda console: write(report, console))
-    sys.stdout.flush()
-    tell(skipped=report.skipped, warnings=report.warnings, incomplete=report.incomplete)
-    if interrupt is not None:
-        raise interrupt
-    return 3 if report.incomplete or report.skipped else 0
