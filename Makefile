@@ -25,6 +25,7 @@ demo: setup	## captures the memory of four interpreters and scans it
 
 test: setup ctest	## all tests, two small Linux guests under QEMU included
 	sh tools/need.sh test
+	$(MAKE) --no-print-directory tests/pages/node_modules/.installed
 	$(BIN)/python -m pytest
 
 ctest:		## the C tests, with cc alone
@@ -73,7 +74,7 @@ answer: $(VENV)/.bench	## every scan policy on every memory: writes docs/policie
 	$(BIN)/python benchmarks/policies.py docs/policies-measured.md
 
 clean:		## removes everything that make made
-	rm -rf $(VENV) build dist guests src/*.egg-info src/pageshare/_core.abi3.so
+	rm -rf $(VENV) build dist guests tests/pages/node_modules src/*.egg-info src/pageshare/_core.abi3.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: $(CORE)
@@ -81,6 +82,11 @@ $(VENV)/.installed: $(CORE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
+
+# What looks at pages in Chromium; without npm its tests are skipped.
+tests/pages/node_modules/.installed: tests/pages/package.json tests/pages/package-lock.json
+	! command -v npm >/dev/null || npm ci --prefix tests/pages --ignore-scripts --no-audit --no-fund --loglevel=error
+	! command -v npm >/dev/null || touch $@
 
 guests/same/guest10.elf: | setup
 	sh tools/need.sh test

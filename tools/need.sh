@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs from apt what is missing, as root or by sudo; else prints the line to type, and goes on.
 #   sh tools/need.sh build PYTHON   to compile the core and make a virtual environment
-#   sh tools/need.sh test           for the tests: guests under QEMU, the AArch64 kernel, what writes and reads dumps
+#   sh tools/need.sh test           for the tests: guests under QEMU, the AArch64 kernel, what writes and reads dumps,
+#                                   what looks at pages
 #   sh tools/need.sh bench          for the benchmarks: guests, and the tools that ours is compared with
 set -eu
 
@@ -53,6 +54,10 @@ test)
     need gcc-aarch64-linux-gnu command -v aarch64-linux-gnu-gcc
     need libsnappy1v5 has_library libsnappy.so.1
     need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/lib/libc.a
+    # They look at pages. Some distributions' npm comes with nodejs.
+    need nodejs command -v node
+    need npm command -v npm
+    need chromium command -v chromium
     # Where there is none its tests are skipped. What pip calls crit is something else.
     if apt-cache show criu >/dev/null 2>&1; then
         need criu command -v crit

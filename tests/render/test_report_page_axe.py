@@ -1,0 +1,81 @@
+"""Pages in Chromium, light, dark and narrow: axe-core finds nothing, nothing is fetched, nothing runs."""
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import pageshare
+from made_up import HOSTILE, random_report, sections_with_everything
+from pageshare.render import course_plot, plot, policies_page, report_page
+from policy_runs import COSTS, PAGE, history, like_guests
+
+AXE = Path(__file__).parent.parent / "pages"
+
+
+def pages(monkeypatch):
+    """The pages that are looked at, by name."""
+    yield "one", report_page.page(random_report(seed=1, owners=1))
+    yield "two", report_page.page(random_report(seed=2, owners=2, domain_per_owner=True))
+    yield "hundred", report_page.page(random_report(seed=3, owners=100, pages=20))
+    yield "empty", report_page.page(pageshare.scan(b"less than a page"))
+    yield "partial", report_page.page(random_report(seed=4, owners=3, policy="random", limit=40))
+    found = random_report(seed=5, owners=3)
+    unknown = replace(found.pages, unknown=found.pages.known)
+    lacking = replace(found, pages=unknown, incomplete=HOSTILE, warnings=HOSTILE, interrupted=True)
+    yield "lacking", report_page.page(lacking)
+    monkeypatch.setattr("pageshare.render.sections.sections", lambda _: sections_with_everything())
+    yield "full", report_page.page(random_report(seed=6, names=HOSTILE))
+    yield "policies", policies()
+
+
+def policies():
+    from pageshare.replay.compare import compare, compared, jobs_of
+    from pageshare.replay.course import Settings
+    from pageshare.replay.report import policies_document
+
+    memory, names = history(like_guests(guests=2, pages=128)), ["sequential", "random", "oracle"]
+    settings = Settings(by_bytes=False, visits=300)
+    found = compared(names, list(compare(memory, jobs_of(names, settings, [1]), COSTS, processes=1)))
+    document = policies_document(
+        found,
+        pages=256,
+        page_size=PAGE,
+        owners=list(HOSTILE),
+        possible=100,
+        possible_nonzero=50,
+        pace=None,
+        duration=None,
+        seeds=[1],
+        peek_price=0.04,
+        costs=COSTS,
+    )
+    draw = partial(course_plot.draw_comparison, found, "", over_time=False, order=names)
+    return policies_page.page(document, "", {"": plot.drawn(draw, "svg", (9, 4.2)).decode()})
+
+
+def needed(command, package):
+    return shutil.which(command) or pytest.skip(f"no {command}: apt-get install {package}")
+
+
+def test_axe_finds_nothing(tmp_path, monkeypatch):
+    node, chromium = needed("node", "nodejs"), needed("chromium", "chromium")
+    if not (AXE / "node_modules" / "axe-core").is_dir():
+        pytest.skip("no axe-core: npm ci --prefix tests/pages")
+    paths = []
+    for name, text in pages(monkeypatch):
+        paths.append(tmp_path / f"{name}.html")
+        paths[-1].write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [node, AXE / "run_axe.mjs", chromium, *paths], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["violations"] == []
+    assert (found["requests"], found["errors"]) == ([], [])
+    assert found["checked"] > 20 * 3 * len(paths)  # rules that were held: it did look
+    assert max(found["loaded"].values()) < 5000
