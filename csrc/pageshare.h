@@ -15,6 +15,7 @@
  *   runs.c         how long the stretches are in which pages are the same elsewhere
  *   peek.c         what can be learnt of pages without the table: the key of one line, the hash of a whole page, keys
  *                  that tell similar pages
+ *   kinds.c        what a page's bytes look like: text, a page table, ...
  *   process.c      pages of other processes as these run, hashed
  *   memory.c       large arrays
  *   threads.c      how threads are started
@@ -390,6 +391,27 @@ typedef struct {
 ps_status ps_blocks_pair(const uint32_t *classes, uint32_t count, uint64_t seed, uint32_t *pairs, ps_pair_counts *counts,
                          const ps_control *control);
 
+/* ---- kinds.c ---- */
+
+/* What a page looks like. Saved scans keep these numbers: they never change. */
+typedef enum {
+    PS_KIND_ZERO = 0,
+    PS_KIND_BYTE = 1,      /* one byte, again and again */
+    PS_KIND_WORD2 = 2,     /* 2 bytes */
+    PS_KIND_WORD4 = 3,
+    PS_KIND_WORD8 = 4,
+    PS_KIND_TEXT = 5,
+    PS_KIND_ELF = 6,       /* the beginning of an ELF file */
+    PS_KIND_PAGE_TABLE = 7,/* of x86-64 */
+    PS_KIND_FILE_SYSTEM = 8,/* inodes, directories, superblocks, trees */
+    PS_KIND_POINTERS = 9,
+    PS_KIND_HIGH_ENTROPY = 10,    /* high entropy: compressed, encrypted, random */
+    PS_KIND_OTHER = 11
+} ps_page_kind;
+
+/* A ps_page_kind of `bytes` (a multiple of 64 and at least 256). */
+uint8_t ps_kind(const void *page, size_t bytes);
+
 /* ---- peek.c ---- */
 
 /* keys[i] becomes a key of the 64 bytes from 64 * line on of pages[i]: 0 if they are all zero, else the same number for the
@@ -414,6 +436,9 @@ ps_status ps_space_sketch(ps_space *space, const uint32_t *pages, size_t count, 
                           uint32_t *sketches, ps_control *control);
 /* `to` gets the bytes of pages[0], pages[1] .. one behind the other. */
 ps_status ps_space_gather(ps_space *space, const uint32_t *pages, size_t count, uint8_t *to);
+
+/* kinds[i] becomes the ps_page_kind of pages[i]. Of control only `stop` and `done` are used. */
+ps_status ps_space_kinds(ps_space *space, const uint32_t *pages, size_t count, uint8_t *kinds, ps_control *control);
 
 /* ---- process.c ---- */
 

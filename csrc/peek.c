@@ -177,6 +177,19 @@ ps_status ps_space_sketch(ps_space *space, const uint32_t *pages, size_t count, 
             sketch(page, space->page_bytes, ps_mix(ps_mix(seed) + domain), keys, sketches + i * keys);
         else
             memset(sketches + i * keys, 0, keys * sizeof *sketches);
+
+ps_status ps_space_kinds(ps_space *space, const uint32_t *pages, size_t count, uint8_t *kinds, ps_control *control)
+{
+    if (space->page_bytes == PS_FINGERPRINT_BYTES || !all_there(space, pages, count))
+        return PS_INVALID;
+    uint8_t *scratch = malloc(space->page_bytes);
+    ps_status status = scratch ? PS_OK : PS_NO_MEMORY;
+    for (size_t i = 0; i < count && status == PS_OK; i++) {
+        const uint8_t *next = i + 1 < count ? ps_space_address(space, pages[i + 1]) : NULL;
+        if (next)
+            ps_prefetch_page(next);
+        const uint8_t *page = bytes_of(space, pages[i], scratch);
+        kinds[i] = page ? ps_kind(page, space->page_bytes) : PS_KIND_OTHER;
         if (i % STOP_EVERY == 0) {
             status = ps_stopped(control) ? PS_STOPPED : PS_OK;
             ps_advance(control, count - i < STOP_EVERY ? count - i : STOP_EVERY);

@@ -143,6 +143,20 @@ class PageReader:
         check(status, self._native)
         return memory
 
+    def kinds(self, pages: Any, control: Control | None = None) -> NDArray[np.uint8]:
+        """The ``PageKind`` of each page. Raises IndexError, MediaError, ``Stopped``."""
+        numbers = page_numbers(self.space, pages)
+        kinds = np.empty(numbers.size, np.uint8)
+        status = lib.ps_space_kinds(
+            self._native.pointer,
+            ffi.from_buffer("uint32_t[]", numbers),
+            numbers.size,
+            ffi.from_buffer("uint8_t[]", kinds),
+            ffi.NULL if control is None else control._c,
+        )
+        check(status, self._native)
+        return kinds
+
     def copy_to(self, other: PageReader, to_pages: Any, pages: Any) -> None:
         """Give ``to_pages`` of ``other``, one after the other, the bytes of ``pages`` of this one.
 

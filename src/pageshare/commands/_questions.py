@@ -1,0 +1,119 @@
+"""What may be asked of a scan on the command line, beyond what is always answered."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pageshare.commands import UsageError
+from pageshare.commands._numbers import positive, size_in_bytes
+from pageshare.commands._work import run_with_progress
+
+if TYPE_CHECKING:
+    from pageshare.answers.ask import Questions
+    from pageshare.report import Report
+    from pageshare.scanner import Options, Reading
+    from pageshare.space import PageSpace
+
+
+def add_question_arguments(parser: argparse.ArgumentParser, *, dumps: bool) -> None:
+    """Declare them; those that need the bytes of pages only where there are ``dumps``."""
+    group = parser.add_argument_group("questions (docs/report.md), besides those that are always answered")
+    if dumps:
+        group.add_argument(
+            "--page-sizes",
+            action="store_true",
+            help="the same memory in pages of 512 bytes to 2 MiB, and which huge pages to break first",
+        )
+        group.add_argument(
+            "--similar",
+            action="store_true",
+            help="what patching similar pages, and compressing, would save beyond sharing: on a random sample",
+        )
+        group.add_argument("--full", action="store_true", help="with --similar: on all pages, not on a sample")
+        group.add_argument(
+            "--show-contents",
+            action="store_true",
+            help="the first bytes of the contents that bring most (they may be secret)",
+        )
+    group.add_argument("--top", type=positive, metavar="N", help="tell of so many contents (default: 50)")
+    group.add_argument("--matrix", action="store_true", help="what each pair of owners shares, of more than 256 too")
+    group.add_argument("--hosts", type=positive, metavar="N", help="which owners to put together on so many hosts")
+    group.add_argument("--host-memory", type=size_in_bytes, metavar="SIZE", help="memory of a host (with or without N)")
+    group.add_argument("--headroom", type=_share, metavar="P%", help="of it, what is to stay free (default: 0%%)")
+    settings = parser.add_argument_group("settings of Linux KSM, for what it would do")
+    settings.add_argument("--max-page-sharing", type=positive, metavar="N", help="pages to a frame (default: 256)")
+    settings.add_argument("--pages-to-scan", type=positive, metavar="N", help="pages at a time (default: 100)")
+    settings.add_argument("--sleep-millisecs", type=_whole, metavar="N", help="pause between (default: 20)")
+    settings.add_argument("--use-zero-pages", action="store_true", help="zero pages become the kernel's own")
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 0")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    number = text.removesuffix("%")
+    try:
+        share = float(number) / 100
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a share from 0% to less than 100%")
+    return share
+
+
+def questions_asked(args: argparse.Namespace) -> Questions:
+    """What the arguments ask. Raises UsageError or ValueError, before anything is read, for what makes no sense."""
+    from pageshare.answers.ask import Questions
+
+    if args.headroom is not None and args.host_memory is None:
+        raise UsageError("--headroom is a share of a host's memory: say --host-memory SIZE too")
+    if getattr(args, "full", False) and not args.similar:
+        raise UsageError("--full is about --similar: say both")
+    given = {
+        "matrix": args.matrix,
+        "top": args.top,
+        "show_contents": getattr(args, "show_contents", None),
+        "page_sizes": getattr(args, "page_sizes", None),
+        "similar": getattr(args, "similar", None),
+        "full": getattr(args, "full", None),
+        "hosts": args.hosts,
+        "host_bytes": args.host_memory,
+        "headroom": args.headroom,
+        "max_page_sharing": args.max_page_sharing,
+        "pages_to_scan": args.pages_to_scan,
+        "sleep_millisecs": args.sleep_millisecs,
+        "use_zero_pages": args.use_zero_pages,
+    }
+    questions = Questions(**{name: value for name, value in given.items() if value is not None})
+    by_policy = getattr(args, "policy", None) or getattr(args, "limit", None)
+    if by_policy and questions != Questions():
+        raise UsageError("a scan of some pages answers no questions: leave out --policy and --limit")
+    questions.check()
+    return questions
+
+
+def ask_bytes(
+    report: Report, space: PageSpace, options: Options, reading: Reading, *, quiet: bool
+) -> Report:
+    """The report with answers to what needs the bytes of many pages, one after the other. Raises MediaError, ValueError;
+    KeyboardInterrupt or Terminated when told to stop."""
+    from pageshare.core import Control
+    from pageshare.scanner import answered_by_bytes, steps_of
+
+    for question in options.questions.of_bytes:
+        control = Control()
+        pages, page_size = steps_of(question, report, options)
+
+        def work(question: str = question, control: Control = control, report: Report = report) -> Report:
+            return answered_by_bytes(question, report, space, options, reading, control)
+
+        report, interrupt = run_with_progress(
+            work, control, label=question.replace("_", " "), pages=pages, page_size=page_size, quiet=quiet
+        )
+        if interrupt is not None:
+            raise interrupt
+    return report
