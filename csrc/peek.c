@@ -177,6 +177,14 @@ ps_status ps_space_sketch(ps_space *space, const uint32_t *pages, size_t count, 
             sketch(page, space->page_bytes, ps_mix(ps_mix(seed) + domain), keys, sketches + i * keys);
         else
             memset(sketches + i * keys, 0, keys * sizeof *sketches);
+        if (i % STOP_EVERY == 0) {
+            status = ps_stopped(control) ? PS_STOPPED : PS_OK;
+            ps_advance(control, count - i < STOP_EVERY ? count - i : STOP_EVERY);
+        }
+    }
+    free(scratch);
+    return status == PS_OK ? ps_space_status(space) : status;
+}
 
 ps_status ps_space_kinds(ps_space *space, const uint32_t *pages, size_t count, uint8_t *kinds, ps_control *control)
 {

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pageshare import limits, policies
-from pageshare.answers.ask import Questions, ask
+from pageshare.answers.ask import Questions, answered
 from pageshare.core import Census, Control, FrameTable, MediaError, Stopped, Tally, census, populate, shed
 from pageshare.images import Image, check_page_size, image_of_buffer, open_image
 from pageshare.inventory import Inventory
@@ -140,7 +140,7 @@ def scan_space(
     payload = [source for owner in space.owners for file in owner.files for source in file.payload]
     changes = [sentence for source in payload if (sentence := source.changed())]
     ended = time.perf_counter()
-    return Report(
+    report = Report(
         page_size=space.page_size,
         hash="xxh3-64",
         verified=True,
@@ -163,17 +163,51 @@ def scan_space(
         incomplete=tuple(_incomplete(space, found.tally)),
         warnings=(*warnings, *space.warnings, *changes),
         skipped=tuple(skipped),
-        answers=None
-        if found.inventory is None
-        else ask(
-            options.questions,
-            found.inventory,
-            holes=[owner.coverage.zero_inferred for owner in counts.owners],
-            seed=seed,
-            control=control,
-        ),
         inventory=found.inventory,
     )
+    return report if found.inventory is None else answered(report, options.questions, space=space, control=control)
+
+
+def steps_of(question: str, report: Report, options: Options) -> tuple[int, int]:
+    """How many pages of which size an answer by bytes looks at, about: for progress."""
+    from pageshare.answers.page_sizes import SMALLEST
+    from pageshare.answers.similar import SAMPLE, steps
+
+    inventory = report.inventory
+    assert inventory is not None  # noqa: S101 - of a full scan
+    contents = inventory.everywhere
+    distinct = len(contents.contents) - 1 + int(contents.owner_pages["unique"].sum())
+    if question == "page_sizes":
+        return distinct * max(1, report.page_size // SMALLEST), min(SMALLEST, report.page_size)
+    return steps(distinct, None if options.questions.full else SAMPLE), report.page_size
+
+
+def answered_by_bytes(
+    question: str, report: Report, space: PageSpace, options: Options, *, reading: Reading, control: Control
+) -> Report:
+    """The report of a full scan of a space with one more answer: "page_sizes" or "similar". Raises MediaError,
+    ValueError, ``Stopped``."""
+    inventory = report.inventory
+    if inventory is None or report.answers is None:
+        raise ValueError("a scan by policy does not say which content is where")
+    settings = replace(options, seed=report.seed)
+    if question == "page_sizes":
+        from pageshare.answers.page_sizes import page_sizes
+
+        def recount(part: PageSpace) -> Census:
+            return exact(part, settings, Reading.of(part, limits.memory(), reading.hold_bytes), control).census
+
+        answers = replace(
+            report.answers, page_sizes=page_sizes(inventory, space, recount=recount, seed=report.seed, control=control)
+        )
+    else:
+        from pageshare.answers.similar import SAMPLE, similar
+
+        sample = None if options.questions.full else SAMPLE
+        answers = replace(
+            report.answers, similar=similar(space, inventory, seed=report.seed, sample=sample, control=control)
+        )
+    return replace(report, answers=answers)
 
 
 @dataclass(frozen=True)
@@ -345,6 +379,7 @@ def scan(
     format: str | None = None,
     base: str | os.PathLike[str] | None = None,
     spool: str | os.PathLike[str] | None = None,
+    questions: Questions | None = None,
     control: Control | None = None,
 ) -> Report:
     """Count identical pages, exactly and byte-verified.
@@ -356,7 +391,8 @@ def scan(
     ``domains`` maps domain names to owners; only pages of one domain are shared. ``policy`` and ``limit`` make
     it a scan of so many visits in that order, as a hypervisor would; without them every page is looked at.
     Dumps that don't fit into memory are read from end to end several times, with at most ``memory`` bytes of their
-    contents held (a quarter of what is free, by default).
+    contents held (a quarter of what is free, by default). ``questions`` says what else to answer: see
+    ``Report.answers``.
 
     Raises ImageError or OSError for what can't be read, MediaError for a file that shrinks meanwhile.
 
@@ -374,10 +410,18 @@ def scan(
         space = PageSpace(
             named, page_size=page_size, domains=domains_of(names, domains, per_owner=domain_per_owner)
         )
-        options = Options(page_size, seed, threads, policy, limit, memory=memory)
+        questions = Questions() if questions is None else questions
+        questions.check()
+        options = Options(page_size, seed, threads, policy, limit, memory=memory, questions=questions)
         warnings = [sentence for _, images in named for each in images for sentence in each.warnings]
         del named  # the space has all of it; their ranges may take more memory
-        return scan_space(space, options, control=control, started=started, warnings=warnings)
+        reading, control = Reading.of(space, limits.memory(), memory), control or Control()
+        report = scan_space(
+            space, options, reading=reading, control=control, started=started, warnings=warnings
+        )
+        for question in questions.of_bytes if report.answers else ():
+            report = answered_by_bytes(question, report, space, options, reading=reading, control=control)
+        return report
 
 
 def open_dumps(

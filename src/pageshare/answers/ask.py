@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from pageshare.answers import Answers
+from pageshare.answers.contents import contents
 from pageshare.answers.groups import groups
 from pageshare.answers.isolation import isolation
 from pageshare.answers.joining import joining
@@ -15,8 +16,14 @@ from pageshare.answers.memory_map import memory_map
 from pageshare.answers.placement import placement
 from pageshare.answers.runs import runs
 from pageshare.core import Control
-from pageshare.inventory import Inventory
 from pageshare.ksm import KSM_PAGES, MAX_PAGE_SHARING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pageshare.report import Report
+    from pageshare.space import PageSpace
 
 MOST_IN_MATRIX = 256
 """Owners up to which their matrix is part of every report."""
@@ -26,11 +33,18 @@ MOST_IN_MATRIX = 256
 class Questions:
     """What to answer, besides what is always answered.
 
-    ``matrix``: of more than 256 owners too. ``hosts`` and ``host_bytes``: placement on so many hosts, of that size,
+    ``matrix``: of more than 256 owners too. ``top`` contents are told of, their first bytes with ``show_contents``.
+    ``page_sizes``: of smaller and larger pages. ``similar``: patching and compressing, on a sample, or on all pages if
+    ``full``. ``hosts`` and ``host_bytes``: placement on so many hosts, of that size,
     a share of ``headroom`` of which stays free. The others are settings of KSM, by the kernel's names.
     """
 
     matrix: bool = False
+    top: int = 50
+    show_contents: bool = False
+    page_sizes: bool = False
+    similar: bool = False
+    full: bool = False
     hosts: int | None = None
     host_bytes: int | None = None
     headroom: float = 0.0
@@ -39,42 +53,75 @@ class Questions:
     sleep_millisecs: int = SLEEP
     use_zero_pages: bool = False
 
+    @property
+    def of_bytes(self) -> tuple[str, ...]:
+        """Those that need the bytes of many pages."""
+        return tuple(name for name in ("page_sizes", "similar") if getattr(self, name))
 
-def ask(
+    def check(self) -> None:
+        """Raise ValueError, before anything is read, where what an answer takes is not installed."""
+        if self.similar:
+            from pageshare.answers._sizes import measure_with
+
+            measure_with(4096)
+
+
+def answered(
+    report: Report,
     questions: Questions,
-    inventory: Inventory,
     *,
-    holes: Sequence[int],
-    seed: int,
+    space: PageSpace | None = None,
+    kinds: NDArray[np.uint8] | None = None,
+    digests: NDArray[np.uint8] | None = None,
     control: Control | None = None,
-) -> Answers:
-    """Everything that needs no bytes of pages; ``holes`` are the zero pages of each owner that are holes of its files.
+) -> Report:
+    """The report of a full scan with answers to all that needs a few pages at most; what it answers of the bytes of
+    many pages stays.
 
-    Raises ValueError for a question that makes no sense, ``Stopped``.
+    Of contents it is told what they are if there is the ``space``, or ``kinds`` and ``digests`` of a saved scan.
+    Raises ValueError for a question that makes no sense, MediaError, ``Stopped``.
     """
+    inventory = report.inventory
+    if inventory is None:
+        raise ValueError("a scan by policy does not say which content is where")
+    before = report.answers or Answers()
     few = questions.matrix or len(inventory.owners) <= MOST_IN_MATRIX
-    return Answers(
+    placing = questions.hosts is not None or questions.host_bytes is not None
+    answers = Answers(
         matrix=matrix(inventory, control) if few else None,
         joining=joining(inventory),
         groups=groups(inventory),
+        contents=contents(
+            inventory,
+            space,
+            most=questions.top,
+            seed=report.seed,
+            show_contents=questions.show_contents,
+            kinds=kinds,
+            digests=digests,
+            control=control,
+        ),
         memory_map=memory_map(inventory, control=control),
         runs=runs(inventory, control=control),
         isolation=isolation(inventory),
         ksm=ksm(
             inventory,
-            holes=holes,
+            holes=[owner.coverage.zero_inferred for owner in report.owners],
             max_page_sharing=questions.max_page_sharing,
             pages_to_scan=questions.pages_to_scan,
             sleep_millisecs=questions.sleep_millisecs,
             use_zero_pages=questions.use_zero_pages,
         ),
-        placement=None
-        if questions.hosts is None and questions.host_bytes is None
-        else placement(
+        placement=placement(
             inventory,
             hosts=questions.hosts,
             host_bytes=questions.host_bytes,
             headroom=questions.headroom,
-            seed=seed,
-        ),
+            seed=report.seed,
+        )
+        if placing
+        else None,
+        page_sizes=before.page_sizes,
+        similar=before.similar,
     )
+    return replace(report, answers=answers)

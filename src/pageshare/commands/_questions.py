@@ -99,8 +99,10 @@ def questions_asked(args: argparse.Namespace) -> Questions:
 def ask_bytes(
     report: Report, space: PageSpace, options: Options, reading: Reading, *, quiet: bool
 ) -> Report:
-    """The report with answers to what needs the bytes of many pages, one after the other. Raises MediaError, ValueError;
-    KeyboardInterrupt or Terminated when told to stop."""
+    """The report with answers to what needs the bytes of many pages, one after the other.
+
+    Raises MediaError, ValueError; KeyboardInterrupt or Terminated when told to stop.
+    """
     from pageshare.core import Control
     from pageshare.scanner import answered_by_bytes, steps_of
 
@@ -109,7 +111,7 @@ def ask_bytes(
         pages, page_size = steps_of(question, report, options)
 
         def work(question: str = question, control: Control = control, report: Report = report) -> Report:
-            return answered_by_bytes(question, report, space, options, reading, control)
+            return answered_by_bytes(question, report, space, options, reading=reading, control=control)
 
         report, interrupt = run_with_progress(
             work, control, label=question.replace("_", " "), pages=pages, page_size=page_size, quiet=quiet

@@ -83,18 +83,22 @@ def save(
     MediaError; KeyboardInterrupt or Terminated when told to stop."""
     from dataclasses import replace
 
+    import numpy as np
+
     from pageshare import saved
     from pageshare.commands._work import run_with_progress
-    from pageshare.core import Control
+    from pageshare.core import KIND_NAMES, Control
 
     inventory = report.inventory
     assert inventory is not None  # noqa: S101 - of a full scan
     control = Control()
+    kinds = np.empty(len(inventory.first_pages()), np.uint8)
 
     def work() -> Report:
         digests = saved.digests_of(
             space,
             inventory,
+            kinds=kinds,
             threads=args.threads,
             keep_mapped=reading.keep_mapped if reading.large else None,
             control=control,
@@ -102,7 +106,7 @@ def save(
         payload = [source for owner in space.owners for file in owner.files for source in file.payload]
         changes = [sentence for source in payload if (sentence := source.changed())]
         finished = replace(report, warnings=tuple(dict.fromkeys((*report.warnings, *changes))))
-        saved.write(path, finished, digests, key=key, control=control)
+        saved.write(path, finished, digests, kinds=(kinds, KIND_NAMES), key=key, control=control)
         return finished
 
     contents = int(len(inventory.everywhere.contents) - 1 + inventory.everywhere.owner_pages["unique"].sum())

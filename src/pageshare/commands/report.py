@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pageshare.commands._domains import add_domain_arguments, domains_asked
+from pageshare.commands._questions import add_question_arguments, questions_asked
 from pageshare.commands._views import add_view_arguments, check, show
 
 if TYPE_CHECKING:
@@ -24,18 +25,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scan", type=Path, metavar="FILE", help="what pageshare scan -o has saved")
     add_view_arguments(parser)
     add_domain_arguments(parser)
+    add_question_arguments(parser, dumps=False)
 
 
 def run(args: argparse.Namespace) -> int:
     """Read, print, and exit as the scan did."""
     from pageshare import saved
+    from pageshare.answers.ask import answered
     from pageshare.report import in_domains
 
     check(args)
+    questions = questions_asked(args)
     scan = saved.read(args.scan)
     report = scan.report
     if args.domain or args.domain_per_owner:
         report = in_domains(report, domains_asked(args, [owner.name for owner in report.owners]))
+    report = answered(report, questions, kinds=scan.page_kinds, digests=scan.digests)
     return show(report, args, before=f"{_whence(scan)}\n\n")
 
 

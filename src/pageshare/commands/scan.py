@@ -16,6 +16,7 @@ from pageshare.commands import Terminated, UsageError
 from pageshare.commands._domains import add_domain_arguments, domains_asked, domains_given
 from pageshare.commands._inputs import add_input_arguments, open_inputs, tell
 from pageshare.commands._numbers import blind_policy_name, positive, seed_number, size_in_bytes
+from pageshare.commands._questions import add_question_arguments, ask_bytes, questions_asked
 from pageshare.commands._saving import add_saving_arguments, check_saving, save
 from pageshare.commands._views import add_view_arguments, check, show
 from pageshare.commands._work import run_with_progress
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed_number, metavar="N", help="fix the hash's seed and every random choice")
     add_view_arguments(parser)
     add_domain_arguments(parser)
+    add_question_arguments(parser, dumps=True)
     add_saving_arguments(parser)
     partial = parser.add_argument_group("scan as a hypervisor does: some pages, in some order")
     partial.add_argument(
@@ -109,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
     check(args)
     domains_given(args.domain)  # what makes no sense is told before anything is read
     key = check_saving(args)
+    questions = questions_asked(args)
     opening = time.perf_counter()
     with open_inputs(args) as inputs:
         space = PageSpace(
@@ -123,6 +126,7 @@ def run(args: argparse.Namespace) -> int:
             threads=args.threads,
             policy=args.policy,
             limit=visits_of(args.limit, space.readable, args.page_size),
+            questions=questions,
         )
         memory = limits.memory()
         if args.memory is not None and args.memory < args.page_size:
@@ -156,8 +160,9 @@ def run(args: argparse.Namespace) -> int:
             raise
         except Stopped:  # pragma: no cover - only by somebody else's stop
             raise KeyboardInterrupt from None
+        if interrupt is not None and report.answers is not None:
+            raise interrupt
+        report = ask_bytes(report, space, options, reading, quiet=args.quiet)
         if args.output is not None:
-            if interrupt is not None:
-                raise interrupt
             report = save(args.output, report, space, key, args=args, reading=reading)
     return show(report, args, interrupt)

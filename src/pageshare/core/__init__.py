@@ -9,7 +9,7 @@ from pageshare.core._contents import CONTENT, HOLDING, OWNER_PAGES, UNIQUE_CLASS
 from pageshare.core._estimate import MOST_THREADS, ContentSample, OwnerSample, sample_contents
 from pageshare.core._frame_table import NO_PAGE, ChainStats, FrameTable, Outcome, Scanned, TableStats
 from pageshare.core._kernels import equal, hash_pages, is_zero, kernels
-from pageshare.core._kinds import PageKind, kind_of
+from pageshare.core._kinds import KIND_NAMES, PageKind, kind_of
 from pageshare.core._native import Control, MediaError, Stopped, populate, shed
 from pageshare.core._pages import DIGEST, LINE, PageReader
 from pageshare.core._process import PAGE_UNREADABLE, PAGE_ZERO, ProcessPages, read_words
@@ -19,6 +19,7 @@ __all__ = [
     "CONTENT",
     "DIGEST",
     "HOLDING",
+    "KIND_NAMES",
     "LINE",
     "MOST_THREADS",
     "NO_PAGE",

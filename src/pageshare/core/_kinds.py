@@ -18,9 +18,9 @@ class PageKind(IntEnum):
     - ELF: the header of an ELF file: magic, class, byte order, version 1, type 1 to 4, e_ehsize of its class (elf(5)).
     - FILE_SYSTEM: on-disk metadata. ext4: inodes of 256 bytes, each of a valid type, with i_extra_isize 28 or 32, with
       links or a time of deletion, and 0xf30a where extents are; entries of a directory that fill 4 KiB from end to end;
-      a node of an extent tree (0xf30a); a superblock (0xef53) (Linux, Documentation/filesystems/ext4). XFS: inodes ("IN"
-      in each 512 bytes) and those magic numbers of blocks that are four letters (xfs_format.h). NTFS: FILE and INDX
-      records. A squashfs superblock.
+      a node of an extent tree (0xf30a); a superblock (0xef53) (Linux, Documentation/filesystems/ext4). XFS: inodes
+      ("IN" in each 512 bytes) and those magic numbers of blocks that are four letters (xfs_format.h). NTFS: FILE and
+      INDX records. A squashfs superblock.
     - TEXT: of the sample, but for zeros at its end, at most 1/64 are control characters (0x01 to 0x1f but white space),
       at most 1/8 NULs; and if any byte is 0x80 or more, at most 1/64 of the page are not well-formed UTF-8 (Unicode,
       table 3-7). Tables of strings, with a NUL between them, are text too.
@@ -49,6 +49,10 @@ class PageKind(IntEnum):
     POINTERS = lib.PS_KIND_POINTERS
     HIGH_ENTROPY = lib.PS_KIND_HIGH_ENTROPY
     OTHER = lib.PS_KIND_OTHER
+
+
+KIND_NAMES = tuple(kind.name.lower() for kind in sorted(PageKind))
+"""The names of kinds, by their numbers."""
 
 
 def kind_of(page: Any) -> PageKind:

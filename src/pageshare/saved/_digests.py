@@ -21,6 +21,8 @@ MOST_KEY = 64
 """Bytes of a key: BLAKE2b takes no more."""
 HASHED_AT_ONCE = 16 << 20
 """Bytes of pages that a thread hashes at a time."""
+CLASSIFIED_AT_ONCE = 512 << 10
+"""The same where their kinds are told too: what was hashed is still in the cache."""
 
 
 @dataclass(frozen=True)
@@ -86,30 +88,40 @@ def digests_of(
     space: PageSpace,
     inventory: Inventory,
     *,
+    kinds: NDArray[np.uint8] | None = None,
     threads: int | None = None,
     keep_mapped: int | None = None,
     control: Control | None = None,
 ) -> NDArray[np.uint8]:
     """XXH3-128 of each content, (contents, 16) in the order of ``inventory.numbers()``; zeros for zeros if no page is.
 
-    One page of each content is read, by ascending number; ``control`` counts them. With ``keep_mapped`` no more bytes
-    of files, and some, stay mapped. Raises MediaError, ``Stopped``.
+    One page of each content is read, by ascending number; ``control`` counts them. ``kinds`` (one a content) becomes
+    the ``PageKind`` of each. With ``keep_mapped`` no more bytes of files, and some, stay mapped. Raises MediaError,
+    ``Stopped``.
     """
     pages, numbers = ordered(inventory)
     in_order = np.zeros((len(pages) + 1, DIGEST), np.uint8)
+    kinds_in_order = np.zeros(len(pages) + 1, np.uint8)
     if inventory.zeros.any():
         zero = PageSpace.of(bytes(space.page_size), page_size=space.page_size)
         in_order[0] = PageReader(zero).digests([0])[0]
     reader, step = PageReader(space), max(1, HASHED_AT_ONCE // space.page_size)
+    in_cache = max(1, CLASSIFIED_AT_ONCE // space.page_size) if kinds is not None else step
 
     def work(first: int) -> None:
         if control is not None:
             control.check()
-        in_order[1 + first : 1 + first + step] = reader.digests(pages[first : first + step], control)
+        for at in range(first, min(first + step, len(pages)), in_cache):
+            some = slice(at, min(at + in_cache, first + step))
+            in_order[1:][some] = reader.digests(pages[some], control)
+            if kinds is not None:
+                kinds_in_order[1:][some] = reader.kinds(pages[some])
         if keep_mapped is not None:
             shed(space, keep_mapped)
 
     with ThreadPoolExecutor(threads or limits.cpus()) as pool:
         for _ in pool.map(work, range(0, len(pages), step)):
             pass
+    if kinds is not None:
+        kinds[:] = kinds_in_order[numbers]
     return in_order[numbers]

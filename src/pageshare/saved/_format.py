@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pageshare.answers.page_sizes import PageSizes
+from pageshare.answers.similar import Similar
 from pageshare.core import DIGEST
 from pageshare.images import printable
 from pageshare.report import FileReport, Seconds
@@ -151,6 +153,14 @@ class SavedReport:
 
 
 @dataclass(frozen=True)
+class SavedAnswers:
+    """Those that took the bytes of pages, and can't be had from this file."""
+
+    page_sizes: PageSizes | None
+    similar: Similar | None
+
+
+@dataclass(frozen=True)
 class Metadata:
     """Page counts: ``read`` those that are data or were found zero, ``holes`` known zeros that were not read;
     ``contents`` how many there are but zeros."""
@@ -164,4 +174,5 @@ class Metadata:
     holes: int
     contents: int
     report: SavedReport
+    answers: SavedAnswers
     checks: dict[str, str]

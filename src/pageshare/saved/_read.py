@@ -13,7 +13,7 @@ import numpy as np
 
 from pageshare import limits
 from pageshare.answers import Answers
-from pageshare.core import DIGEST
+from pageshare.core import DIGEST, KIND_NAMES, PageKind
 from pageshare.images import printable
 from pageshare.inventory import Inventory
 from pageshare.report import Known, Report, count, without_unreadable
@@ -68,6 +68,16 @@ class SavedScan:
         names = self._metadata.kinds
         return None if names is None else (self._of_contents("kind", np.dtype(np.uint8)), names)
 
+    @cached_property
+    def page_kinds(self) -> NDArray[np.uint8] | None:
+        """The same as a ``PageKind`` each: OTHER for a kind that this version does not know."""
+        if self.kinds is None:
+            return None
+        numbers, names = self.kinds
+        known = [KIND_NAMES.index(name) if name in KIND_NAMES else PageKind.OTHER for name in names]
+        of_number: NDArray[np.uint8] = np.array(known, np.uint8)
+        return of_number[numbers]
+
     def _of_contents(self, column: str, dtype: np.dtype[Any]) -> NDArray[Any]:
         """What a column has for each content."""
         checks, zero = Checks(), int(self.inventory.zeros.any())
@@ -119,11 +129,12 @@ def read(path: str | os.PathLike[str]) -> SavedScan:
         reader.fits(reader.checks.result() == expected, "its rows are not as they were written")
         inventory = reader.inventory()
     return SavedScan(
-        path, _report(metadata.report, inventory), metadata.version, metadata.saved, metadata.key_id, metadata
+        path, _report(metadata, inventory), metadata.version, metadata.saved, metadata.key_id, metadata
     )
 
 
-def _report(saved: SavedReport, inventory: Inventory) -> Report:
+def _report(metadata: Metadata, inventory: Inventory) -> Report:
+    saved = metadata.report
     known = [
         Known(owner.name, domain, owner.files, owner.coverage)
         for owner, domain in zip(saved.owners, inventory.domains, strict=True)
@@ -137,7 +148,7 @@ def _report(saved: SavedReport, inventory: Inventory) -> Report:
         nonzero=counts.nonzero,
         coverage=counts.coverage,
         owners=counts.owners,
-        answers=Answers(),
+        answers=Answers(page_sizes=metadata.answers.page_sizes, similar=metadata.answers.similar),
         inventory=inventory,
     )
 

@@ -31,6 +31,7 @@ from pageshare.saved._format import (
     ZEROS,
     Checks,
     Rows,
+    SavedAnswers,
     check_of,
     check_packages,
     encodings,
@@ -245,4 +246,8 @@ def _metadata(
         "holes": inventory.places.pages - inventory.places.readable,
         "contents": len(everywhere.contents) - 1 + unique,
         "report": fields,
+        "answers": {
+            name: None if (answer := getattr(report.answers, name, None)) is None else asdict(answer)
+            for name in SavedAnswers.__dataclass_fields__
+        },
     }
