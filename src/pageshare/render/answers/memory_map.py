@@ -105,7 +105,7 @@ def _strip(owner: OwnerMap, page_size: int) -> str:
 
 def _areas(owner: OwnerMap, starts: list[float], wide: float, page_size: int) -> Iterator[str]:
     """One path a state: those above are painted first, each down to the ground."""
-    whole = owner.cell_bytes // page_size
+    whole = max(1, owner.cell_bytes // page_size)
     for nth in reversed(range(len(ORDER))):
         if not getattr(owner, ORDER[nth]):
             continue
