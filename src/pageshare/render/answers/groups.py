@@ -42,8 +42,8 @@ def charts(answer: Groups) -> list[str]:
 def _lines(answer: Groups, page_size: int) -> list[str]:
     zero = answer.zero.reclaimed
     lines = [
-        f"{answer.shared_contents:,} contents, of {answer.contents:,} that are not zero, are on two pages or more;"
-        f" they bring {size(answer.reclaimed * page_size)}, zero pages {size(zero * page_size)}."
+        f"{answer.shared_contents:,} of {answer.contents:,} contents that are not zero are on two pages or more; that"
+        f" brings {size(answer.reclaimed * page_size)}, and zero pages bring {size(zero * page_size)}."
     ]
     for each in answer.top[:-1]:
         if each.contents in (100, 10_000):
