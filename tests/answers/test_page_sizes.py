@@ -18,6 +18,8 @@ from pageshare.images import Source
 from pageshare.images.ranges import RANGE, Kind, State
 from pageshare.inventory import Inventory
 from pageshare.limits import Memory
+from pageshare.render.answers.page_sizes import charts, section, tables
+from pageshare.render.tables import as_csv
 
 CHUNK = SMALLEST
 SIZES = [CHUNK << i for i in range(13)]
@@ -257,13 +259,14 @@ def test_seeds_and_threads_do_not_matter():
 
 
 @pytest.mark.parametrize(
-    ("bytes_a_content", "smallest"), [(15 * 8 + 72, 512), (15 * 8 + 71, 1024), (15 * 4 + 71, 2048), (101, 4096)]
+    ("bytes_a_content", "smallest"),
+    [(8 * 15 + 96, 512), (8 * 15 + 95, 1024), (4 * 15 + 96, 1024), (4 * 15 + 95, 2048), (2 * 15 + 95, 4096)],
 )
 def test_with_too_little_memory_the_smallest_are_left_out(monkeypatch, bytes_a_content, smallest):
     data = np.random.default_rng(0).integers(1, 255, 200 * 4096, dtype=np.uint8)
     space = pageshare.PageSpace.of(data)
     inventory = Inventory.of(space, census(space))
-    monkeypatch.setattr(limits, "memory", lambda: Memory(1 << 30, 200 * bytes_a_content))
+    monkeypatch.setattr(limits, "memory", lambda: Memory(1 << 30, -(-200 * bytes_a_content * 4 // 3)))
     found = page_sizes.page_sizes(inventory, space)
     assert found.sizes[0].size == smallest
     assert [f"smaller than {smallest} bytes" in note for note in found.notes] == [True] * (smallest > SMALLEST)
@@ -333,3 +336,46 @@ def test_the_list_is_cut_and_the_curve_is_not():
     assert [(block.address, block.shared) for block in found.best] == [(5 * LARGEST, 5), (4 * LARGEST, 4)]
     points = [(point.frames, point.brings_bytes // 4096) for point in found.curve]
     assert points == [(1, 4), (1, 4), (1, 4), (1, 4), (2, 8), (3, 11), (6, 14)]
+
+
+@pytest.mark.parametrize("page_size", [512, 4096, LARGEST])
+@pytest.mark.parametrize("seed", range(2))
+def test_tables_say_what_was_found(page_size, seed):
+    space, _ = drawn(seed, 3, page_size, 9 << 20)
+    found = page_sizes.page_sizes(Inventory.of(space, census(space)), space)
+    by_size, *breaking = tables(found, page_size)
+    columns = [column.key for column in by_size.columns]
+    rows = [dict(zip(columns, row, strict=True)) for row in by_size.rows]
+    assert [row["size"] for row in rows] == SIZES
+    assert all(row["reclaimed_bytes"] == row["zero_bytes"] + row["nonzero_bytes"] for row in rows)
+    change = {row["size"]: row["change_bytes"] for row in rows}
+    assert change[page_size] == 0
+    assert change[LARGEST] == -found.huge_cost_bytes
+    assert change[SMALLEST] == (found.sub_page_bytes or 0)
+    if page_size == LARGEST:
+        assert breaking == []
+    else:
+        curve, best = breaking
+        assert curve.rows[-1] == (1.0, found.breaking.frames, found.breaking.brings_bytes, 1.0)
+        assert [row[1] for row in best.rows] == [block.address for block in found.breaking.best]
+        assert as_csv(best).count("\n") == 1 + len(found.breaking.best)
+    (chart,) = charts(found)
+    assert chart.count("<rect") == 2 * len(SIZES) + 2
+
+
+def test_sentences_say_what_matters():
+    draw = random.Random(3)
+    page = draw.randbytes(4096)
+    a, b = page + draw.randbytes(LARGEST - 4096), page + page[:512] + draw.randbytes(LARGEST - 4096 - 512)
+    report = pageshare.scan({"a": a, "b": b}, seed=1)
+    space = pageshare.PageSpace.of({"a": a, "b": b})
+    lines = section(page_sizes.page_sizes(report.inventory, space), report).lines
+    assert lines == [
+        "Pages of 512 B would save 512 B more than those of 4.00 KiB: 0.1 % of what is known.",
+        "Huge pages of 2.00 MiB would save 0 B instead of 4.00 KiB: they cost 4.00 KiB, 0.1 % of what is known.",
+        "To break the best 1 of 2 huge pages (10.0 %) brings 0 B, 0 % of what all bring.",
+    ]
+    empty = pageshare.scan(b"less than a page")
+    nothing = section(page_sizes.page_sizes(empty.inventory), empty)
+    assert nothing.charts == []
+    assert "need the dumps" in nothing.lines[-1]

@@ -26,8 +26,8 @@ SMALLEST = 512
 """Bytes of the smallest pages."""
 SUB_PAGE_BYTES = 15
 """Memory that a census takes for each page."""
-CONTENT_BYTES = 72
-"""Memory that is taken for each content to be cut up, beside that."""
+CONTENT_BYTES = 96
+"""Memory that is taken for each content that is cut up, beside that: where it lies, and how many pages hold it."""
 LISTED = 1000
 """How many huge pages are listed, those first that are best to be broken."""
 
@@ -90,8 +90,9 @@ def page_sizes(
     with ``threads`` and ``seed``: give one where files must be streamed); without a space they are left out. At most
     ``most`` huge pages are listed.
 
-    Memory: 24 bytes a known page (holes of whole huge pages left out), then, for pages of 512 bytes, 15 times eight and
-    72 more for each content that differs (4 KiB pages); where that is more than is free, the smallest are left out.
+    Memory: 24 bytes a known page (holes of whole huge pages left out), then, for pages of 512 bytes, eight times 15 and
+    96 more for each content but zeros (of 4 KiB); where that is more than three quarters of what is free (a census may
+    hold the rest), the smallest are left out.
     Raises MemoryError, MediaError, ``Stopped``.
 
     >>> import pageshare
@@ -203,12 +204,13 @@ def _one_of_each(inventory: Inventory) -> tuple[NDArray[np.int64], NDArray[np.in
 
 def _smallest(contents: int, page_size: int) -> tuple[int, tuple[str, ...]]:
     """The smallest size for which there is memory, and numbers, to cut up so many pages; and what is to be said."""
-    size, free = SMALLEST, limits.memory().free
+    size, free = SMALLEST, limits.memory().free * 3 // 4
     while size < page_size and not _fits(contents, page_size // size, free):
         size *= 2
     if size == SMALLEST:
         return size, ()
-    return size, (f"Pages smaller than {size} bytes are left out: {free} bytes of free memory are too few for them.",)
+    needed = contents * (2 * page_size // size * SUB_PAGE_BYTES + CONTENT_BYTES)
+    return size, (f"Pages smaller than {size} bytes are left out: they take {needed} bytes of memory of {free} free.",)
 
 
 def _fits(contents: int, ratio: int, free: int) -> bool:
