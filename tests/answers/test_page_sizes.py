@@ -359,8 +359,8 @@ def test_tables_say_what_was_found(page_size, seed):
         assert curve.rows[-1] == (1.0, found.breaking.frames, found.breaking.brings_bytes, 1.0)
         assert [row[1] for row in best.rows] == [block.address for block in found.breaking.best]
         assert as_csv(best).count("\n") == 1 + len(found.breaking.best)
-    (chart,) = charts(found)
-    assert chart.count("<rect") == 2 * len(SIZES) + 2
+    bars = [chart.count("<rect") for chart in charts(found)]
+    assert bars == [2 * len(SIZES) + 2] * (found.sizes[0].reclaimed_bytes > 0)
 
 
 def test_sentences_say_what_matters():
