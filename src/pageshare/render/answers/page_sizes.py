@@ -51,12 +51,12 @@ def _lines(answer: PageSizes) -> list[str]:
     lines = []
     if answer.sub_page_bytes is not None:
         lines.append(
-            f"Pages of {size(smallest.size)} would save {size(answer.sub_page_bytes)} more than those of"
-            f" {size(base.size)}: {percent(answer.sub_page_bytes, known)} of what is known."
+            f"Pages of {_round(smallest.size)} would save {size(answer.sub_page_bytes)} more than those of"
+            f" {_round(base.size)}: {percent(answer.sub_page_bytes, known)} of what is known."
         )
     if base is not largest:
         lines.append(
-            f"Huge pages of {size(largest.size)} would save {size(largest.reclaimed_bytes)} instead of"
+            f"Huge pages of {_round(largest.size)} would save {size(largest.reclaimed_bytes)} instead of"
             f" {size(base.reclaimed_bytes)}: they cost {size(answer.huge_cost_bytes)},"
             f" {percent(answer.huge_cost_bytes, known)} of what is known."
         )
@@ -75,10 +75,10 @@ def _by_size(answer: PageSizes, page_size: int) -> Table:
         Column("size", "page size", "bytes"),
         Column("reclaimed_bytes", "reclaimed", "bytes"),
         Column("share", "of known", "share"),
-        Column("zero_bytes", "of zeros", "bytes"),
-        Column("nonzero_bytes", "of others", "bytes"),
-        Column("change_bytes", f"against {size(base.size)}", "bytes"),
-        Column("partial_bytes", "in no whole page", "bytes"),
+        Column("zero_bytes", "zeros", "bytes"),
+        Column("nonzero_bytes", "others", "bytes"),
+        Column("change_bytes", "change", "bytes"),
+        Column("partial_bytes", "partial", "bytes"),
     )
     rows = [
         (
@@ -92,7 +92,10 @@ def _by_size(answer: PageSizes, page_size: int) -> Table:
         )
         for each in answer.sizes
     ]
-    note = f"Of {size(known)} that are known, at every size. What lies in no whole page of a size is not shared there."
+    note = (
+        f"Of the same {size(known)} that are known. reclaimed: of zeros, and of others; change: against"
+        f" {_round(base.size)}; partial: known, but in no page of this size that is wholly known, so not shared."
+    )
     return Table("page-sizes", "Reclaimed by page size", columns, rows, page_size, note)
 
 
@@ -106,7 +109,7 @@ def _curve(answer: PageSizes, page_size: int) -> Table:
     )
     rows = [(each.share, each.frames, each.brings_bytes, each.of_all) for each in broken.curve]
     note = (
-        f"{broken.blocks:,} aligned blocks of {size(broken.block_size)} hold something known; equal ones shared, they"
+        f"{broken.blocks:,} aligned blocks of {_round(broken.block_size)} hold something known; equal ones shared, they"
         f" are {broken.frames:,} huge pages. brings: saved on top of sharing them whole, the best being broken."
     )
     return Table("page-sizes-breaking", "What breaking the best huge pages brings", columns, rows, page_size, note)
@@ -116,19 +119,19 @@ def _best(answer: PageSizes, page_size: int) -> Table:
     columns = (
         Column("owner", "owner", "text"),
         Column("address", "address", "address"),
-        Column("alike", "alike"),
-        Column("known", "known", "pages"),
-        Column("zero", "zero", "pages"),
-        Column("shared", "shared", "pages"),
         Column("brings_bytes", "brings", "bytes"),
+        Column("shared", "shared", "pages"),
+        Column("zero", "zero", "pages"),
+        Column("known", "known", "pages"),
+        Column("alike", "alike"),
     )
     rows = [
-        (each.owner, each.address, each.alike, each.known, each.zero, each.shared, each.brings_bytes)
+        (each.owner, each.address, each.brings_bytes, each.shared, each.zero, each.known, each.alike)
         for each in answer.breaking.best
     ]
     note = (
-        "alike: blocks that hold the same, and are broken together; shared: with pages of this or other huge pages,"
-        " zero ones included; brings: its part in what breaking all brings."
+        "brings: its part in what breaking all brings; shared: with pages of this or other huge pages, zero ones"
+        " included; alike: blocks that hold the same, and are broken together."
     )
     return Table("page-sizes-best", "The best huge pages to break", columns, rows, page_size, note)
 
@@ -142,23 +145,33 @@ def _bars(answer: PageSizes) -> str:
         top = TOP + nth * ROW
         zero = each.zero_bytes * scale
         parts += [
-            svg.text(LEFT - 6, top + 13, size(each.size).replace(".00", ""), "end"),
+            svg.text(LEFT - 6, top + 13, _round(each.size), "end"),
             svg.rectangle(LEFT, top + 3, zero, ROW - 6, "zero"),
             svg.rectangle(LEFT + zero, top + 3, each.nonzero_bytes * scale, ROW - 6, "accent"),
-            svg.text(LEFT + each.reclaimed_bytes * scale + 6, top + 13, percent(each.reclaimed_bytes, known)),
+            svg.text(WIDTH - 8, top + 13, percent(each.reclaimed_bytes, known), "end"),
         ]
     height = TOP + len(answer.sizes) * ROW + 6
     at_base = LEFT + base.reclaimed_bytes * scale
     smallest, largest = answer.sizes[0], answer.sizes[-1]
     return svg.picture(
         f"What is reclaimed of {size(known)} by page size: from {size(smallest.reclaimed_bytes)} in pages of"
-        f" {size(smallest.size)} to {size(largest.reclaimed_bytes)} in those of {size(largest.size)};"
-        f" {size(base.reclaimed_bytes)} in the scan's, of {size(base.size)}",
+        f" {_round(smallest.size)} to {size(largest.reclaimed_bytes)} in those of {_round(largest.size)};"
+        f" {size(base.reclaimed_bytes)} in the scan's, of {_round(base.size)}",
         WIDTH,
         height,
         [
             svg.grid((LEFT, TOP, RIGHT, height - 6), (LEFT, at_base), ()),
             *parts,
-            svg.legend(LEFT, 14, [("zero", "of zeros"), ("accent", f"of other content (line: {size(base.size)})")]),
+            svg.legend(LEFT, 14, [("zero", "of zeros"), ("accent", f"of others (line: {_round(base.size)})")]),
         ],
     )
+
+
+def _round(count: int) -> str:
+    """A page size.
+
+    >>> _round(512), _round(16384), _round(2 << 20)
+    ('512 B', '16 KiB', '2 MiB')
+    """
+    power = (count.bit_length() - 1) // 10
+    return f"{count >> 10 * power} {('B', 'KiB', 'MiB')[power]}"
