@@ -110,7 +110,8 @@ def _curve(answer: PageSizes, page_size: int) -> Table:
     rows = [(each.share, each.frames, each.brings_bytes, each.of_all) for each in broken.curve]
     note = (
         f"{broken.blocks:,} aligned blocks of {_round(broken.block_size)} hold something known; equal ones shared, they"
-        f" are {broken.frames:,} huge pages. brings: saved on top of sharing them whole, if the best are broken; of all: of what all bring."
+        f" are {broken.frames:,} huge pages. brings: saved on top of sharing them whole, if the best are broken; of"
+        " all: of what all bring."
     )
     return Table("page-sizes-breaking", "What breaking the best huge pages brings", columns, rows, page_size, note)
 
