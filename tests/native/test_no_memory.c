@@ -91,6 +91,12 @@ static ps_status use_everything(FILE *file, const uint8_t *mapped)
         ps_sample found;
         status = ps_sample_contents(space, &how, counts, 2, &found, NULL);
     }
+    if (status == PS_OK) {
+        const uint32_t halves[4] = {1, 2, 1, 2};
+        ps_pair_counts counts;
+        uint32_t blocks[2];
+        status = ps_blocks_pair(halves, 2, 0, blocks, &counts, NULL);
+    }
     ps_space_free(space);
     return status;
 }
