@@ -298,3 +298,23 @@ ps_status ps_contents_common(const ps_content *contents, uint32_t count, const p
     }
     return PS_OK;
 }
+
+ps_status ps_contents_share(const ps_content *contents, uint32_t count, const ps_holding *holdings, uint32_t owner_count,
+                            ps_owner_share *shares, const ps_control *control)
+{
+    memset(shares, 0, owner_count * sizeof *shares);
+    for (uint32_t i = 1; i < count; i++) {
+        if (i % STOP_EVERY == 1 && ps_stopped(control))
+            return PS_STOPPED;
+        const ps_holding *held = &holdings[contents[i].start];
+        double each = 1.0 / contents[i].pages;
+        for (uint32_t a = 0; a < contents[i].owners; a++) {
+            ps_owner_share *share = &shares[held[a].owner];
+            share->pages += held[a].pages;
+            share->contents++;
+            share->only += contents[i].owners == 1;
+            share->kept += held[a].pages * each;
+        }
+    }
+    return PS_OK;
+}

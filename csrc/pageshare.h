@@ -304,6 +304,14 @@ typedef struct {
     uint64_t unreadable;
 } ps_owner_pages;
 
+/* What an owner has of the contents that several pages hold, zeros left out. */
+typedef struct {
+    uint64_t pages;
+    uint64_t contents;     /* how many of them it holds */
+    uint64_t only;         /* ... that nobody else holds */
+    double kept;           /* its part of their frames: one each, split evenly over the pages that hold it */
+} ps_owner_share;
+
 /* Of `classes`, the canonical pages of a census over a single domain, makes the numbers of their contents, in place;
  * contents[0 .. *count-1], room for pages / 2 + 1, get `first` and `pages`. `zero` is the census's page of zeros. */
 ps_status ps_contents_number(uint32_t *classes, uint32_t pages, uint32_t zero, ps_content *contents, uint32_t *count,
@@ -325,6 +333,9 @@ ps_status ps_contents_tally(const ps_content *contents, uint32_t count, const ps
 /* common[a * owner_count + b]: how many distinct contents but zero both a and b hold; where a == b, that one holds. */
 ps_status ps_contents_common(const ps_content *contents, uint32_t count, const ps_holding *holdings,
                              const ps_owner_pages *pages, uint32_t owner_count, uint64_t *common, const ps_control *control);
+/* Fills shares[0 .. owner_count-1]. */
+ps_status ps_contents_share(const ps_content *contents, uint32_t count, const ps_holding *holdings, uint32_t owner_count,
+                            ps_owner_share *shares, const ps_control *control);
 
 /* ---- runs.c ---- */
 

@@ -188,6 +188,33 @@ static void check_runs(const memory *m, const uint32_t *classes, const ps_conten
     free(runs);
 }
 
+static void check_shares(const memory *m, const ps_content *contents, uint32_t count, const ps_holding *holdings)
+{
+    ps_owner_share shares[MOST_OWNERS], expected[MOST_OWNERS];
+
+    memset(expected, 0, sizeof expected);
+    CHECK_EQUAL(ps_contents_share(contents, count, holdings, m->owners, shares, NULL), PS_OK);
+    for (uint32_t page = 0; page < m->pages; page++) {
+        ps_owner_share *share = &expected[m->owner[page]];
+        uint32_t all = copies(m, page, PS_NONE, 0), mine = copies(m, page, m->owner[page], 0), before = 0;
+        if (m->value[page] == PS_NONE || m->value[page] == 0 || all == 1)
+            continue;
+        for (uint32_t other = m->first[m->owner[page]]; other < page; other++)
+            before += m->value[other] == m->value[page];
+        share->pages++;
+        share->contents += before == 0;
+        share->only += before == 0 && mine == all;
+        share->kept += 1.0 / all;
+    }
+    for (uint32_t owner = 0; owner < m->owners; owner++) {
+        double wrong = shares[owner].kept - expected[owner].kept;
+        CHECK_EQUAL(shares[owner].pages, expected[owner].pages);
+        CHECK_EQUAL(shares[owner].contents, expected[owner].contents);
+        CHECK_EQUAL(shares[owner].only, expected[owner].only);
+        CHECK(wrong < 1e-9 && wrong > -1e-9);
+    }
+}
+
 static void check_memory(const memory *m, const ps_control *stop)
 {
     uint32_t *classes = malloc(m->pages * sizeof *classes + 1), *canonical = malloc(m->pages * sizeof *canonical + 1);
@@ -206,6 +233,9 @@ static void check_memory(const memory *m, const ps_control *stop)
     check_tally(m, contents, count, holdings, pages);
     check_common(m, contents, count, holdings, pages);
     check_runs(m, classes, contents, stop);
+    check_shares(m, contents, count, holdings);
+    CHECK_EQUAL(ps_contents_share(contents, count, holdings, m->owners, (ps_owner_share[MOST_OWNERS]){{0}}, stop),
+                count > 1 ? PS_STOPPED : PS_OK);
     CHECK_EQUAL(ps_contents_divide(classes, m->first, m->owners, m->domain, m->owners, contents, count, canonical, NULL),
                 PS_OK);
     for (uint32_t page = 0; page < m->pages; page++)

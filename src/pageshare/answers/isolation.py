@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageshare.answers._held import Held
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pageshare.core import Control
     from pageshare.inventory import Inventory
 
 ASSUMPTIONS = (
@@ -65,8 +64,8 @@ class Isolation:
     assumptions: tuple[str, ...] = ASSUMPTIONS
 
 
-def isolation(inventory: Inventory) -> Isolation:
-    """Count for each division.
+def isolation(inventory: Inventory, control: Control | None = None) -> Isolation:
+    """Count for each division. Raises ``Stopped``.
 
     >>> import pageshare
     >>> from pageshare.answers.isolation import isolation
@@ -87,7 +86,7 @@ def isolation(inventory: Inventory) -> Isolation:
             for (name, way), (nonzero, zero) in zip(ways, reclaimed, strict=True)
         ),
         domains=tuple(_domains(inventory)) if len(ways) > 2 else (),
-        owners=tuple(_owners(inventory)),
+        owners=tuple(_owners(inventory, control)),
     )
 
 
@@ -108,11 +107,11 @@ def _domains(inventory: Inventory) -> list[DomainShare]:
     return [DomainShare(*each) for each in columns]
 
 
-def _owners(inventory: Inventory) -> list[Isolated]:
+def _owners(inventory: Inventory, control: Control | None) -> list[Isolated]:
     """Of each content that others hold too, one more frame is kept."""
-    held = Held.of(inventory.everywhere)
+    held = inventory.everywhere.shares(control)
     zeros = inventory.zeros
     zero = (zeros > 0) & (zeros < zeros.sum())
-    lost = held.contents - held.only + zero
+    lost = held["contents"].astype(np.int64) - held["only"].astype(np.int64) + zero
     columns = zip(inventory.owners, lost.tolist(), zero.astype(np.int64).tolist(), strict=True)
     return [Isolated(*each) for each in columns]

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageshare.answers._held import Held
-
 if TYPE_CHECKING:
+    from pageshare.core import Control
     from pageshare.inventory import Inventory
 
 ASSUMPTIONS = (
@@ -50,8 +49,8 @@ class Joining:
     assumptions: tuple[str, ...] = ASSUMPTIONS
 
 
-def joining(inventory: Inventory) -> Joining:
-    """Sum up what each owner holds.
+def joining(inventory: Inventory, control: Control | None = None) -> Joining:
+    """Sum up what each owner holds. Raises ``Stopped``.
 
     >>> import pageshare
     >>> from pageshare.answers.joining import joining
@@ -59,7 +58,8 @@ def joining(inventory: Inventory) -> Joining:
     >>> [(owner.alone, round(owner.part, 3), owner.adds) for owner in joining(report.inventory).owners]
     [(1, 1.333, 2), (0, 0.667, 1)]
     """
-    held = Held.of(inventory.contents)
+    held = inventory.contents.shares(control)
+    pages, contents, only = (held[name].astype(np.int64) for name in ("pages", "contents", "only"))
     zeros = inventory.zeros
     domains = np.asarray(inventory.domains, np.int64)
     together = np.bincount(domains, zeros, len(inventory.domain_names)).astype(np.int64)
@@ -72,11 +72,11 @@ def joining(inventory: Inventory) -> Joining:
         inventory.owners,
         (inventory.domain_names[domain] for domain in inventory.domains),
         inventory.known.tolist(),
-        (held.pages - held.contents + alone_zero).tolist(),
+        (pages - contents + alone_zero).tolist(),
         alone_zero.tolist(),
-        (held.pages - held.kept + part_zero).tolist(),
+        (pages - held["kept"] + part_zero).tolist(),
         part_zero.tolist(),
-        (held.pages - held.only + adds_zero).tolist(),
+        (pages - only + adds_zero).tolist(),
         adds_zero.tolist(),
         strict=True,
     )

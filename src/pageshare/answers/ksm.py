@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageshare.answers._held import blocks
 from pageshare.core import CONTENT, HOLDING
 from pageshare.ksm import KSM_PAGES, KSM_SLEEP, KSMD_RATE, MAX_PAGE_SHARING, RMAP_ITEM, frames_for
 from pageshare.ksm import Ksm as Settings
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 
     Counts = NDArray[np.int64]
 
+BLOCK = 1 << 16
+"""Contents at a time: what is worked out of them stays in a cache."""
 STABLE_NODE = 64
 """Bytes of ``struct ksm_stable_node`` on 64-bit kernels with NUMA."""
 SLEEP = round(1000 * KSM_SLEEP)
@@ -293,7 +294,11 @@ class _Memory:
 
     def _blocks(self, zeros: Counts, *, use_zero_pages: bool) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         """Contents and their holdings; zeros are one more, if they are ordinary ones."""
-        yield from blocks(self.inventory.everywhere)
+        found = self.inventory.everywhere
+        for first in range(1, len(found.contents), BLOCK):
+            part = found.contents[first : first + BLOCK]
+            start, end = int(part["start"][0]), int(part["start"][-1]) + int(part["owners"][-1])
+            yield part, found.holdings[start:end]
         holders = np.flatnonzero(zeros)
         if len(holders) and not use_zero_pages:
             holdings = np.empty(len(holders), HOLDING)

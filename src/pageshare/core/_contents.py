@@ -25,6 +25,8 @@ HOLDING = np.dtype([("owner", "=u4"), ("pages", "=u4")])
 """What an owner has of a content, as ``ps_holding``."""
 OWNER_PAGES = np.dtype([("zero", "=u8"), ("unique", "=u8"), ("unreadable", "=u8")])
 """An owner's pages that are in no holding, as ``ps_owner_pages``."""
+OWNER_SHARE = np.dtype([("pages", "=u8"), ("contents", "=u8"), ("only", "=u8"), ("kept", "=f8")])
+"""What an owner has of the contents that several pages hold, as ``ps_owner_share``."""
 
 STRETCH = np.dtype([("page", "=u4"), ("pages", "=u4"), ("matches", "=u4")])
 """Pages side by side, and those that they match, as ``ps_stretch``."""
@@ -174,3 +176,20 @@ class Contents:
             )
         )
         return runs[: count[0]]
+
+    def shares(self, control: Control | None = None) -> NDArray[Any]:
+        """What each owner has of the contents, zeros left out (``OWNER_SHARE``): ``pages``, how many ``contents``, how
+        many of these nobody else holds (``only``), and its part of the frames ``kept``: one for each content, split
+        evenly over the pages that hold it."""
+        shares = np.empty(len(self.owner_pages), OWNER_SHARE)
+        check(
+            lib.ps_contents_share(
+                _pointer("ps_content *", self.contents),
+                len(self.contents),
+                _pointer("ps_holding *", self.holdings),
+                len(self.owner_pages),
+                _pointer("ps_owner_share *", shares),
+                ffi.NULL if control is None else control._c,
+            )
+        )
+        return shares
