@@ -32,7 +32,8 @@ def heat_map(
 ) -> str:
     """Cells coloured by ``shares`` (n, n: 0 .. 1), n > 0, each row labelled; few have ``texts`` in them.
 
-    Colours are in ``LEVELS`` steps of the page's ``--accent``; the diagonal is grey. ``scale`` explains them.
+    Colours are in ``LEVELS`` steps of the page's ``--accent``; the diagonal is grey. ``scale`` explains them. Where the
+    pointer is, a row's label is told.
     """
     count = len(shares)
     side = 62 if count <= WRITTEN else max(2, min(28, WIDTH // count))
@@ -45,8 +46,9 @@ def heat_map(
         f"<title>{escape(title)}</title>",
         f'<g transform="translate({margin + 1} {margin + 1})">',
         *_cells(shares, side),
-        *_texts(shares, texts, side),
+        *_texts(texts, side),
         *_names(names, side),
+        *_hints(labels, side),
         f'<g transform="translate(0 {count * side + 14})">{"".join(_legend(scale))}</g>',
         "</g></svg>",
     ]
@@ -92,15 +94,17 @@ def _runs(mask: NDArray[np.bool_]) -> str:
     return "".join(path)
 
 
-def _texts(shares: NDArray[np.float64], texts: Sequence[Sequence[str]], side: int) -> Iterator[str]:
-    if len(shares) > WRITTEN:
+def _texts(texts: Sequence[Sequence[str]], side: int) -> Iterator[str]:
+    """With a halo: legible on each level, light and dark."""
+    if len(texts) > WRITTEN:
         return
-    dark = levels_of(shares) > LEVELS // 2
-    yield f'<g text-anchor="middle" dominant-baseline="central" transform="translate({side / 2} {side / 2})">'
+    yield (
+        f'<g text-anchor="middle" dominant-baseline="central" transform="translate({side / 2} {side / 2})"'
+        ' stroke="var(--paper)" stroke-width="3" stroke-linejoin="round" paint-order="stroke">'
+    )
     for row, line in enumerate(texts):
         for column, text in enumerate(line):
-            colour = ' fill="var(--paper)"' if dark[row, column] and row != column else ""
-            yield f'<text x="{column * side}" y="{row * side}"{colour}>{escape(text)}</text>'
+            yield f'<text x="{column * side}" y="{row * side}">{escape(text)}</text>'
     yield "</g>"
 
 
@@ -115,10 +119,19 @@ def _names(names: Sequence[str], side: int) -> Iterator[str]:
     yield "</g>"
 
 
+def _hints(labels: Sequence[str], side: int) -> Iterator[str]:
+    """Whose row a pointer is on."""
+    yield '<g fill="transparent">'
+    for i, label in enumerate(labels):
+        name = escape(shortened(printable(label), 2 * LONGEST))
+        yield f'<path d="M0 {i * side}h{len(labels) * side}v{side}H0z"><title>{name}</title></path>'
+    yield "</g>"
+
+
 def _legend(scale: str) -> Iterator[str]:
     yield '<g stroke="var(--line)" stroke-width=".5">'
     for level in range(LEVELS + 1):
         yield (
             f'<rect x="{20 * level}" width="20" height="10" fill="var(--accent)" fill-opacity="{level / LEVELS:g}"/>'
         )
-    yield f'</g><text x="{20 * LEVELS + 26}" y="9">100 %</text><text y="26">{escape(scale)}</text>'
+    yield f'</g><text y="26">{escape(scale)}</text>'

@@ -78,23 +78,23 @@ def _pairs(answer: Matrix, common: NDArray[np.int64], page_size: int) -> Table:
 def _matrix(answer: Matrix, common: NDArray[np.int64], page_size: int) -> Table:
     """A row and a column for each owner if they are few, else a row for each pair."""
     title, note = "Contents that both hold", "distinct ones, without zeros; "
-    order = _order(common)
-    names = [answer.owners[i] for i in order]
+    order = np.array(_order(common), np.intp)
+    names = [answer.owners[i] for i in order.tolist()]
+    ordered = common[np.ix_(order, order)]
     if len(order) <= LABELLED:
         columns = [Column("owner", "owner", "text"), *(Column(f"with {name}", name, "pages") for name in names)]
-        ordered = common[np.ix_(order, order)].tolist() if order else []
-        rows = [(name, *line) for name, line in zip(names, ordered, strict=True)]
+        rows = [(name, *line) for name, line in zip(names, ordered.tolist(), strict=True)]
         note += "with itself: all that the owner holds; ordered so that similar owners stand together"
         return Table("matrix", title, tuple(columns), rows, page_size, note)
-    a, b = np.nonzero(np.triu(common))
-    owners = answer.owners
-    long = zip((owners[i] for i in a.tolist()), (owners[i] for i in b.tolist()), common[a, b].tolist(), strict=True)
+    a, b = np.nonzero(np.triu(ordered))
+    long = zip((names[i] for i in a.tolist()), (names[i] for i in b.tolist()), ordered[a, b].tolist(), strict=True)
     columns = [
         Column("owner_a", "owner", "text"),
         Column("owner_b", "and owner", "text"),
         Column("common_contents", "both hold", "pages"),
     ]
     note += "each pair once, those with nothing in common left out; with itself: all that the owner holds"
+    note += "; ordered so that similar owners stand together"
     return Table("matrix", title, tuple(columns), list(long), page_size, note)
 
 
@@ -107,7 +107,7 @@ def _chart(answer: Matrix, common: NDArray[np.int64], page_size: int) -> str:
         [answer.owners[i] for i in order],
         texts,
         title=f"Heat map of what {len(order)} owners have in common; the table has its figures",
-        scale="of what the smaller of the two holds, both hold",
+        scale="0 to 100 % of what the smaller of the two holds",
     )
 
 
