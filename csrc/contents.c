@@ -270,27 +270,79 @@ ps_status ps_contents_tally(const ps_content *contents, uint32_t count, const ps
     return stopped ? PS_STOPPED : PS_OK;
 }
 
+/* A content that n owners hold is in n^2 / 2 cells. One that many hold is therefore kept as a bit of each of them, until
+ * there are 64: then the cell of two owners grows by the bits that both have. That takes owner_count^2 / 128 steps a content,
+ * and is what is done if they are fewer. */
+#define IN_A_WORD 64u
+
+static unsigned ones(uint64_t bits)
+{
+    bits -= bits >> 1 & 0x5555555555555555u;
+    bits = (bits & 0x3333333333333333u) + (bits >> 2 & 0x3333333333333333u);
+    bits = (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return (unsigned)(bits * 0x0101010101010101u >> 56);
+}
+
+/* Clears the words. Returns whether it was stopped. */
+static bool add_words(uint64_t *words, uint32_t owner_count, uint64_t *common, const ps_control *control)
+{
+    for (uint32_t a = 0; a < owner_count; a++) {
+        uint64_t *row = common + (size_t)a * owner_count;
+        if (a % 1024 == 0 && ps_stopped(control))
+            return true;
+        if (words[a])
+            for (uint32_t b = a; b < owner_count; b++)
+                row[b] += ones(words[a] & words[b]);
+        words[a] = 0;
+    }
+    return false;
+}
+
+static void add_pairs(const ps_holding *held, uint32_t owners, uint32_t owner_count, uint64_t *common)
+{
+    for (uint32_t a = 0; a < owners; a++) {
+        uint64_t *row = common + (size_t)held[a].owner * owner_count;
+        for (uint32_t b = a; b < owners; b++)
+            row[held[b].owner]++;
+    }
+}
+
 ps_status ps_contents_common(const ps_content *contents, uint32_t count, const ps_holding *holdings,
                              const ps_owner_pages *pages, uint32_t owner_count, uint64_t *common, const ps_control *control)
 {
+    uint64_t *words = calloc((size_t)owner_count + 1, sizeof *words);
     uint64_t since = 0;
+    unsigned bit = 0;
+    bool stopped = false;
 
+    if (!words)
+        return PS_NO_MEMORY;
     memset(common, 0, (size_t)owner_count * owner_count * sizeof *common);
-    for (uint32_t i = 1; i < count; i++) {
+    for (uint32_t i = 1; i < count && !stopped; i++) {
         const ps_holding *held = &holdings[contents[i].start];
         uint32_t owners = contents[i].owners;
-        since += (uint64_t)owners * owners;
+        uint64_t steps = (uint64_t)owners * owners;
+        bool as_bits = steps * IN_A_WORD > (uint64_t)owner_count * owner_count;
+        since += as_bits ? owners : steps;
         if (since >= 16u * STOP_EVERY) {
             since = 0;
-            if (ps_stopped(control))
-                return PS_STOPPED;
+            stopped = ps_stopped(control);
         }
-        for (uint32_t a = 0; a < owners; a++) {
-            uint64_t *row = common + (size_t)held[a].owner * owner_count;
-            for (uint32_t b = a; b < owners; b++)
-                row[held[b].owner]++;
+        if (!as_bits) {
+            add_pairs(held, owners, owner_count, common);
+            continue;
+        }
+        for (uint32_t a = 0; a < owners; a++)
+            words[held[a].owner] |= (uint64_t)1 << bit;
+        if (++bit == IN_A_WORD) {
+            bit = 0;
+            stopped = stopped || add_words(words, owner_count, common, control);
         }
     }
+    stopped = stopped || add_words(words, owner_count, common, control);
+    free(words);
+    if (stopped)
+        return PS_STOPPED;
     for (uint32_t a = 0; a < owner_count; a++) {
         common[(size_t)a * owner_count + a] += pages[a].unique;
         for (uint32_t b = 0; b < a; b++)

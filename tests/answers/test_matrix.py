@@ -52,6 +52,13 @@ def test_contents_that_both_hold(seed, owners):
     assert len(shown.charts) == (owners > 1)
 
 
+def test_many_owners():
+    named = memories(2, 300, contents=300, most=200)
+    found = matrix(scanned(named).inventory)
+    sets = [set(pages) - {ZEROS} for pages in named.values()]
+    assert found.common_contents == tuple(tuple(len(a & b) for b in sets) for a in sets)
+
+
 def _made(owners, seed=0, groups=3):
     """A matrix of owners in groups, in random order; also which group each is in."""
     draw = random.Random(seed)
