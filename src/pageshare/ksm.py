@@ -112,5 +112,9 @@ def frames_for(pages: NDArray[np.int64], limit: int) -> tuple[NDArray[np.int64],
     >>> frames_for(np.array([0, 1, 2, 256, 257, 258]), 256)
     (array([0, 0, 1, 1, 1, 2]), array([0, 1, 0, 0, 1, 0]))
     """
-    rest = pages % limit
-    return pages // limit + (rest >= 2), (rest == 1).astype(np.int64)
+    frames, alone = (pages >= 2).astype(np.int64), (pages == 1).astype(np.int64)
+    many = np.flatnonzero(pages >= limit)  # few are, and a division takes long
+    full, rest = np.divmod(pages[many], limit)
+    frames[many] = full + (rest >= 2)
+    alone[many] = rest == 1
+    return frames, alone

@@ -13,8 +13,8 @@ Sources: the kernel's mm/ksm.c (6.18), Documentation/admin-guide/mm/ksm.rst.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -176,136 +176,162 @@ def ksm(
     ):
         if not least <= value < 1 << 32 or value != int(value):
             raise ValueError(f"{name} {value}: must be a whole number from {least} to 2^32 - 1")
-    page = inventory.page_size
-    missing = np.zeros(len(inventory.owners), np.int64) if holes is None else np.asarray(holes, np.int64)
-    memories = [_Memory(inventory, max_page_sharing, missing)]
-    if missing.any():
-        memories.append(_Memory(inventory, max_page_sharing))
-    everyone = np.ones(len(inventory.owners), np.bool_)
-    found = {
-        (memory, zero): memory.merged(everyone, use_zero_pages=zero) for memory in memories for zero in (False, True)
-    }
-    memory, merged = memories[0], found[memories[0], bool(use_zero_pages)]
-    left_out, without = _left_out(memory, merged, use_zero_pages=bool(use_zero_pages))
-    counters = merged.counters
-    enough = _enough(counters.scanned, page)
-    profits = [found[memory, zero].counters.profit for zero in (False, True)]
+    page, limit, owners = inventory.page_size, int(max_page_sharing), inventory.owners
+    missing = np.zeros(len(owners), np.int64) if holes is None else np.asarray(holes, np.int64)
+    zeros, scanned = inventory.zeros - missing, inventory.known - missing
+    everyone = np.ones(len(owners), np.bool_)
+
+    def outcome(of: _Sums, members: Counts | NDArray[np.bool_], *, zero: bool, holes: bool = False) -> _Outcome:
+        back = missing * holes
+        return _outcome(
+            page, of, (zeros + back) * members, (scanned + back) * members, limit, use_zero_pages=zero, holes=holes
+        )
+
+    contents = _of_contents(inventory, everyone, limit)
+    variants = [
+        outcome(contents, everyone, zero=zero, holes=holes)
+        for holes in ((False, True) if missing.any() else (False,))
+        for zero in (False, True)
+    ]
+    asked = variants[bool(use_zero_pages)]
+    left_out, without = _left_out(
+        asked,
+        lambda members: outcome(_of_contents(inventory, members, limit), members, zero=bool(use_zero_pages)),
+    )
+    enough = _enough(asked.counters.scanned, page)
+    profits = [each.counters.profit for each in variants[:2]]
     return Ksm(
-        max_page_sharing=int(max_page_sharing),
+        max_page_sharing=limit,
         use_zero_pages=bool(use_zero_pages),
-        counters=counters,
-        variants=tuple(each.counters for each in found.values()),
-        extra_frames=merged.extra_frames,
-        guests=tuple(_guests(memory, merged)),
-        leave_out=tuple(inventory.owners[i] for i in np.flatnonzero(left_out).tolist()),
+        counters=asked.counters,
+        variants=tuple(each.counters for each in variants),
+        extra_frames=asked.sums.extra,
+        guests=tuple(_guests(inventory, asked, missing)),
+        leave_out=tuple(owners[i] for i in np.flatnonzero(left_out).tolist()),
         profit_without=without,
-        pass_cpu_seconds=counters.scanned * page / KSMD_RATE,
-        paces=_paces(counters.scanned, page, (int(pages_to_scan), int(sleep_millisecs)), (enough, SLEEP)),
+        pass_cpu_seconds=asked.counters.scanned * page / KSMD_RATE,
+        paces=_paces(asked.counters.scanned, page, (int(pages_to_scan), int(sleep_millisecs)), (enough, SLEEP)),
         suggested=tuple(_suggested(enough, profits[1] - profits[0])) if max(profits) > 0 else (),
     )
 
 
 @dataclass(frozen=True)
-class _Merged:
-    """What KSM makes of some owners: ``counters``, and for each owner what it has in them."""
+class _Sums:
+    """What KSM makes of some contents: frames, further mappings of them, stable nodes, pages that stay unmerged only
+    because frames are full; for each owner its pages that merge, its part of what is saved, and how much of that and of
+    the nodes would not be there without it."""
 
-    counters: Counters
-    extra_frames: int
+    frames: int
+    sharing: int
+    nodes: int
+    extra: int
     merging: Counts
     part: NDArray[np.float64]
     adds: Counts
+    nodes_added: Counts
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+
+def _nothing(owners: int) -> _Sums:
+    none = np.zeros(owners, np.int64)
+    return _Sums(0, 0, 0, 0, none, np.zeros(owners), none, none)
+
+
+def _merged(contents: NDArray[Any], holdings: NDArray[Any], members: NDArray[np.bool_], limit: int) -> _Sums:
+    """If only ``members`` were mergeable."""
+    owner, times = holdings["owner"].astype(np.intp), contents["owners"]
+    starts = contents["start"] - contents["start"][0]
+    mine = holdings["pages"].astype(np.int64) * members[owner]
+    copies = np.add.reduceat(mine, starts)
+    made, lone = frames_for(copies, limit)
+    saved, nodes = copies - made - lone, _nodes(made)
+    rest = np.repeat(copies, times) - mine
+    rest_made, rest_lone = frames_for(rest, limit)
+    # The page that is left over alone is the last one that KSM comes to.
+    merging = mine.copy()
+    merging[np.maximum.reduceat(np.where(mine > 0, np.arange(len(mine)), 0), starts)] -= lone
+
+    def by_owner(values: NDArray[Any]) -> NDArray[np.float64]:
+        return np.bincount(owner, values, len(members)).astype(np.float64)
+
+    return _Sums(
+        frames=int(made.sum()),
+        sharing=int(saved.sum()),
+        nodes=int(nodes.sum()),
+        extra=int((np.maximum(copies - 1, 0) - saved).sum()),
+        merging=by_owner(merging).astype(np.int64),
+        part=by_owner(mine * np.repeat(saved / np.maximum(copies, 1), times)),
+        adds=by_owner(np.repeat(saved, times) - (rest - rest_made - rest_lone)).astype(np.int64),
+        nodes_added=by_owner(np.repeat(nodes, times) - _nodes(rest_made)).astype(np.int64),
+    )
+
+
+def _of_contents(inventory: Inventory, members: NDArray[np.bool_], limit: int) -> _Sums:
+    """All but zeros."""
+    found, sums = inventory.everywhere, _nothing(len(members))
+    for first in range(1, len(found.contents), BLOCK):
+        part = found.contents[first : first + BLOCK]
+        start, end = int(part["start"][0]), int(part["start"][-1]) + int(part["owners"][-1])
+        sums += _merged(part, found.holdings[start:end], members, limit)
+    return sums
+
+
+def _of_zeros(zeros: Counts, limit: int) -> _Sums:
+    """Zeros as any other content."""
+    holders = np.flatnonzero(zeros)
+    if not len(holders):
+        return _nothing(len(zeros))
+    holdings, content = np.empty(len(holders), HOLDING), np.zeros(1, CONTENT)
+    holdings["owner"], holdings["pages"] = holders, zeros[holders]
+    content["pages"], content["owners"] = zeros.sum(), len(holders)
+    return _merged(content, holdings, np.ones(len(zeros), np.bool_), limit)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """With or without zero pages of the kernel's own: ``counters``, and for each owner its records and the profit that
+    would not be there without it."""
+
+    counters: Counters
+    sums: _Sums
     items: Counts
     zero: Counts
     profits: Counts
 
 
-class _Memory:
-    """Pages of the owners as KSM sees them: those of ``holes`` are not there, unless these are taken for memory."""
-
-    def __init__(self, inventory: Inventory, limit: int, holes: Counts | None = None) -> None:
-        self.inventory, self.limit, self.with_holes = inventory, limit, holes is None
-        self.holes = np.zeros(len(inventory.owners), np.int64) if holes is None else holes
-        self.zeros = inventory.zeros - self.holes
-        self.scanned = inventory.known - self.holes
-
-    def merged(self, members: NDArray[np.bool_], *, use_zero_pages: bool) -> _Merged:
-        """If only ``members`` were mergeable."""
-        page, count = self.inventory.page_size, len(members)
-        zeros, scanned = self.zeros * members, self.scanned * members
-        merging, adds, nodes_added = (np.zeros(count, np.int64) for _ in range(3))
-        part = np.zeros(count)
-        shared = sharing = nodes = extra = 0
-        for contents, holdings in self._blocks(zeros, use_zero_pages=use_zero_pages):
-            owner = holdings["owner"].astype(np.intp)
-            mine = holdings["pages"].astype(np.int64) * members[owner]
-            starts = contents["start"] - contents["start"][0]
-            copies = np.add.reduceat(mine, starts)
-            made, lone = frames_for(copies, self.limit)
-            saved, made_nodes = copies - made - lone, _nodes(made)
-            shared += int(made.sum())
-            sharing += int(saved.sum())
-            nodes += int(made_nodes.sum())
-            extra += int((np.maximum(copies - 1, 0) - saved).sum())
-            times = contents["owners"]
-            of_all = np.repeat(copies, times)
-            rest = of_all - mine
-            rest_made, rest_lone = frames_for(rest, self.limit)
-            adds += _sum(owner, np.repeat(saved, times) - (rest - rest_made - rest_lone), count)
-            nodes_added += _sum(owner, np.repeat(made_nodes, times) - _nodes(rest_made), count)
-            part += np.bincount(owner, mine * np.repeat(saved / np.maximum(copies, 1), times), count)
-            # The one that is left over is the last that KSM comes to.
-            alone = np.zeros(len(owner), np.int64)
-            alone[starts + times - 1] = lone
-            merging += _sum(owner, np.where(of_all > 1, mine, 0) - np.where(of_all > 1, alone, 0), count)
-        sum_zero = zeros.sum()
-        zero_made, zero_lone = frames_for(sum_zero, self.limit)
-        own = int(sum_zero) if use_zero_pages else 0
-        if use_zero_pages:
-            adds += zeros
-            part += zeros
-        items = scanned - zeros * use_zero_pages
-        scans, all_items, reclaimed = int(scanned.sum()), int(items.sum()), sharing + own
-        general = reclaimed * page - all_items * RMAP_ITEM
-        return _Merged(
-            Counters(
-                use_zero_pages=use_zero_pages,
-                holes=self.with_holes,
-                scanned=scans,
-                pages_shared=shared,
-                pages_sharing=sharing,
-                pages_unshared=scans - shared - sharing - own,
-                ksm_zero_pages=own,
-                reclaimed=reclaimed,
-                reclaimed_zero=own if use_zero_pages else int(sum_zero - zero_made - zero_lone),
-                rmap_items=all_items,
-                cost_bytes=all_items * RMAP_ITEM,
-                node_bytes=nodes * STABLE_NODE,
-                general_profit=general,
-                profit=general - nodes * STABLE_NODE,
-            ),
-            extra,
-            merging,
-            part,
-            adds,
-            items,
-            zeros if use_zero_pages else np.zeros_like(zeros),
-            adds * page - items * RMAP_ITEM - nodes_added * STABLE_NODE,
-        )
-
-    def _blocks(self, zeros: Counts, *, use_zero_pages: bool) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """Contents and their holdings; zeros are one more, if they are ordinary ones."""
-        found = self.inventory.everywhere
-        for first in range(1, len(found.contents), BLOCK):
-            part = found.contents[first : first + BLOCK]
-            start, end = int(part["start"][0]), int(part["start"][-1]) + int(part["owners"][-1])
-            yield part, found.holdings[start:end]
-        holders = np.flatnonzero(zeros)
-        if len(holders) and not use_zero_pages:
-            holdings = np.empty(len(holders), HOLDING)
-            holdings["owner"], holdings["pages"] = holders, zeros[holders]
-            content = np.zeros(1, CONTENT)
-            content["pages"], content["owners"] = zeros.sum(), len(holders)
-            yield content, holdings
+def _outcome(
+    page: int, contents: _Sums, zeros: Counts, scanned: Counts, limit: int, *, use_zero_pages: bool, holes: bool
+) -> _Outcome:
+    """``zeros`` and ``scanned`` are pages of each owner."""
+    own = zeros if use_zero_pages else np.zeros_like(zeros)
+    of_zeros = _of_zeros(zeros - own, limit)
+    sums = contents + of_zeros + replace(_nothing(len(zeros)), part=own.astype(np.float64), adds=own)
+    items, freed, scans = scanned - own, int(own.sum()), int(scanned.sum())
+    reclaimed, cost, nodes = sums.sharing + freed, int(items.sum()) * RMAP_ITEM, sums.nodes * STABLE_NODE
+    return _Outcome(
+        Counters(
+            use_zero_pages=use_zero_pages,
+            holes=holes,
+            scanned=scans,
+            pages_shared=sums.frames,
+            pages_sharing=sums.sharing,
+            pages_unshared=scans - sums.frames - reclaimed,
+            ksm_zero_pages=freed,
+            reclaimed=reclaimed,
+            reclaimed_zero=of_zeros.sharing + freed,
+            rmap_items=int(items.sum()),
+            cost_bytes=cost,
+            node_bytes=nodes,
+            general_profit=reclaimed * page - cost,
+            profit=reclaimed * page - cost - nodes,
+        ),
+        sums,
+        items,
+        own,
+        sums.adds * page - items * RMAP_ITEM - sums.nodes_added * STABLE_NODE,
+    )
 
 
 def _nodes(frames: Counts) -> Counts:
@@ -313,37 +339,35 @@ def _nodes(frames: Counts) -> Counts:
     return frames + (frames > 1)
 
 
-def _sum(owner: NDArray[np.intp], values: Counts, count: int) -> Counts:
-    return np.bincount(owner, values, count).astype(np.int64)
-
-
-def _left_out(memory: _Memory, merged: _Merged, *, use_zero_pages: bool) -> tuple[NDArray[np.bool_], int]:
-    """Owners that had better not be mergeable, and the profit without them.
+def _left_out(
+    outcome: _Outcome, without: Callable[[NDArray[np.bool_]], _Outcome]
+) -> tuple[NDArray[np.bool_], int]:
+    """Owners that had better not be mergeable, and the profit without them; ``without`` says what comes of others.
 
     What an owner adds is never more where others are gone: so whoever costs more than it brings does so in any company,
     and when such owners go others may follow.
     """
-    members = np.ones(len(memory.zeros), np.bool_)
-    while (worse := members & (merged.profits < 0)).any():
+    members = np.ones(len(outcome.profits), np.bool_)
+    while (worse := members & (outcome.profits < 0)).any():
         members &= ~worse
-        merged = memory.merged(members, use_zero_pages=use_zero_pages)
-    return ~members, merged.counters.profit
+        outcome = without(members)
+    return ~members, outcome.counters.profit
 
 
-def _guests(memory: _Memory, merged: _Merged) -> Iterator[Guest]:
-    page = memory.inventory.page_size
-    cost = merged.items * RMAP_ITEM
+def _guests(inventory: Inventory, outcome: _Outcome, holes: Counts) -> Iterator[Guest]:
+    page = inventory.page_size
+    cost = outcome.items * RMAP_ITEM
     columns = zip(
-        memory.inventory.owners,
-        memory.scanned.tolist(),
-        merged.merging.tolist(),
-        memory.zeros.tolist(),
-        memory.holes.tolist(),
-        merged.part.tolist(),
-        merged.adds.tolist(),
+        inventory.owners,
+        (inventory.known - holes).tolist(),
+        outcome.sums.merging.tolist(),
+        (inventory.zeros - holes).tolist(),
+        holes.tolist(),
+        outcome.sums.part.tolist(),
+        outcome.sums.adds.tolist(),
         cost.tolist(),
-        ((merged.merging + merged.zero) * page - cost).tolist(),
-        merged.profits.tolist(),
+        ((outcome.sums.merging + outcome.zero) * page - cost).tolist(),
+        outcome.profits.tolist(),
         strict=True,
     )
     return (Guest(*each) for each in columns)
