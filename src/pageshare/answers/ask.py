@@ -89,7 +89,7 @@ def answered(
     placing = questions.hosts is not None or questions.host_bytes is not None
     answers = Answers(
         matrix=matrix(inventory, control) if few else None,
-        joining=joining(inventory),
+        joining=joining(inventory, control),
         groups=groups(inventory),
         contents=contents(
             inventory,
@@ -103,7 +103,7 @@ def answered(
         ),
         memory_map=memory_map(inventory, control=control),
         runs=runs(inventory, control=control),
-        isolation=isolation(inventory),
+        isolation=isolation(inventory, control),
         ksm=ksm(
             inventory,
             holes=[owner.coverage.zero_inferred for owner in report.owners],
