@@ -94,6 +94,7 @@ def test_many_owners_are_a_long_table():
 def _painted(svg, count):
     """Levels of the cells, drawn by following the paths' commands."""
     root = ElementTree.fromstring(svg)
+    assert root.get("role") == "img"
     half = next(each for each in root.iter() if each.get("id") == "heat-half")
     levels = np.zeros((count, count), int)
     for path in half:

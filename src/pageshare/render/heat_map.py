@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageshare.images import printable
+from pageshare.render.svg import picture
 from pageshare.render.tables import shortened
 
 if TYPE_CHECKING:
@@ -42,17 +43,15 @@ def heat_map(
     legend = 44
     width, height = max(margin + count * side, margin + 300) + 2, margin + count * side + legend + 2
     parts = [
-        f'<svg role="img" viewBox="0 0 {width} {height}" style="max-width:{width}px" font-size="11" fill="var(--ink)">',
-        f"<title>{escape(title)}</title>",
-        f'<g transform="translate({margin + 1} {margin + 1})">',
+        f'<g fill="var(--ink)" transform="translate({margin + 1} {margin + 1})">',
         *_cells(shares, side),
         *_texts(texts, side),
         *_names(names, side),
         *_hints(labels, side),
         f'<g transform="translate(0 {count * side + 14})">{"".join(_legend(scale))}</g>',
-        "</g></svg>",
+        "</g>",
     ]
-    return "".join(parts)
+    return picture(title, width, height, parts)
 
 
 def levels_of(shares: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pageshare.answers.joining import Joined, Joining
+from pageshare.render.names import named
 from pageshare.render.sections import Section
 from pageshare.render.tables import Column, Table
 from pageshare.render.units import percent, size
@@ -82,7 +83,7 @@ def _lines(answer: Joining, report: Report) -> Iterator[str]:
     )
     best = max(answer.owners, key=lambda owner: owner.adds)
     if best.adds:
-        yield f"{best.name} adds most: without it {size(best.adds * page_size)} less would be saved"
+        yield f"{named(best.name)} adds most: without it {size(best.adds * page_size)} less would be saved"
     holes = min(report.coverage.zero_inferred, answer.reclaimed_zero)
     if holes:
         yield f"{size(holes * page_size)} of the zero pages are holes in the files: they may take no memory now"

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from pageshare.answers.ksm import PASSES, Counters, Ksm
 from pageshare.ksm import KSMD_RATE
+from pageshare.render.names import named
 from pageshare.render.sections import Section
-from pageshare.render.tables import Column, Table, shortened
+from pageshare.render.tables import Column, Table
 from pageshare.render.units import clock, percent, percent_of, size
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _lines(answer: Ksm, report: Report) -> Iterator[str]:
             " what has more copies keeps several frames"
         )
     if answer.leave_out:
-        names = ", ".join(shortened(name, 40) for name in answer.leave_out[:MOST_NAMES])
+        names = ", ".join(named(name) for name in answer.leave_out[:MOST_NAMES])
         more = len(answer.leave_out) - MOST_NAMES
         yield (
             f"Leave out {names}{f' and {more} more' if more > 0 else ''}: they cost more than they bring; the profit is"
@@ -112,20 +113,20 @@ def _cautions(answer: Ksm, report: Report) -> Iterator[str]:
         yield "KSM knows no sharing domains: this is across those that were given"
 
 
-def _name(each: Counters, *, several: bool) -> str:
-    holes = "" if not several else ", holes too" if each.holes else ", no holes"
-    return f"use_zero_pages={int(each.use_zero_pages)}{holes}"
+def _settings_of(each: Counters, *, several: bool) -> list[str]:
+    return [str(int(each.use_zero_pages)), *(["memory" if each.holes else "no memory"] if several else [])]
 
 
 def _variants(answer: Ksm, report: Report) -> Table:
-    several = len(answer.variants) > 2
+    several = len(answer.variants) > 2  # as there are holes
     columns = (
-        Column("settings", "", "text"),
+        Column("use_zero_pages", "use_zero_pages", "text"),
+        *([Column("holes", "holes", "text")] if several else []),
         Column("scanned", "scanned", "pages"),
         Column("reclaimed", "reclaimed", "pages"),
-        Column("reclaimed_zero", "of it zero", "pages"),
         Column("cost_bytes", "cost", "bytes"),
         Column("profit", "profit", "bytes"),
+        Column("reclaimed_zero", "zero", "pages"),
         Column("general_profit", "general_profit", "bytes"),
         Column("pages_shared", "pages_shared"),
         Column("pages_sharing", "pages_sharing"),
@@ -134,11 +135,11 @@ def _variants(answer: Ksm, report: Report) -> Table:
         Column("rmap_items", "rmap_items"),
         Column("node_bytes", "nodes", "bytes"),
     )
-    keys = [column.key for column in columns[1:]]
-    rows = [(_name(each, several=several), *(getattr(each, key) for key in keys)) for each in answer.variants]
+    keys = [column.key for column in columns if column.unit != "text"]
+    rows = [(*_settings_of(each, several=several), *(getattr(each, key) for key in keys)) for each in answer.variants]
     note = (
-        "cost: 64 bytes a scanned page, but for zero pages that are the kernel's own; profit: reclaimed less cost and"
-        " 64 bytes a frame (nodes); general_profit: as the kernel computes it, without these"
+        "zero: of what is reclaimed; cost: 64 bytes a scanned page, but for zero pages that are the kernel's own;"
+        " profit: reclaimed less cost and 64 bytes a frame (nodes); general_profit: as the kernel has it, without these"
     )
     return Table("ksm", "What it wins and costs", columns, rows, report.page_size, note)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from pageshare.answers.matrix import ALWAYS, Matrix
 from pageshare.render.heat_map import LABELLED, WRITTEN, heat_map
+from pageshare.render.names import named
 from pageshare.render.sections import Section
 from pageshare.render.seriation import seriated
 from pageshare.render.tables import Column, Table
@@ -95,7 +96,7 @@ def _matrix(answer: Matrix, common: NDArray[np.int64], page_size: int) -> Table:
     ]
     note += "each pair once, those with nothing in common left out; with itself: all that the owner holds"
     note += "; ordered so that similar owners stand together"
-    return Table("matrix", title, tuple(columns), list(long), page_size, note)
+    return Table("matrix", title, tuple(columns), list(long), page_size, note, detail=True)
 
 
 def _chart(answer: Matrix, common: NDArray[np.int64], page_size: int) -> str:
@@ -123,8 +124,8 @@ def _lines(answer: Matrix, common: NDArray[np.int64], page_size: int) -> Iterato
     first, second, most = int(a[0]), int(b[0]), int(common[a[0], b[0]])
     smaller = int(min(common[first, first], common[second, second]))
     yield (
-        f"{answer.owners[first]} and {answer.owners[second]} have most in common: {size(most * page_size)},"
-        f" {percent(most, smaller)} of what the smaller of them holds"
+        f"{named(answer.owners[first])} and {named(answer.owners[second])} have most in common:"
+        f" {size(most * page_size)}, {percent(most, smaller)} of what the smaller of them holds"
     )
     pairs = count * (count - 1) // 2
     if pairs > 1:
