@@ -93,9 +93,9 @@ def forged(path, *, metadata=None, text=None, **columns):
     write_as_it_is(path, table.cast(wanted), json.dumps(said).encode() if text is None else text)
 
 
-def write_as_it_is(path, table, text):
+def write_as_it_is(path, table, text, **options):
     """A Parquet file with this table, and this for metadata."""
-    with pq.ParquetWriter(path, table.schema) as writer:
+    with pq.ParquetWriter(path, table.schema, **options) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({b"pageshare": text, b"pageshare-check": _format.check_of(text)})
 

@@ -547,6 +547,43 @@ def test_more_than_memory_holds(some, monkeypatch):
     refused(some, "of memory, of which 0 MiB are free")
 
 
+def test_what_would_become_much_is_not_decompressed(some):
+    """A name of 200 MiB takes some kilobytes."""
+    name = "x" * (200 << 20)
+
+    table = pq.read_table(some)
+    owners = ["a", "b"]
+    codes = pa.array([owners.index(owner) for owner in table.column("owner").to_pylist()], pa.int32())
+    column = pa.DictionaryArray.from_arrays(codes, pa.array([name, "b"]))
+    wanted = saved._format.schema(kinds=False)
+    text = pq.read_metadata(some).metadata[b"pageshare"]
+    write_as_it_is(some, table.set_column(0, wanted.field("owner"), column).cast(wanted), text, compression="zstd")
+    assert some.stat().st_size < 1 << 20
+    code = (
+        "import re, sys; from pageshare import saved\n"
+        "try: saved.read(sys.argv[1])\n"
+        "except saved.SavedError as error: print(error)\n"
+        "print(int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1]) >> 10)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, some], capture_output=True, text=True, check=True)
+    message, mebibytes = done.stdout.splitlines()
+    assert "more memory than its rows need" in message
+    assert int(mebibytes) < 200
+
+
+@pytest.mark.parametrize("at", range(4, 60))
+def test_page_headers_that_are_none(some, at):
+    """Each byte of the first page's header, and some behind it, put to values that say much."""
+    whole = some.read_bytes()
+    report = saved.read(some).report
+    for value in (0, 15, 127, 128, 255):
+        some.write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
+        try:
+            assert saved.read(some).report == report
+        except SavedError as error:
+            assert "\n" not in str(error)
+
+
 def test_a_million_owners(some):
     """Are refused, or read: without minutes or gigabytes."""
     owner = metadata_of(some)["report"]["owners"][0]

@@ -23,6 +23,7 @@ from pageshare.saved._format import (
     check_packages,
     schema,
 )
+from pageshare.saved._pages import page_sizes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +34,10 @@ def is_parquet(head: bytes) -> bool:
     return head.startswith(b"PAR1")
 
 
+MOST_OF_COLUMN = 64 << 20
+"""Bytes that a column of a row group becomes at the most: 16 a row, names of owners, and some to spare."""
+
+
 class File:
     """A Parquet file that looks like a saved scan: what its columns and its metadata say is checked, no row is."""
 
@@ -40,8 +45,8 @@ class File:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._path = path
-        size = file.seek(0, os.SEEK_END)
+        self._path, self._file = path, file
+        self._size = size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 8))
         tail = file.read(8)
         file.seek(0)
@@ -71,9 +76,28 @@ class File:
             raise SavedError(self._path, "its columns are not those of a saved scan")
 
     def group(self, number: int, columns: Sequence[str]) -> dict[str, Any]:
-        """Some columns of a row group."""
+        """Some columns of a row group. Raises SavedError if they say that they become too large."""
+        group = self._parquet.metadata.row_group(number)
+        for column in map(group.column, range(group.num_columns)):
+            if column.path_in_schema in columns:
+                self._check_size(column)
         table = self._parquet.read_row_group(number, columns=list(columns))
         return {name: table.column(name).combine_chunks() for name in columns}
+
+    def _check_size(self, column: Any) -> None:
+        offsets = [column.data_page_offset, column.dictionary_page_offset or column.data_page_offset]
+        start, end = min(offsets), min(offsets) + column.total_compressed_size
+        if not 4 <= start <= end <= self._size:
+            raise SavedError(self._path, "it is damaged: a column lies outside of it")
+        at = self._file.tell()
+        try:
+            sizes = list(page_sizes(self._file, start, end))
+        except ValueError as error:
+            raise SavedError(self._path, f"it is damaged: {error}") from None
+        finally:
+            self._file.seek(at)
+        if sum(sizes) > MOST_OF_COLUMN:
+            raise SavedError(self._path, "it is damaged: a column would take more memory than its rows need")
 
     def of_first_rows(
         self, column: str, kinds: Sequence[str] | None
@@ -102,7 +126,9 @@ def coded(path: Path, array: Any, numbers: dict[str, int]) -> NDArray[np.int32]:
         raise SavedError(path, "it is damaged: a row says nothing of its owner, or of what it is")
     of_word = np.array([numbers.get(word, -1) for word in array.dictionary.to_pylist()], np.int32)
     indices = array.indices.to_numpy(zero_copy_only=False)
-    coded: NDArray[np.int32] = of_word[indices] if len(indices) else np.empty(0, np.int32)
+    # pyarrow does not see that indices fit.
+    fit = indices.min(initial=0) >= 0 and indices.max(initial=-1) < len(of_word)
+    coded: NDArray[np.int32] = of_word[indices] if fit else np.array([-1], np.int32)
     if coded.min(initial=0) < 0:
         raise SavedError(path, "it is damaged: a row has an owner, a state or a kind that the scan has not")
     return coded

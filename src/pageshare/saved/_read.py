@@ -26,7 +26,7 @@ from pageshare.space import MOST_PAGES, check_hashable
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BYTES_A_PAGE = 24
+BYTES_A_PAGE = 48
 """Memory that it takes to read a page, or a row, at the most; a row group needs some in addition."""
 
 
