@@ -1,6 +1,6 @@
 /*
- * test_peek.c - keys that tell similar pages, held against sets of words; the bytes of pages, in place and from a file;
- * the stop flag; a file that is shorter than it was; arguments out of range.
+ * test_peek.c - keys that tell similar pages, held against sets of words; the bytes of pages and their hashes, in place
+ * and from a file; the stop flag; a file that is shorter than it was; arguments out of range.
  */
 #include <unistd.h>
 
@@ -111,6 +111,47 @@ static void test_files(void)
     free(memory);
 }
 
+/* The numbers of ps_hash128, from the highest byte on. */
+static void test_digests(void)
+{
+    enum { MANY = 50000 };
+    uint8_t *memory = pages_of("abc0"), digests[4][16], expected[4][16];
+    uint32_t pages[] = {3, 1, 1, 2}, beyond = 4, *many = calloc(MANY, sizeof *many);
+    uint8_t *all = malloc(16 * MANY);
+    FILE *file = tmpfile();
+    REQUIRE(many && all && file && fwrite(memory, PAGE, 4, file) == 4 && fflush(file) == 0);
+    ps_space *mapped = space_of(memory, -1, 4, 1), *filed = space_of(NULL, fileno(file), 4, 1);
+    ps_hash_key key;
+    ps_control control = {0};
+
+    ps_hash_key_init(&key, 0);
+    for (int i = 0; i < 4; i++) {
+        uint64_t hash[2];
+        ps_hash128(0, &key, memory + pages[i] * PAGE, PAGE, 1, hash);
+        for (int j = 0; j < 16; j++)
+            expected[i][15 - j] = (uint8_t)(hash[j / 8] >> 8 * (j % 8));
+    }
+    CHECK_EQUAL(ps_space_digest(mapped, pages, 4, digests[0], &control), PS_OK);
+    CHECK(memcmp(digests, expected, sizeof digests) == 0);
+    CHECK_EQUAL(control.done, 4);
+    CHECK_EQUAL(ps_space_digest(filed, pages, 4, digests[0], NULL), PS_OK);
+    CHECK(memcmp(digests, expected, sizeof digests) == 0);
+    CHECK_EQUAL(ps_space_digest(mapped, many, MANY, all, &control), PS_OK);
+    CHECK_EQUAL(control.done, 4 + MANY);
+    CHECK_EQUAL(ps_space_digest(mapped, &beyond, 1, digests[0], NULL), PS_INVALID);
+    CHECK_EQUAL(ps_space_digest(mapped, NULL, 0, NULL, NULL), PS_OK);
+    control.stop = 1;
+    CHECK_EQUAL(ps_space_digest(mapped, pages, 4, digests[0], &control), PS_STOPPED);
+    REQUIRE(ftruncate(fileno(file), 2 * PAGE) == 0);
+    CHECK_EQUAL(ps_space_digest(filed, pages, 4, digests[0], NULL), PS_SHRANK);
+    ps_space_free(mapped);
+    ps_space_free(filed);
+    fclose(file);
+    free(memory);
+    free(many);
+    free(all);
+}
+
 static void test_control_and_arguments(void)
 {
     enum { COUNT = 3000 };
@@ -140,6 +181,7 @@ int main(void)
     test_keys_estimate_likeness();
     test_domains_and_zeros();
     test_files();
+    test_digests();
     test_control_and_arguments();
     return check_result();
 }
