@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -13,7 +13,11 @@ from pageshare.core import Control
 from pageshare.inventory import STATES, UNKNOWN, ZERO, Inventory
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from numpy.typing import NDArray
+
+    _Spans: TypeAlias = tuple[NDArray[np.uint64], NDArray[np.uint64]]
 
 MOST_CELLS, FEWEST_CELLS, CELLS_IN_ALL = 512, 128, 1 << 14
 """Cells of an owner: of many owners each gets fewer, so that a page with all of them stays small."""
@@ -23,6 +27,8 @@ COUNTERS = np.array([1, 1 << 16, 1 << 32, 1 << 48, 0], np.uint64)
 """A page of each state, in four counters of 16 bits side by side; those of the last state are the rest."""
 AT_ONCE = 0xFFFF
 """Pages that these can count."""
+RUNS_AT_ONCE = 1 << 14
+"""Runs of pages that are cut into cells at a time."""
 
 ASSUMPTIONS = (
     "A page is inter where its content lies in two or more owners of its sharing domain, intra where one owner holds it"
@@ -91,17 +97,19 @@ def _map(inventory: Inventory, owner: int, most: int, control: Control | None) -
     read_frame, read_first, read_pages = inventory.places.runs(owner)
     zero_frame, _, zero_pages = inventory.places.runs(owner, zeros=True)
     gaps = inventory.gaps[inventory.gaps["owner"] == owner]
-    frame = np.concatenate([read_frame, zero_frame, gaps["frame"]])
-    pages = np.concatenate([read_pages, zero_pages, gaps["pages"]])
-    shift, cells = _cells(frame, pages, most)
+    parts = ((read_frame, read_pages), (zero_frame, zero_pages), (gaps["frame"], gaps["pages"]))
+    shift, cells = _cells(parts, most)
     counts = np.zeros((len(STATES), len(cells)), np.int64)
-    for state, frames, lengths in ((ZERO, zero_frame, zero_pages), (UNKNOWN, gaps["frame"], gaps["pages"])):
-        cell, length, _ = _pieces(frames, lengths, shift)
-        np.add.at(counts[state], np.searchsorted(cells, cell), length.astype(np.int64))
-    cell, length, into = _pieces(read_frame, read_pages, shift)
-    at = np.searchsorted(cells, cell)
-    for low, states in _states(inventory, read_first, read_pages, control):
-        _count(counts, at, np.append(into, into[-1:] + length[-1:]).astype(np.int64), low, states)
+    for state, (frame, pages) in zip((ZERO, UNKNOWN), parts[1:], strict=True):
+        for some in _some(len(frame)):
+            cell, length, _ = _pieces(frame[some], pages[some], shift)
+            np.add.at(counts[state], np.searchsorted(cells, cell), length.astype(np.int64))
+    for some in _some(len(read_frame)):
+        cell, length, into = _pieces(read_frame[some], read_pages[some], shift)
+        at = np.searchsorted(cells, cell)
+        edges = np.append(into, into[-1:] + length[-1:]).astype(np.int64)
+        for low, states in _states(inventory, int(read_first[some][0]), int(edges[-1]), control):
+            _count(counts, at, edges, low, states)
     totals = dict(zip(STATES, counts.sum(axis=1).tolist(), strict=True))
     return OwnerMap(
         inventory.owners[owner],
@@ -111,13 +119,15 @@ def _map(inventory: Inventory, owner: int, most: int, control: Control | None) -
     )
 
 
+def _some(runs: int) -> Iterator[slice]:
+    """Runs that are looked at together: there may be as many as pages, and each takes a hundred bytes meanwhile."""
+    return (slice(low, low + RUNS_AT_ONCE) for low in range(0, runs, RUNS_AT_ONCE))
+
+
 def _states(
-    inventory: Inventory, first: NDArray[np.uint64], pages: NDArray[np.uint64], control: Control | None
+    inventory: Inventory, begin: int, count: int, control: Control | None
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """The states of an owner's pages that are read, by and by, and how many were before."""
-    if not len(first):
-        return
-    begin, count = int(first[0]), int(pages.sum())
+    """The states of ``count`` pages that are read, from ``begin`` on, by and by, and how many were before."""
     for low in range(0, count, AT_ONCE):
         if control is not None:
             control.check()
@@ -145,21 +155,29 @@ def _counted(first: NDArray[np.uint64], last: NDArray[np.uint64]) -> tuple[NDArr
     return whose, first[whose] + within.astype(np.uint64)
 
 
-def _cells(frame: NDArray[np.uint64], pages: NDArray[np.uint64], most: int) -> tuple[int, NDArray[np.uint64]]:
-    """The smallest power of two of frames a cell with which ``most`` are enough, and the cells (frame >> it)."""
-    if not len(frame):
-        return 0, np.empty(0, np.uint64)
-    order = np.argsort(frame, kind="stable")
-    first, last = frame[order], (frame + pages - np.uint64(1))[order]
-    shift = max(0, (int(pages.sum()) - 1) // most).bit_length() - 1 if int(pages.sum()) > most else 0
+def _cells(parts: Sequence[_Spans], most: int) -> tuple[int, NDArray[np.uint64]]:
+    """The smallest power of two of frames a cell with which ``most`` are enough, and the cells (frame >> it); parts are
+    the first frames and the pages of runs."""
+    total = sum(int(pages.sum()) for _, pages in parts)
+    shift = max(0, (total - 1) // most).bit_length() - 1 if total > most else 0
     while True:
-        low, high = first >> np.uint64(shift), last >> np.uint64(shift)
-        # Where a run begins near the end of the one before, what is between is shown too.
-        near = low[1:] <= high[:-1] + np.uint64(BRIDGED + 1)
-        begin, end = low[np.append(True, ~near)], high[np.append(~near, True)]
-        if int((end - begin).sum()) + len(begin) <= most:
-            return shift, _counted(begin, end)[1]
+        step, one = np.uint64(shift), np.uint64(1)
+        spans = [_joined(frame >> step, frame + pages - one >> step) for frame, pages in parts]
+        low, high = _joined(*(np.concatenate(column) for column in zip(*spans, strict=True)))
+        if int((high - low).sum()) + len(low) <= most:
+            return shift, _counted(low, high)[1]
         shift += 1
+
+
+def _joined(low: NDArray[np.uint64], high: NDArray[np.uint64]) -> _Spans:
+    """The first and the last cells of what spans of cells make up together: where one begins near the end of another,
+    what is between belongs to it too."""
+    if np.any(low[1:] < low[:-1]):
+        order = np.argsort(low, kind="stable")
+        low, high = low[order], high[order]
+    high = np.maximum.accumulate(high)
+    apart = low[1:] > high[:-1] + np.uint64(BRIDGED + 1)
+    return low[np.append(True, apart)[: len(low)]], high[np.append(apart, True)[: len(low)]]
 
 
 def _count(
