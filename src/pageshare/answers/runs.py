@@ -13,6 +13,9 @@ from pageshare.inventory import Inventory
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+FEW_PAIRS = 1 << 20
+"""Pairs of owners that are told apart without sorting."""
+
 ASSUMPTIONS = (
     "Of each content the first page stays, in the order of owners and addresses; all others match it. Another order"
     " would make other runs, of the same pages together.",
@@ -109,10 +112,13 @@ def runs(
 def _begins(inventory: Inventory) -> NDArray[np.uint32]:
     """Pages that are read whose frame does not follow that of the page before, in the same owner; ascending."""
     places = inventory.places
-    runs = int(np.searchsorted(places.first, places.readable))
-    first, frame = places.first[:runs], places.frame[:runs]
-    breaks = first[1:][frame[1:] != frame[:-1] + np.diff(first).astype(np.uint64)]
-    return np.union1d(breaks, places.read_first[:-1])
+    count = int(np.searchsorted(places.first, places.readable))
+    first, frame = places.first[:count], places.frame[:count]
+    begins = np.ones(count, bool)
+    begins[1:] = frame[1:] - frame[:-1] != first[1:] - first[:-1]
+    owners = np.searchsorted(first, places.read_first)
+    begins[owners[owners < count]] = True
+    return first[begins]
 
 
 def _zeros(inventory: Inventory, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -122,12 +128,13 @@ def _zeros(inventory: Inventory, starts: NDArray[np.int64], lengths: NDArray[np.
     joined = []
     for owner in range(len(inventory.owners)):
         part = slice(edges[owner], edges[owner + 1])
-        known, _, pages = inventory.places.runs(owner, zeros=True)
-        frame = np.concatenate([frames[part], known])
-        length = np.concatenate([lengths[part], pages.astype(np.int64)])
-        order = np.argsort(frame, kind="stable")
-        frame, length = frame[order], length[order]
-        new = np.append(True, frame[1:] != frame[:-1] + length[:-1].astype(np.uint64))[: len(frame)]
+        frame, _, pages = inventory.places.runs(owner, zeros=True)
+        length = pages.view(np.int64)
+        if edges[owner] < edges[owner + 1]:
+            frame, length = np.concatenate([frames[part], frame]), np.concatenate([lengths[part], length])
+            order = np.argsort(frame, kind="stable")
+            frame, length = frame[order], length[order]
+        new = np.append(True, frame[1:] - frame[:-1] != length[:-1].view(np.uint64))[: len(frame)]
         joined.append(np.add.reduceat(length, np.flatnonzero(new)) if len(frame) else length)
     return np.concatenate([np.empty(0, np.int64), *joined])
 
@@ -147,7 +154,7 @@ def _pairs(
     """By owner and what it matches, most pages first."""
     edges, count = inventory.places.read_first, len(inventory.owners)
     owner, other = (np.searchsorted(edges, pages, side="right") - 1 for pages in (starts, matched))
-    there, pair = np.unique(owner * count + other, return_inverse=True)
+    there, pair = _numbered(owner * count + other, count * count)
     runs = np.bincount(pair, minlength=0)
     pages, longest = np.zeros((2, len(there)), np.int64)
     np.add.at(pages, pair, lengths)
@@ -157,6 +164,16 @@ def _pairs(
         Pair(inventory.owners[key // count], inventory.owners[key % count], *row)
         for key, *row in zip(*(each[order].tolist() for each in (there, runs, pages, longest)), strict=True)
     )
+
+
+def _numbered(keys: NDArray[np.int64], most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The different keys, which are less than ``most``, ascending, and the number of each key among them."""
+    if most > max(FEW_PAIRS, len(keys)):
+        there, number = np.unique(keys, return_inverse=True)
+        return there, number
+    found = np.zeros(most, bool)
+    found[keys] = True
+    return np.flatnonzero(found), (np.cumsum(found) - 1)[keys]
 
 
 def _longest(
