@@ -177,7 +177,7 @@ def _understood(path: Path, text: bytes) -> Metadata:
     try:
         metadata = msgspec.json.decode(text, type=Metadata)
         check_hashable(metadata.report.page_size)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise SavedError(path, f"it is damaged: its metadata is not as it must be ({printable(str(error))})") from None
     report = metadata.report
     numbers = [metadata.read, metadata.holes, metadata.contents, report.readable, report.table_bytes, report.threads]
