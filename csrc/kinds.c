@@ -200,20 +200,28 @@ static size_t sequence(const uint8_t *at, size_t left)
     return length < left ? length : left;
 }
 
-static unsigned malformed(const uint8_t *bytes, size_t count)
+/* Whether at most `most` bytes begin no character. */
+static bool is_utf8(const uint8_t *bytes, size_t count, size_t most)
 {
-    unsigned found = 0;
     size_t at = 0;
 
     /* A character may have begun on the page before. */
     while (at < 3 && at < count && (bytes[at] & 0xc0) == 0x80)
         at++;
     while (at < count) {
+        uint64_t eight = UINT64_MAX;
+        if (count - at >= sizeof eight)
+            memcpy(&eight, bytes + at, sizeof eight);
+        if (!(eight & 0x8080808080808080u)) {
+            at += sizeof eight;
+            continue;
+        }
         size_t length = sequence(bytes + at, count - at);
-        found += length == 0;
+        if (length == 0 && most-- == 0)
+            return false;
         at += length ? length : 1;
     }
-    return found;
+    return true;
 }
 
 /* `sample` is of `count` words in the order of the page. */
@@ -230,7 +238,7 @@ static bool is_text(const uint64_t *sample, size_t count, byte_counts found, con
         return true;
     while (bytes && page[bytes - 1] == 0)
         bytes--;
-    return malformed(page, bytes) <= bytes / 64;
+    return is_utf8(page, bytes, bytes / 64);
 }
 
 /* One word of each part of the page; not the same one in each: structures repeat. */
