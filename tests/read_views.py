@@ -28,7 +28,7 @@ class Page(html.parser.HTMLParser):
             self._table = self.tables.setdefault(found["aria-labelledby"][2:], [])
         if tag == "tr" and self._table is not None:
             self._table.append([])
-        if tag in ("th", "td"):
+        if tag in ("th", "td") and self._table is not None:
             self._table[-1].append("")
             self._cell = True
         elif tag != "span":
