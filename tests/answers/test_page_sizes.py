@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pageshare
-from pageshare import limits
+from pageshare import limits, saved
 from pageshare.answers import _in_order, page_sizes
 from pageshare.answers.page_sizes import LARGEST, SMALLEST
 from pageshare.core import NO_PAGE, Control, Stopped, census
@@ -20,6 +20,7 @@ from pageshare.inventory import Inventory
 from pageshare.limits import Memory
 from pageshare.render.answers.page_sizes import charts, section, tables
 from pageshare.render.tables import as_csv
+from saved_scans import save
 
 CHUNK = SMALLEST
 SIZES = [CHUNK << i for i in range(13)]
@@ -214,9 +215,10 @@ def test_domains_share_nothing_at_any_size(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_saved_scan_has_no_sub_pages(seed):
+def test_a_saved_scan_has_no_sub_pages(tmp_path, seed):
     space, owners = drawn(seed, 2, 4096, 6 << 20)
-    found = page_sizes.page_sizes(Inventory.of(space, census(space)), most=10**6)
+    save(tmp_path / "scan.parquet", space)
+    found = page_sizes.page_sizes(saved.read(tmp_path / "scan.parquet").inventory, most=10**6)
     assert "dumps" in found.notes[0]
     check(found, owners, [0, 0], 4096, smallest=4096)
 
@@ -373,7 +375,7 @@ def test_sentences_say_what_matters():
     assert lines == [
         "Pages of 512 B would save 512 B more than those of 4 KiB: 0.1 % of what is known.",
         "Huge pages of 2 MiB would save 0 B instead of 4.00 KiB: they cost 4.00 KiB, 0.1 % of what is known.",
-        "To break the best 1 of 2 huge pages (10.0 %) brings 0 B, 0 % of what all bring.",
+        "Breaking the best 1 of 2 huge pages (10.0 %) brings 0 B, 0 % of what all bring.",
     ]
     empty = pageshare.scan(b"less than a page")
     nothing = section(page_sizes.page_sizes(empty.inventory), empty)

@@ -61,7 +61,7 @@ def _lines(answer: PageSizes) -> list[str]:
             f" {percent(answer.huge_cost_bytes, known)} of what is known."
         )
     lines += [
-        f"To break the best {point.frames:,} of {broken.frames:,} huge pages ({percent_of(point.share)}) brings"
+        f"Breaking the best {point.frames:,} of {broken.frames:,} huge pages ({percent_of(point.share)}) brings"
         f" {size(point.brings_bytes)}, {percent_of(point.of_all)} of what all bring."
         for point in broken.curve
         if point.share == LOOKED_AT and broken.brings_bytes
