@@ -13,9 +13,6 @@ from pageshare.inventory import Inventory
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FEW_PAIRS = 1 << 20
-"""Pairs of owners that are told apart without sorting."""
-
 ASSUMPTIONS = (
     "Of each content the first page stays, in the order of owners and addresses; all others match it. Another order"
     " would make other runs, of the same pages together.",
@@ -141,10 +138,10 @@ def _zeros(inventory: Inventory, starts: NDArray[np.int64], lengths: NDArray[np.
 
 def _by_length(lengths: NDArray[np.int64]) -> tuple[Lengths, ...]:
     power = np.frexp(lengths)[1] - 1
-    runs = np.bincount(power, minlength=0)
-    pages = [int(lengths[power == each].sum()) for each in range(len(runs))]
+    runs, pages = np.bincount(power, minlength=0), np.bincount(power, lengths, 0)  # sums of less than 2^53 are exact
     return tuple(
-        Lengths(1 << each, (2 << each) - 1, count, pages[each]) for each, count in enumerate(runs.tolist()) if count
+        Lengths(1 << each, (2 << each) - 1, int(runs[each]), int(pages[each]))
+        for each in np.flatnonzero(runs).tolist()
     )
 
 
@@ -152,28 +149,19 @@ def _pairs(
     inventory: Inventory, starts: NDArray[np.int64], matched: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> tuple[Pair, ...]:
     """By owner and what it matches, most pages first."""
-    edges, count = inventory.places.read_first, len(inventory.owners)
-    owner, other = (np.searchsorted(edges, pages, side="right") - 1 for pages in (starts, matched))
-    there, pair = _numbered(owner * count + other, count * count)
-    runs = np.bincount(pair, minlength=0)
-    pages, longest = np.zeros((2, len(there)), np.int64)
-    np.add.at(pages, pair, lengths)
-    np.maximum.at(longest, pair, lengths)
-    order = np.lexsort([there, -pages])
-    return tuple(
-        Pair(inventory.owners[key // count], inventory.owners[key % count], *row)
-        for key, *row in zip(*(each[order].tolist() for each in (there, runs, pages, longest)), strict=True)
-    )
-
-
-def _numbered(keys: NDArray[np.int64], most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The different keys, which are less than ``most``, ascending, and the number of each key among them."""
-    if most > max(FEW_PAIRS, len(keys)):
-        there, number = np.unique(keys, return_inverse=True)
-        return there, number
-    found = np.zeros(most, bool)
-    found[keys] = True
-    return np.flatnonzero(found), (np.cumsum(found) - 1)[keys]
+    first, names = inventory.places.read_first, inventory.owners
+    others = np.searchsorted(first, matched, side="right") - 1
+    edges = np.searchsorted(starts, first)
+    pairs = []
+    for owner, name in enumerate(names):
+        part = slice(edges[owner], edges[owner + 1])
+        runs = np.bincount(others[part], minlength=len(names))
+        pages, longest = np.zeros((2, len(names)), np.int64)
+        np.add.at(pages, others[part], lengths[part])
+        np.maximum.at(longest, others[part], lengths[part])
+        for other in np.flatnonzero(runs).tolist():
+            pairs.append(Pair(name, names[other], int(runs[other]), int(pages[other]), int(longest[other])))
+    return tuple(sorted(pairs, key=lambda each: -each.pages))
 
 
 def _longest(
