@@ -63,7 +63,7 @@ def _section(section: Section, console: Console, *, asked: bool) -> None:
         say(console, section.question)
     for line in section.lines:
         say(console, printable(line), indent="  ")
-    for number, table in enumerate(section.tables):
+    for number, table in enumerate(each for each in section.tables if not each.detail):
         if number or section.lines or asked:
             console.print()
         _table(table, console, title="" if table.title == section.title else table.title)
