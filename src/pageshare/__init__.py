@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pageshare import replay, synth
     from pageshare._version import __version__
-    from pageshare.answers.estimate import Estimate, Estimated, NonzeroEstimates, OwnerCounts, PageEstimates, estimate
     from pageshare.core import (
         Census,
         CensusStats,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
         hash_pages,
         kernels,
     )
+    from pageshare.estimation import Estimate, Estimated, NonzeroEstimates, OwnerCounts, PageEstimates, estimate
     from pageshare.images import Image, ImageError, open_image
     from pageshare.report import (
         FileReport,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "pageshare._version": ("__version__",),
-    "pageshare.answers.estimate": (
+    "pageshare.estimation": (
         "Estimate",
         "Estimated",
         "NonzeroEstimates",

@@ -15,7 +15,19 @@ import numpy as np
 
 from pageshare import limits, policies
 from pageshare.answers.ask import Questions, answered
-from pageshare.core import Census, Control, FrameTable, MediaError, Stopped, Tally, census, populate, shed
+from pageshare.core import (
+    Census,
+    Control,
+    FrameTable,
+    MediaError,
+    OwnerSample,
+    OwnerTally,
+    Stopped,
+    Tally,
+    census,
+    populate,
+    shed,
+)
 from pageshare.images import Image, check_page_size, image_of_buffer, open_image
 from pageshare.inventory import Inventory
 from pageshare.limits import Memory
@@ -137,8 +149,7 @@ def scan_space(
     scan = _by_policy if options.policy is not None or options.limit is not None else _census
     found = scan(space, replace(options, seed=seed), reading, control)
     counts = count(known_of(space), space.domains, found.tally, complete=found.complete)
-    payload = [source for owner in space.owners for file in owner.files for source in file.payload]
-    changes = [sentence for source in payload if (sentence := source.changed())]
+    changed = changes(space)
     ended = time.perf_counter()
     report = Report(
         page_size=space.page_size,
@@ -160,8 +171,8 @@ def scan_space(
         seconds=Seconds(map=found.mapped - opening, scan=ended - found.mapped, total=ended - started),
         partial=found.partial,
         interrupted=found.interrupted,
-        incomplete=tuple(_incomplete(space, found.tally)),
-        warnings=(*warnings, *space.warnings, *changes),
+        incomplete=tuple(incomplete(space, found.tally.owners)),
+        warnings=(*warnings, *space.warnings, *changed),
         skipped=tuple(skipped),
         inventory=found.inventory,
     )
@@ -338,12 +349,19 @@ def _visit(
     return visits, False
 
 
-def _incomplete(space: PageSpace, tally: Tally) -> Iterable[str]:
-    for owner, mine in zip(space.owners, tally.owners, strict=True):
+def incomplete(space: PageSpace, owners: Sequence[OwnerTally | OwnerSample]) -> Iterable[str]:
+    """Sentences that say what should be there and is not: of files, and of pages that were ``unreadable``."""
+    for owner, mine in zip(space.owners, owners, strict=True):
         for file in owner.files:
             yield from (f"{file.source.path}: {sentence}" for sentence in file.incomplete)
         if mine.unreadable:
             yield f"{owner.name}: {mine.unreadable} pages could not be read (I/O error); they count as lost"
+
+
+def changes(space: PageSpace) -> list[str]:
+    """A sentence for each file that was written to since it was opened."""
+    payload = (source for owner in space.owners for file in owner.files for source in file.payload)
+    return [sentence for source in payload if (sentence := source.changed())]
 
 
 def domains_of(

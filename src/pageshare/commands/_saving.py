@@ -88,6 +88,7 @@ def save(
     from pageshare import saved
     from pageshare.commands._work import run_with_progress
     from pageshare.core import KIND_NAMES, Control
+    from pageshare.scanner import changes
 
     inventory = report.inventory
     assert inventory is not None  # noqa: S101 - of a full scan
@@ -103,9 +104,7 @@ def save(
             keep_mapped=reading.keep_mapped if reading.large else None,
             control=control,
         )
-        payload = [source for owner in space.owners for file in owner.files for source in file.payload]
-        changes = [sentence for source in payload if (sentence := source.changed())]
-        finished = replace(report, warnings=tuple(dict.fromkeys((*report.warnings, *changes))))
+        finished = replace(report, warnings=tuple(dict.fromkeys((*report.warnings, *changes(space)))))
         saved.write(path, finished, digests, kinds=(kinds, KIND_NAMES), key=key, control=control)
         return finished
 

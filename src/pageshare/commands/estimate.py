@@ -21,7 +21,7 @@ from pageshare.commands._work import run_with_progress
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pageshare.answers.estimate import Estimate
+    from pageshare.estimation import Estimate
 
 SUMMARY = "the same as scan, about: one reading, a few megabytes, each figure with its error"
 
@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Estimate, print, and say by the exit status whether anything that should be there is not."""
-    from pageshare.answers.estimate import LEAST_MEMORY, MEMORY, estimate_space
     from pageshare.core import Control, Stopped
+    from pageshare.estimation import LEAST_MEMORY, MEMORY, estimate_space
     from pageshare.space import PageSpace
 
     memory = MEMORY if args.memory is None else args.memory
@@ -103,8 +103,8 @@ def show(answer: Estimate, args: argparse.Namespace) -> None:
 
 def write(answer: Estimate, console: Console) -> None:
     """Print the answer to a console, in 80 columns."""
-    from pageshare.render.answers.estimate import details, footer, headline, tables
     from pageshare.render.console import say, titled
+    from pageshare.render.estimation import details, footer, headline, tables
     from pageshare.render.tables import as_text
 
     say(console, headline(answer), style="bold")

@@ -40,7 +40,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
@@ -49,7 +49,7 @@ from typing import Any
 from pageshare import limits
 from pageshare.core import MOST_THREADS, ContentSample, Control, sample_contents
 from pageshare.report import Seconds
-from pageshare.scanner import domains_of, open_dumps
+from pageshare.scanner import changes, domains_of, incomplete, open_dumps
 from pageshare.space import Coverage, PageSpace
 
 FORMAT = "pageshare-estimate/1"
@@ -297,13 +297,6 @@ def estimate_space(
         kept=nonzero.kept + kept,
         reclaimed=nonzero.reclaimed + (zeros.total() - alone - kept),
     )
-    changes = [
-        sentence
-        for owner in space.owners
-        for file in owner.files
-        for source in file.payload
-        if (sentence := source.changed())
-    ]
     ended = time.perf_counter()
     return Estimate(
         page_size=space.page_size,
@@ -328,18 +321,10 @@ def estimate_space(
         kernel=sample.kernel,
         readable=space.readable,
         seconds=Seconds(map=began - (began if opening is None else opening), scan=ended - began, total=ended - started),
-        incomplete=tuple(_incomplete(space, sample)),
-        warnings=(*warnings, *space.warnings, *changes),
+        incomplete=tuple(incomplete(space, sample.by_owner)),
+        warnings=(*warnings, *space.warnings, *changes(space)),
         skipped=tuple(skipped),
     )
-
-
-def _incomplete(space: PageSpace, sample: ContentSample) -> Iterable[str]:
-    for owner, mine in zip(space.owners, sample.by_owner, strict=True):
-        for file in owner.files:
-            yield from (f"{file.source.path}: {sentence}" for sentence in file.incomplete)
-        if mine.unreadable:
-            yield f"{owner.name}: {mine.unreadable} pages could not be read (I/O error); they count as lost"
 
 
 def estimate(

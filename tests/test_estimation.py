@@ -19,12 +19,12 @@ import pytest
 import pageshare
 from oracle import census
 from pageshare import core
-from pageshare.answers.estimate import LEAST_MEMORY, NonzeroEstimates, estimate_space
 from pageshare.core import Control, MediaError, Stopped
+from pageshare.estimation import LEAST_MEMORY, NonzeroEstimates, estimate_space
 from pageshare.images.elf import core_header
 from pageshare.images.image import Descriptor
 from pageshare.images.ranges import Kind
-from pageshare.render.answers.estimate import headline, tables
+from pageshare.render.estimation import headline, tables
 from pageshare.space import PageSpace, SpaceSource
 
 FIGURES = [field.name for field in fields(NonzeroEstimates) if field.name != "pages"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pageshare.answers.estimate import Estimate, Estimated
+from pageshare.estimation import Estimate, Estimated
 from pageshare.render.tables import Column, Table
 from pageshare.render.units import duration, percent_of, size
 
