@@ -1,5 +1,6 @@
 /*
- * blocks.c - which blocks of twice the size are equal, from which of their halves are.
+ * blocks.c - which blocks of twice the size are equal, from which of their halves are; and which blocks may be, from a few
+ * bytes of each.
  *
  * What a block holds is the pair of what its halves hold, so no byte is read. A half that is held once makes its block one
  * that is held once: only pairs of shared halves go through a hash table. It has nothing but the number of a pair that is
@@ -117,5 +118,41 @@ ps_status ps_blocks_pair(const uint32_t *classes, uint32_t count, uint64_t seed,
         pair_up(&table, pair, pairs, counts);
     }
     ps_release(table.slots, room * sizeof *table.slots);
+    return stopped ? PS_STOPPED : PS_OK;
+}
+
+/* Keys are random numbers: their upper bits are the place of a key's bit. */
+static uint64_t *word_of(uint64_t *bits, uint32_t key, unsigned shift)
+{
+    return &bits[(key >> shift) / 64];
+}
+
+ps_status ps_keys_again(const uint32_t *keys, uint32_t count, uint8_t *again, const ps_control *control)
+{
+    unsigned shift = 32 - 6;
+    bool stopped = false;
+
+    while (shift && (uint64_t)1 << (32 - shift) < 32 * (uint64_t)count)
+        shift--;
+    uint64_t words = (uint64_t)1 << (32 - shift) >> 6, *once = ps_reserve(2 * words * sizeof *once);
+    if (!once)
+        return PS_NO_MEMORY;
+    uint64_t *twice = once + words;
+    for (uint32_t i = 0; i < count && !stopped; i++) {
+        stopped = i % STOP_EVERY == 0 && ps_stopped(control);
+        if (count - i > AHEAD)
+            __builtin_prefetch(word_of(once, keys[i + AHEAD], shift), 1);
+        uint64_t bit = (uint64_t)1 << (keys[i] >> shift) % 64, *word = word_of(once, keys[i], shift);
+        if (*word & bit)
+            *word_of(twice, keys[i], shift) |= bit;
+        *word |= bit;
+    }
+    for (uint32_t i = 0; i < count && !stopped; i++) {
+        stopped = i % STOP_EVERY == 0 && ps_stopped(control);
+        if (count - i > AHEAD)
+            __builtin_prefetch(word_of(twice, keys[i + AHEAD], shift));
+        again[i] = !keys[i] || *word_of(twice, keys[i], shift) >> (keys[i] >> shift) % 64 & 1;
+    }
+    ps_release(once, 2 * words * sizeof *once);
     return stopped ? PS_STOPPED : PS_OK;
 }

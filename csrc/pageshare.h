@@ -11,7 +11,7 @@
  *   stream.c       the same of files that memory cannot hold
  *   estimate.c     counts of the contents in a part of hash space, in bounded memory
  *   contents.c     what a census comes to content by content: which are held more than once, and by whom
- *   blocks.c       which blocks of twice the size are equal, from which of their halves are
+ *   blocks.c       which blocks of twice the size are equal, from which of their halves are; and which may be, from keys
  *   runs.c         how long the stretches are in which pages are the same elsewhere
  *   peek.c         what can be learnt of pages without the table: the key of one line, the hash of a whole page, keys
  *                  that tell similar pages
@@ -401,6 +401,9 @@ typedef struct {
  * blocks or more hold, PS_NONE where that of a half is. The same for any seed, which is that of a hash table. */
 ps_status ps_blocks_pair(const uint32_t *classes, uint32_t count, uint64_t seed, uint32_t *pairs, ps_pair_counts *counts,
                          const ps_control *control);
+/* again[i] becomes 1 where keys[i] (see ps_space_peek) is 0 or is there a second time, and in some 3 % of all
+ * other cases at most, if keys are as good as random; else 0. */
+ps_status ps_keys_again(const uint32_t *keys, uint32_t count, uint8_t *again, const ps_control *control);
 
 /* ---- kinds.c ---- */
 

@@ -11,7 +11,7 @@ import pytest
 
 import pageshare
 from pageshare import limits, saved
-from pageshare.answers import _in_order, page_sizes
+from pageshare.answers import _in_order, _pieces, page_sizes
 from pageshare.answers.page_sizes import LARGEST, SMALLEST
 from pageshare.core import NO_PAGE, Control, Stopped, census
 from pageshare.images import Source
@@ -193,7 +193,10 @@ def drawn(seed, count, page_size, most, domains=None):
     ],
 )
 @pytest.mark.parametrize("seed", range(3))
-def test_every_size_on_random_memory(page_size, count, most, seed):
+@pytest.mark.parametrize("few", [0, 1])
+def test_every_size_on_random_memory(monkeypatch, page_size, count, most, seed, few):
+    """Whether pieces that are like no other are picked out first, or all are counted."""
+    monkeypatch.setattr(_pieces, "FEW", few)
     space, owners = drawn(seed * 100 + count, count, page_size, most)
     found = page_sizes.page_sizes(Inventory.of(space, census(space)), space, most=10**6)
     assert found.notes == ()
@@ -201,7 +204,8 @@ def test_every_size_on_random_memory(page_size, count, most, seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_domains_share_nothing_at_any_size(seed):
+def test_domains_share_nothing_at_any_size(monkeypatch, seed):
+    monkeypatch.setattr(_pieces, "FEW", seed % 2)
     count = 2 + 2 * seed
     names = [f"d{random.Random(seed * 7 + i).randrange(3)}" for i in range(count)]
     space, owners = drawn(seed, count, 4096, 4 << 20, names)
@@ -253,7 +257,9 @@ def test_streamed_files_give_the_same(tmp_path):
     assert expected.sizes[0].size == SMALLEST
 
 
-def test_seeds_and_threads_do_not_matter():
+@pytest.mark.parametrize("few", [0, 1])
+def test_seeds_and_threads_do_not_matter(monkeypatch, few):
+    monkeypatch.setattr(_pieces, "FEW", few)
     space, _ = drawn(3, 4, 4096, 12 << 20)
     inventory = Inventory.of(space, census(space))
     one = page_sizes.page_sizes(inventory, space, seed=1, threads=1)
@@ -262,7 +268,7 @@ def test_seeds_and_threads_do_not_matter():
 
 @pytest.mark.parametrize(
     ("bytes_a_content", "smallest"),
-    [(8 * 15 + 96, 512), (8 * 15 + 95, 1024), (4 * 15 + 96, 1024), (4 * 15 + 95, 2048), (2 * 15 + 95, 4096)],
+    [(8 * 21 + 96, 512), (8 * 21 + 95, 1024), (4 * 21 + 96, 1024), (4 * 21 + 95, 2048), (2 * 21 + 95, 4096)],
 )
 def test_with_too_little_memory_the_smallest_are_left_out(monkeypatch, bytes_a_content, smallest):
     data = np.random.default_rng(0).integers(1, 255, 200 * 4096, dtype=np.uint8)
@@ -275,6 +281,24 @@ def test_with_too_little_memory_the_smallest_are_left_out(monkeypatch, bytes_a_c
     monkeypatch.setattr(_in_order, "BYTES_A_PAGE", 1 << 20)
     with pytest.raises(MemoryError, match="200 known"):
         page_sizes.page_sizes(inventory, space)
+
+
+def test_where_few_pieces_are_equal_no_other_is_counted():
+    data = np.random.default_rng(0).integers(1, 255, (100, 4096), dtype=np.uint8)
+    data[7, 512:1024] = data[90, 3584:]
+    data[50, 1024:1536] = 0
+    space, counted = pageshare.PageSpace.of(data), []
+
+    def recount(part):
+        counted.append(part.readable)
+        return census(part)
+
+    found = page_sizes.page_sizes(Inventory.of(space, census(space)), space, recount=recount)
+    assert 3 <= counted[0] < 800 * _pieces.FEW
+    assert [each.reclaimed_bytes for each in found.sizes[:3]] == [512, 0, 0]
+    data[:, 2048:3072] = data[0, 2048:3072]
+    page_sizes.page_sizes(Inventory.of(space, census(space)), space, recount=recount)
+    assert counted[1:] == [800]
 
 
 def test_what_is_written_meanwhile_is_said():

@@ -1,7 +1,7 @@
 /*
  * test_blocks.c - equal blocks from equal halves, against plain loops over all pairs of blocks, on random halves: with
- * zeros, halves that are held once, and halves that are not known. Arrays are as long as they have to be, so that
- * AddressSanitizer sees what lies beyond.
+ * zeros, halves that are held once, and halves that are not known; and keys that are there again. Arrays are as long as
+ * they have to be, so that AddressSanitizer sees what lies beyond.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +70,34 @@ static void check_blocks(const uint32_t *classes, uint32_t count, uint64_t seed)
     free(pairs);
 }
 
+static void check_keys(uint64_t *state, const ps_control *stop)
+{
+    uint32_t count = (uint32_t)(next_random(state) % 2000), others = 0, by_chance = 0;
+    uint32_t values = 1 + (uint32_t)(next_random(state) % (2 * count + 1));
+    uint32_t *keys = malloc(count * sizeof *keys + 1);
+    uint8_t *again = malloc(count + 1);
+
+    for (uint32_t i = 0; i < count; i++)
+        keys[i] = (uint32_t)(next_random(state) % values) * 2654435769u;
+    CHECK_EQUAL(ps_keys_again(keys, count, again, NULL), PS_OK);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t copies = 0;
+        for (uint32_t other = 0; other < count; other++)
+            copies += keys[other] == keys[i];
+        if (copies > 1 || !keys[i]) {
+            CHECK_EQUAL(again[i], 1);
+        } else {
+            others++;
+            by_chance += again[i];
+        }
+    }
+    CHECK(by_chance <= others / 16 + 20);
+    if (count)
+        CHECK_EQUAL(ps_keys_again(keys, count, again, stop), PS_STOPPED);
+    free(keys);
+    free(again);
+}
+
 int main(void)
 {
     uint64_t state = 20021209;
@@ -88,6 +116,7 @@ int main(void)
             CHECK_EQUAL(ps_blocks_pair(classes, count, 1, pairs, &counts, &stop), PS_STOPPED);
         free(classes);
         free(pairs);
+        check_keys(&state, &stop);
     }
     CHECK_EQUAL(ps_blocks_pair(NULL, PS_CLASS_UNIQUE / 2, 0, NULL, &counts, NULL), PS_INVALID);
     return check_result();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ import numpy as np
 from pageshare import limits
 from pageshare.answers._breaking import Breaking, breaking
 from pageshare.answers._in_order import LARGEST, Blocks, in_order
-from pageshare.core import UNIQUE_CLASS, ZERO_CLASS, Census, Control, census, numbered, paired
+from pageshare.answers._pieces import counted
+from pageshare.core import UNIQUE_CLASS, ZERO_CLASS, Census, Control, census, paired
 from pageshare.inventory import Inventory
 from pageshare.space import MOST_PAGES, PageSpace
 
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
 SMALLEST = 512
 """Bytes of the smallest pages."""
-SUB_PAGE_BYTES = 15
-"""Memory that a census takes for each page."""
+SUB_PAGE_BYTES = 21
+"""Memory that is taken to tell which of so many pages are equal, for each; a census of all takes 15."""
 CONTENT_BYTES = 96
 """Memory that is taken for each content that is cut up, beside that: where it lies, and how many pages hold it."""
 LISTED = 1000
@@ -90,7 +92,7 @@ def page_sizes(
     with ``threads`` and ``seed``: give one where files must be streamed); without a space they are left out. At most
     ``most`` huge pages are listed.
 
-    Memory: 24 bytes a known page (holes of whole huge pages left out), then, for pages of 512 bytes, eight times 15 and
+    Memory: 24 bytes a known page (holes of whole huge pages left out), then, for pages of 512 bytes, eight times 21 and
     96 more for each content but zeros (of 4 KiB); where that is more than three quarters of what is free (a census may
     hold the rest), the smallest are left out.
     Raises MemoryError, MediaError, ``Stopped``.
@@ -103,6 +105,7 @@ def page_sizes(
     [(512, 15360), (1024, 14336), (2048, 12288), (4096, 8192), (8192, 0)]
     """
     control = control or Control()
+    seed = secrets.randbits(63) if seed is None else seed
     recount = recount or (lambda part: census(part, threads=threads, seed=seed, control=control))
     blocks = pages = in_order(inventory)
     larger = [_of_blocks(inventory, pages)]
@@ -111,7 +114,7 @@ def page_sizes(
         larger.append(_of_blocks(inventory, blocks))
     broken = breaking(inventory, pages, blocks, most, control)
     del pages, blocks
-    smaller, notes = _smaller(inventory, space, recount, seed, control)
+    smaller, notes = _smaller(inventory, space, recount, threads=threads, seed=seed, control=control)
     return PageSizes(
         page_size=inventory.page_size,
         known_bytes=int(inventory.known.sum()) * inventory.page_size,
@@ -147,7 +150,7 @@ def _of_blocks(inventory: Inventory, blocks: Blocks) -> SizeFigures:
 
 
 def _smaller(
-    inventory: Inventory, space: PageSpace | None, recount: Recount, seed: int | None, control: Control
+    inventory: Inventory, space: PageSpace | None, recount: Recount, *, threads: int | None, seed: int, control: Control
 ) -> tuple[list[SizeFigures], tuple[str, ...]]:
     """Sizes below that of the scan, from one page of each content, and notes."""
     page_size, figures = inventory.page_size, list[SizeFigures]()
@@ -159,10 +162,10 @@ def _smaller(
     size, notes = _smallest(len(pages), page_size)
     if size == page_size:
         return [], notes
-    found = recount(space.only(pages, size))
-    if found.tally.unreadable:
+    found = counted(space.only(pages, size), recount, threads, seed, control)
+    if found is None:
         return [], ("Pages smaller than the scan's are left out: some could not be read a second time.",)
-    classes, kept = numbered(found, control)
+    classes, kept = found
     del found
     zeros, whole = int(inventory.zeros.sum()), int(inventory.known.sum())
     while True:

@@ -3,7 +3,7 @@
 Everything here takes and gives whole arrays; every C call runs without the GIL.
 """
 
-from pageshare.core._blocks import Paired, numbered, paired
+from pageshare.core._blocks import Paired, again, numbered, paired
 from pageshare.core._census import Census, CensusStats, census
 from pageshare.core._contents import CONTENT, HOLDING, OWNER_PAGES, OWNER_SHARE, UNIQUE_CLASS, ZERO_CLASS, Contents
 from pageshare.core._estimate import MOST_THREADS, ContentSample, OwnerSample, sample_contents
@@ -48,6 +48,7 @@ __all__ = [
     "Stopped",
     "TableStats",
     "Tally",
+    "again",
     "census",
     "equal",
     "hash_pages",

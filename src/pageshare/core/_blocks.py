@@ -56,6 +56,26 @@ def paired(classes: NDArray[np.uint32], *, seed: int | None = None, control: Con
     return Paired(pairs, counts.unknown, counts.zero, counts.unique, counts.shared, counts.kept)
 
 
+def again(keys: NDArray[np.uint32], control: Control | None = None) -> NDArray[np.bool_]:
+    """Which of some keys (``PageReader.peek``) are 0 or there more than once; and, by chance, up to 3 % of the
+    others. Memory: 17 bytes a key at most, the result included. Raises ``Stopped``.
+
+    >>> import numpy as np
+    >>> again(np.array([0, 1 << 31, 5 << 28, 7 << 28, 5 << 28], np.uint32)).tolist()
+    [True, False, True, False, True]
+    """
+    found = np.empty(len(keys), np.bool_)
+    check(
+        lib.ps_keys_again(
+            ffi.from_buffer("uint32_t[]", keys),
+            len(keys),
+            ffi.from_buffer("uint8_t[]", found),
+            ffi.NULL if control is None else control._c,
+        )
+    )
+    return found
+
+
 def numbered(census: Census, control: Control | None = None) -> tuple[NDArray[np.uint32], int]:
     """The numbers of what pages hold, as ``Contents.classes`` has them but with those of different domains different
     (zeros are 0 in all), and how many contents, zeros apart, are held more than once.
