@@ -23,7 +23,7 @@ FEW = 1 / 16
 """If at most this share of pages may be equal to others, these alone are counted: to pick them out costs time too."""
 EVERY = 64
 """One page of so many is looked at first, to see whether they may be few."""
-AT_ONCE = 1 << 16
+AT_ONCE = 1 << 14
 """Pages that are looked at between two looks at the stop flag: some milliseconds."""
 
 
