@@ -84,9 +84,10 @@ CHART = (
 )
 
 
-def sections_with_everything():
-    """Sections with pictures, long and wide tables, an empty one, and names that would break a view."""
-    yield Section(
+def made_up_sections():
+    """Sections with pictures, long and wide tables, an empty one, and names that would break a view; as ``answered``
+    has them."""
+    first = Section(
         "made-up",
         "Made up",
         "Does it hold?",
@@ -95,7 +96,7 @@ def sections_with_everything():
         lines=["What matters most.", *HOSTILE],
         assumptions=["Nothing is real.", *HOSTILE],
     )
-    yield Section(
+    second = Section(
         "wide",
         "Wide, long, empty",
         "",
@@ -105,3 +106,4 @@ def sections_with_everything():
             random_table("none", rows=0),
         ],
     )
+    return {section.key: lambda section=section: section for section in (first, second)}

@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 import pageshare
-from made_up import random_report, sections_with_everything
+from made_up import made_up_sections, random_report
 from pageshare.commands import _views, main
 from read_views import Page
 
@@ -36,7 +36,7 @@ def guests(tmp_path):
 @pytest.fixture
 def made_up(monkeypatch):
     """Sections with all that there may be in one, in every report."""
-    monkeypatch.setattr("pageshare.render.sections.sections", lambda _: sections_with_everything())
+    monkeypatch.setattr("pageshare.render.sections.answered", lambda _: made_up_sections())
 
 
 def scan(capsys, *arguments):

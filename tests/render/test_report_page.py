@@ -14,7 +14,7 @@ import pytest
 from rich.cells import cell_len
 
 import pageshare
-from made_up import HOSTILE, PAGE, random_report, sections_with_everything
+from made_up import HOSTILE, PAGE, made_up_sections, random_report
 from pageshare.render import report_page
 from pageshare.render.parquet import as_parquet
 from pageshare.render.sections import everything
@@ -42,7 +42,7 @@ def report(request):
 @pytest.fixture
 def made_up(monkeypatch):
     """Sections with all that there may be in one, in every report."""
-    monkeypatch.setattr("pageshare.render.sections.sections", lambda _: sections_with_everything())
+    monkeypatch.setattr("pageshare.render.sections.answered", lambda _: made_up_sections())
 
 
 def tables(report):

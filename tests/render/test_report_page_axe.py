@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import pageshare
-from made_up import HOSTILE, random_report, sections_with_everything
+from made_up import HOSTILE, made_up_sections, random_report
 from pageshare.render import course_plot, plot, policies_page, report_page
 from policy_runs import COSTS, PAGE, history, like_guests
 from read_views import Page
@@ -30,7 +30,7 @@ def pages(monkeypatch):
     unknown = replace(found.pages, unknown=found.pages.known)
     lacking = replace(found, pages=unknown, incomplete=HOSTILE, warnings=HOSTILE, interrupted=True)
     yield "lacking", report_page.page(lacking)
-    monkeypatch.setattr("pageshare.render.sections.sections", lambda _: sections_with_everything())
+    monkeypatch.setattr("pageshare.render.sections.answered", lambda _: made_up_sections())
     yield "full", report_page.page(random_report(seed=6, names=HOSTILE))
     yield "policies", policies()
 

@@ -23,7 +23,7 @@ LONG, PRINTED = 25, 50
 """Tables with more rows are scrolled; of these so many are printed."""
 MOST_CSV = 48 << 10
 """Bytes of a table as CSV that the page carries besides."""
-MOST_NOTICES = 20
+MOST_NOTICES = 3
 MOST_LINK = 1 << 20
 """Bytes of data behind a link as they are, compressed beyond: Chromium follows links of up to 2 MiB."""
 

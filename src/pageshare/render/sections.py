@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from importlib import import_module
 
 from pageshare.answers import Answers
@@ -32,22 +33,29 @@ class Section:
     assumptions: Sequence[str] = ()
 
 
-def sections(report: Report) -> Iterator[Section]:
-    """What a report answers beyond its headline, in the order of ``Answers``: each answer's module in
-    ``render.answers`` has ``section(answer, report)``."""
-    if report.answers is None:
-        return
-    for field in fields(report.answers):
-        answer = getattr(report.answers, field.name)
-        if answer is not None:
-            yield import_module(f"pageshare.render.answers.{field.name}").section(answer, report)
+def answered(report: Report) -> dict[str, Callable[[], Section]]:
+    """What a report answers beyond its headline, by key, in the order of ``Answers``; each section is made when it is
+    called for: each answer's module in ``render.answers`` has ``section(answer, report)``."""
+
+    def make(name: str) -> Section:
+        module = import_module(f"pageshare.render.answers.{name}")
+        section: Section = module.section(getattr(report.answers, name), report)
+        return section
+
+    names = [] if report.answers is None else [field.name for field in fields(report.answers)]
+    return {name: partial(make, name) for name in names if getattr(report.answers, name) is not None}
 
 
-def everything(report: Report) -> Iterator[Section]:
+def keys(report: Report) -> list[str]:
+    """Of all sections that there are, in the order of the page."""
+    return [*FIRST, *answered(report), *LAST]
+
+
+def everything(report: Report, wanted: Container[str] | None = None) -> Iterator[Section]:
     """All that there is to show, in the order of the page: where it comes from, owner by owner, the answers, what was
-    looked at."""
+    looked at. Of these only those whose keys are ``wanted``, if that is said: tables of many owners take their time."""
     from pageshare.render.headline import first_sections, last_sections
 
-    yield from first_sections(report)
-    yield from sections(report)
-    yield from last_sections(report)
+    yield from (section for section in first_sections(report) if wanted is None or section.key in wanted)
+    yield from (make() for key, make in answered(report).items() if wanted is None or key in wanted)
+    yield from (section for section in last_sections(report) if wanted is None or section.key in wanted)

@@ -6,7 +6,7 @@ Tables fit 80 columns; sizes are in binary units; what matters most comes first.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from rich.console import Console
 from rich.text import Text
@@ -14,7 +14,7 @@ from rich.text import Text
 from pageshare.images import printable
 from pageshare.render.console import laid_out, say, titled
 from pageshare.render.headline import details, footer, headline
-from pageshare.render.sections import Section, everything
+from pageshare.render.sections import Section, everything, keys
 from pageshare.render.tables import Table, as_text
 from pageshare.report import Report
 
@@ -33,27 +33,23 @@ def write(report: Report, console: Console, *, show: Collection[str] = ()) -> No
     console.print(Text("".join(headline(report)), style="bold"), soft_wrap=True)
     for line in details(report):
         console.print(f"  {line}", soft_wrap=True)
-    there = list(everything(report))
-    shown = list(_shown(there, report, show))
-    for section in shown:
+    shown = _shown(report, show)
+    for section in everything(report, shown):
         console.print()
         _section(section, console, asked=bool(show))
     console.print()
-    if not show:
-        more = [section.key for section in there if section not in shown and section.key not in ("figures", "owners")]
-        if more:
-            say(console, f"More: --show {','.join(more)}, or all; --html FILE makes a page of it")
+    more = [] if show else [key for key in keys(report) if key not in DEFAULT and key != "figures"]
+    if more:
+        say(console, f"More: --show {','.join(more)}, or all; --html FILE makes a page of it")
     for line in footer(report):
         console.print(line, soft_wrap=True)
 
 
-def _shown(there: list[Section], report: Report, show: Collection[str]) -> Iterator[Section]:
-    for section in there:
-        if not show:
-            if section.key in DEFAULT and (section.key != "owners" or len(report.owners) > 1):
-                yield section
-        elif "all" in show or section.key in show:
-            yield section
+def _shown(report: Report, show: Collection[str]) -> Collection[str]:
+    """The keys of the sections to print."""
+    if not show:
+        return [key for key in DEFAULT if key != "owners" or len(report.owners) > 1]
+    return keys(report) if "all" in show else show
 
 
 def _section(section: Section, console: Console, *, asked: bool) -> None:
