@@ -24,6 +24,7 @@ def pages(monkeypatch):
     yield "one", report_page.page(random_report(seed=1, owners=1))
     yield "two", report_page.page(random_report(seed=2, owners=2, domain_per_owner=True))
     yield "hundred", report_page.page(random_report(seed=3, owners=100, pages=20))
+    yield "names", report_page.page(random_report(seed=7, names=HOSTILE))
     yield "empty", report_page.page(pageshare.scan(b"less than a page"))
     yield "partial", report_page.page(random_report(seed=4, owners=3, policy="random", limit=40))
     found = random_report(seed=5, owners=3)
