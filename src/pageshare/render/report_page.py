@@ -21,6 +21,8 @@ MOST_ROWS = 200
 """Rows of a table on the page; more of them are in its data."""
 LONG, PRINTED = 25, 50
 """Tables with more rows are scrolled; of these so many are printed."""
+LONGEST = 80
+"""Characters of a row's name; the whole name is its title."""
 MOST_CSV = 48 << 10
 """Bytes of a table as CSV that the page carries besides."""
 MOST_NOTICES = 3
@@ -94,6 +96,7 @@ def page(report: Report) -> str:
             most_notices=MOST_NOTICES,
             long=LONG,
             printed=PRINTED,
+            longest=LONGEST,
         )
     )
 
