@@ -17,7 +17,6 @@ from pageshare.saved._format import (
     METADATA,
     MOST_FOOTER,
     ROWS,
-    STATES,
     SavedError,
     check_of,
     check_packages,
@@ -99,25 +98,17 @@ class File:
         if sum(sizes) > MOST_OF_COLUMN:
             raise SavedError(self._path, "it is damaged: a column would take more memory than its rows need")
 
-    def of_first_rows(
-        self, column: str, kinds: Sequence[str] | None
-    ) -> Iterator[tuple[NDArray[Any], NDArray[np.int8]]]:
-        """The values of ``hash`` or ``kind`` in the first rows of contents, and the states of these rows."""
+    def of_first_rows(self, column: str, kinds: Sequence[str] | None) -> Iterator[NDArray[Any]]:
+        """The values of ``hash`` or ``kind`` in the first rows of contents, a row group at a time."""
+        codes = {name: i for i, name in enumerate(kinds or ())}
         for number in range(self.groups):
-            arrays = self.group(number, ["state", column])
-            values = arrays[column]
-            valid = values.is_valid().to_numpy(zero_copy_only=False)
-            states = self._coded(arrays["state"], STATES)[valid]
+            values = self.group(number, [column])[column].drop_null()
             if column == "hash":
-                dropped = values.drop_null()
-                data = np.frombuffer(dropped.buffers()[1], np.uint8) if len(dropped) else np.empty(0, np.uint8)
-                begin = dropped.offset * DIGEST
-                yield data[begin : begin + len(dropped) * DIGEST].reshape(-1, DIGEST), states
+                data = np.frombuffer(values.buffers()[1], np.uint8) if len(values) else np.empty(0, np.uint8)
+                begin = values.offset * DIGEST
+                yield data[begin : begin + len(values) * DIGEST].reshape(-1, DIGEST)
             else:
-                yield self._coded(values.drop_null(), kinds or ()).astype(np.uint8), states
-
-    def _coded(self, array: Any, names: Sequence[str]) -> NDArray[np.int8]:
-        return coded(self._path, array, {name: i for i, name in enumerate(names)}).astype(np.int8)
+                yield coded(self._path, values, codes).astype(np.uint8)
 
 
 def coded(path: Path, array: Any, numbers: dict[str, int]) -> NDArray[np.int32]:

@@ -19,7 +19,7 @@ from pageshare.inventory import Inventory
 from pageshare.report import Known, Report, count, without_unreadable
 from pageshare.saved._digests import Key, ordered
 from pageshare.saved._file import opened
-from pageshare.saved._format import DATA, FORMAT, Checks, Metadata, SavedError, SavedReport
+from pageshare.saved._format import FORMAT, Checks, Metadata, SavedError, SavedReport
 from pageshare.saved._rows import COLUMNS, Reader
 from pageshare.space import MOST_PAGES, check_hashable
 
@@ -44,6 +44,7 @@ class SavedScan:
     saved: str
     key_id: str | None
     _metadata: Metadata = field(repr=False)
+    _zero_at: int = field(repr=False)
 
     @property
     def inventory(self) -> Inventory:
@@ -80,26 +81,26 @@ class SavedScan:
 
     def _of_contents(self, column: str, dtype: np.dtype[Any]) -> NDArray[Any]:
         """What a column has for each content."""
-        checks, zero = Checks(), int(self.inventory.zeros.any())
-        found = np.zeros(len(self.numbers), dtype)
-        at, zero_at = 1, -1
+        checks, zero = Checks(), self._zero_at >= 0
+        in_file = np.zeros(len(self.numbers) - (not zero), dtype)
+        at = 0
         with opened(self.path) as file:
-            for values, states in file.of_first_rows(column, self._metadata.kinds):
+            for values in file.of_first_rows(column, self._metadata.kinds):
                 checks.add(column, values)
-                if zero_at < 0 and len(zeros := np.flatnonzero(states != DATA)):
-                    zero_at = int(zeros[0])
-                    found[0] = values[zero_at]
-                    others = np.delete(values, zero_at, axis=0)
-                else:
-                    others = values
-                if at + len(others) > len(found):
-                    break
-                found[at : at + len(others)] = others
-                at += len(others)
-        told = self._metadata.checks.get(column) if len(found) - 1 + zero else None
-        if at != len(found) or (zero_at >= 0) != bool(zero) or checks.result().get(column) != told:
+                in_file[at : at + len(values)] = values[: len(in_file) - at]
+                at += len(values)
+        told = self._metadata.checks.get(column) if len(in_file) else None
+        if at != len(in_file) or checks.result().get(column) != told:
             raise SavedError(self.path, f"the column {column!r} is not as it was written: the file is damaged")
-        return found[self.numbers]
+        # Zeros, which are number 0, begin where they do: what begins behind them comes one later.
+        places = self.numbers.astype(np.int64) - 1
+        if zero:
+            places[places >= self._zero_at] += 1
+            places[0] = self._zero_at
+            return in_file[places]
+        found = np.zeros(len(places), dtype)
+        found[1:] = in_file[places[1:]]
+        return found
 
     def key_for(self, key: Key | None) -> None:
         """Raise ValueError if ``key`` is not the one that it takes to make this scan's hashes (None if none is)."""
@@ -129,7 +130,7 @@ def read(path: str | os.PathLike[str]) -> SavedScan:
         reader.fits(reader.checks.result() == expected, "its rows are not as they were written")
         inventory = reader.inventory()
     return SavedScan(
-        path, _report(metadata, inventory), metadata.version, metadata.saved, metadata.key_id, metadata
+        path, _report(metadata, inventory), metadata.version, metadata.saved, metadata.key_id, metadata, reader.zero_at
     )
 
 

@@ -76,7 +76,8 @@ class Reader:
         self.first_page[0] = NO_PAGE
         self.held = np.zeros(metadata.contents + 1, np.uint32)
         self.contents = 0
-        self._zero_seen = False
+        self.zero_at = -1
+        """Which of all contents, in file order, zeros are; -1 where there are none."""
         self._last: tuple[int, int] = (-1, 0)
 
     def fits(self, said: Any, what: str) -> None:
@@ -140,9 +141,10 @@ class Reader:
         self.fits(int(new[-1]) <= self._metadata.contents, "it has more contents than it says")
         zero = np.flatnonzero(content == ZERO_CLASS)
         zero_first = np.flatnonzero(is_first & (content == ZERO_CLASS))
-        expected = zero[:1] if not self._zero_seen else zero[:0]
+        expected = zero[:1] if self.zero_at < 0 else zero[:0]
         self.fits(np.array_equal(zero_first, expected), "zeros are counted where they do not begin")
-        self._zero_seen |= bool(len(zero))
+        if len(zero_first):
+            self.zero_at = self.contents + int(np.count_nonzero(begins[: zero_first[0]]))
         read = rows.state <= ZEROS
         at = self.read.pages + np.cumsum(rows.pages[read]).astype(np.int64) - rows.pages[read].astype(np.int64)
         self.first_page[content[begins]] = at[begins[read]]
