@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 def add_question_arguments(parser: argparse.ArgumentParser, *, dumps: bool) -> None:
     """Declare them; those that need the bytes of pages only where there are ``dumps``."""
     group = parser.add_argument_group("questions (docs/report.md), besides those that are always answered")
+    sizes = "512 bytes to 2 MiB" if dumps else "up to 2 MiB (smaller ones only if the scan was asked for them)"
+    group.add_argument(
+        "--page-sizes",
+        action="store_true",
+        help=f"the same memory in pages of {sizes}, and which huge pages to break first",
+    )
     if dumps:
-        group.add_argument(
-            "--page-sizes",
-            action="store_true",
-            help="the same memory in pages of 512 bytes to 2 MiB, and which huge pages to break first",
-        )
         group.add_argument(
             "--similar",
             action="store_true",
@@ -77,7 +78,7 @@ def questions_asked(args: argparse.Namespace) -> Questions:
         "matrix": args.matrix,
         "top": args.top,
         "show_contents": getattr(args, "show_contents", None),
-        "page_sizes": getattr(args, "page_sizes", None),
+        "page_sizes": args.page_sizes,
         "similar": getattr(args, "similar", None),
         "full": getattr(args, "full", None),
         "hosts": args.hosts,

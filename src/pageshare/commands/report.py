@@ -30,8 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, print, and exit as the scan did."""
+    from dataclasses import replace
+
     from pageshare import saved
     from pageshare.answers.ask import answered
+    from pageshare.answers.page_sizes import page_sizes
     from pageshare.report import in_domains
 
     check(args)
@@ -41,6 +44,9 @@ def run(args: argparse.Namespace) -> int:
     if args.domain or args.domain_per_owner:
         report = in_domains(report, domains_asked(args, [owner.name for owner in report.owners]))
     report = answered(report, questions, kinds=scan.page_kinds, digests=scan.digests)
+    if questions.page_sizes and report.inventory and report.answers and not report.answers.page_sizes:
+        sizes = page_sizes(report.inventory, seed=report.seed)
+        report = replace(report, answers=replace(report.answers, page_sizes=sizes))
     return show(report, args, before=f"{_whence(scan)}\n\n")
 
 
