@@ -11,8 +11,9 @@
 
 /* Pages between two looks at the stop flag: a few milliseconds. */
 #define STOP_EVERY (1u << 16)
-/* Pages ahead for which memory is asked: first what names the record, then the record, then what that leads to. */
-#define FIRST_AHEAD 48
+/* Pages that are sorted out together; a multiple of 64. */
+#define STRIP 512
+/* How many pages ahead memory is asked for: first what names the record, or the record, then what that leads to. */
 #define AHEAD 32
 #define LAST_AHEAD 16
 
@@ -28,44 +29,57 @@ static void set(uint64_t *bits, uint32_t i)
 
 /* ---- numbering ---- */
 
-/* Below, `named` has a bit for each page whose entry is a class number already; the others' is still the canonical page. */
-static void ask_ahead(const uint32_t *classes, const uint64_t *named, uint32_t page, uint32_t pages,
-                      const ps_content *contents)
+/* Below, `named` has a bit for each page whose entry is a class number already, or will be before the next strip; the
+ * others' is still the canonical page. */
+
+/* Of a strip, the pages that are not the first of their content, and neither zero nor unreadable: how many. Zeros get
+ * their number. No branch here, since none could be foretold. */
+static uint32_t find_others(uint32_t *classes, uint64_t *named, uint32_t first, uint32_t count, uint32_t zero,
+                            uint32_t *others, uint32_t *zeros)
 {
-    if (page + FIRST_AHEAD < pages) {
-        uint32_t head = classes[page + FIRST_AHEAD];
-        if (head < pages) {
+    uint32_t found = 0, zero_count = 0;
+
+    for (uint32_t low = 0; low < count; low += 64) {
+        uint32_t most = count - low < 64 ? count - low : 64;
+        uint64_t bits = 0;
+        for (uint32_t i = 0; i < most; i++) {
+            uint32_t page = first + low + i, head = classes[page];
+            bool is_lost = head == PS_NONE, is_zero = (head == zero) & !is_lost;
+            bool is_other = (head != page) & !is_lost & !is_zero;
+            classes[page] = is_zero ? PS_CLASS_ZERO : head;
+            others[found] = page;
+            found += is_other;
+            zero_count += is_zero;
+            bits |= (uint64_t)(is_lost | is_zero | is_other) << i;
+        }
+        named[(first + low) / 64] |= bits;
+    }
+    *zeros += zero_count;
+    return found;
+}
+
+static void number_others(uint32_t *classes, uint64_t *named, const uint32_t *others, uint32_t found,
+                          ps_content *contents, uint32_t *count)
+{
+    for (uint32_t i = 0; i < found; i++) {
+        if (i + AHEAD < found) {
+            uint32_t head = classes[others[i + AHEAD]];
             __builtin_prefetch(&classes[head], 1);
             __builtin_prefetch(&named[head / 64], 1);
         }
-    }
-    if (page + LAST_AHEAD < pages) {
-        uint32_t head = classes[page + LAST_AHEAD];
-        if (head < page && is_set(named, head))
-            __builtin_prefetch(&contents[classes[head]], 1);
-    }
-}
-
-static void number_page(uint32_t *classes, uint64_t *named, uint32_t page, uint32_t zero, ps_content *contents,
-                        uint32_t *count)
-{
-    uint32_t head = classes[page];
-
-    if (head == PS_NONE) {
-        set(named, page);
-    } else if (head == zero) {
-        classes[page] = PS_CLASS_ZERO;
-        set(named, page);
-        contents[PS_CLASS_ZERO].pages++;
-    } else if (head != page) {
+        if (i + LAST_AHEAD < found) {
+            uint32_t head = classes[others[i + LAST_AHEAD]];
+            if (is_set(named, head))
+                __builtin_prefetch(&contents[classes[head]], 1);
+        }
+        uint32_t head = classes[others[i]];
         if (!is_set(named, head)) {
             contents[*count] = (ps_content){.first = head, .pages = 1};
             classes[head] = (*count)++;
             set(named, head);
         }
-        uint32_t content = classes[page] = classes[head];
-        contents[content].pages++;
-        set(named, page);
+        classes[others[i]] = classes[head];
+        contents[classes[head]].pages++;
     }
 }
 
@@ -73,20 +87,21 @@ ps_status ps_contents_number(uint32_t *classes, uint32_t pages, uint32_t zero, p
                              const ps_control *control)
 {
     uint64_t *named = calloc((size_t)pages / 64 + 1, sizeof *named);
+    uint32_t others[STRIP], strip;
 
     if (!named)
         return PS_NO_MEMORY;
     contents[PS_CLASS_ZERO] = (ps_content){.first = zero};
     *count = 1;
     bool stopped = false;
-    for (uint32_t page = 0; page < pages && !stopped; page++) {
-        stopped = page % STOP_EVERY == 0 && ps_stopped(control);
-        ask_ahead(classes, named, page, pages, contents);
-        number_page(classes, named, page, zero, contents, count);
+    for (uint32_t first = 0; first < pages && !stopped; first += strip) {
+        strip = pages - first < STRIP ? pages - first : STRIP;
+        stopped = first % STOP_EVERY == 0 && ps_stopped(control);
+        uint32_t found = find_others(classes, named, first, strip, zero, others, &contents[PS_CLASS_ZERO].pages);
+        number_others(classes, named, others, found, contents, count);
     }
     for (uint32_t page = 0; page < pages && !stopped; page++)
-        if (!is_set(named, page))
-            classes[page] = PS_CLASS_UNIQUE;
+        classes[page] = is_set(named, page) ? classes[page] : PS_CLASS_UNIQUE;
     free(named);
     return stopped ? PS_STOPPED : PS_OK;
 }
@@ -98,25 +113,38 @@ static bool is_shared(uint32_t content)
     return content != PS_CLASS_ZERO && content < PS_CLASS_UNIQUE;
 }
 
-/* Pages first .. end-1 are `owner`'s. Holdings of a content lie from its `start` on, with room for one a page. */
-static void hold(const uint32_t *classes, uint32_t first, uint32_t end, uint32_t owner, ps_content *contents,
-                 ps_holding *holdings, ps_owner_pages *pages)
+/* Of a strip, the pages whose content has a record: how many. */
+static uint32_t find_shared(const uint32_t *classes, uint32_t first, uint32_t count, uint32_t *shared,
+                            ps_owner_pages *pages)
 {
-    for (uint32_t page = first; page < end; page++) {
-        if (page + AHEAD < end && is_shared(classes[page + AHEAD]))
-            __builtin_prefetch(&contents[classes[page + AHEAD]], 1);
-        if (page + LAST_AHEAD < end && is_shared(classes[page + LAST_AHEAD])) {
-            const ps_content *next = &contents[classes[page + LAST_AHEAD]];
+    uint32_t found = 0, zero = 0, unique = 0, lost = 0;
+
+    for (uint32_t page = first; page < first + count; page++) {
+        uint32_t class = classes[page];
+        shared[found] = class;
+        found += is_shared(class);
+        zero += class == PS_CLASS_ZERO;
+        unique += class == PS_CLASS_UNIQUE;
+        lost += class == PS_NONE;
+    }
+    pages->zero += zero;
+    pages->unique += unique;
+    pages->unreadable += lost;
+    return found;
+}
+
+/* `owner` has a page more of each of these contents. Holdings of a content lie from its `start` on, with room for one a
+ * page. */
+static void hold(const uint32_t *shared, uint32_t found, uint32_t owner, ps_content *contents, ps_holding *holdings)
+{
+    for (uint32_t i = 0; i < found; i++) {
+        if (i + AHEAD < found)
+            __builtin_prefetch(&contents[shared[i + AHEAD]], 1);
+        if (i + LAST_AHEAD < found) {
+            const ps_content *next = &contents[shared[i + LAST_AHEAD]];
             __builtin_prefetch(&holdings[next->start + next->owners - (next->owners > 0)], 1);
         }
-        uint32_t class = classes[page];
-        if (!is_shared(class)) {
-            pages->zero += class == PS_CLASS_ZERO;
-            pages->unique += class == PS_CLASS_UNIQUE;
-            pages->unreadable += class == PS_NONE;
-            continue;
-        }
-        ps_content *content = &contents[class];
+        ps_content *content = &contents[shared[i]];
         ps_holding *last = &holdings[content->start + content->owners];
         if (content->owners && last[-1].owner == owner) {
             last[-1].pages++;
@@ -131,7 +159,7 @@ ps_status ps_contents_hold(const uint32_t *classes, const uint32_t *owner_first,
                            uint32_t count, ps_holding *holdings, uint32_t *holding_count, ps_owner_pages *owners,
                            const ps_control *control)
 {
-    uint32_t start = 0, held = 0;
+    uint32_t start = 0, held = 0, looks = 0;
 
     for (uint32_t i = 1; i < count; i++) {
         contents[i].start = start;
@@ -142,10 +170,11 @@ ps_status ps_contents_hold(const uint32_t *classes, const uint32_t *owner_first,
     for (uint32_t owner = 0; owner < owner_count; owner++) {
         uint32_t end = owner_first[owner + 1];
         for (uint32_t first = owner_first[owner], after; first < end; first = after) {
-            if (ps_stopped(control))
+            uint32_t shared[STRIP], count_here = end - first > STRIP ? STRIP : end - first;
+            if (looks++ % (STOP_EVERY / STRIP) == 0 && ps_stopped(control))
                 return PS_STOPPED;
-            after = end - first > STOP_EVERY ? first + STOP_EVERY : end;
-            hold(classes, first, after, owner, contents, holdings, &owners[owner]);
+            after = first + count_here;
+            hold(shared, find_shared(classes, first, count_here, shared, &owners[owner]), owner, contents, holdings);
         }
     }
     for (uint32_t i = 1; i < count; i++) {
