@@ -352,6 +352,30 @@ typedef struct {
 ps_status ps_contents_runs(const uint32_t *classes, uint32_t pages, const ps_content *contents, const uint32_t *begins,
                            uint32_t begin_count, ps_stretch *runs, uint32_t *count, const ps_control *control);
 
+typedef struct {
+    uint64_t runs;
+    uint64_t pages;
+} ps_lengths;
+
+/* Entry i is about stretches of 2^i to 2^(i+1) - 1 pages. */
+typedef struct {
+    ps_lengths runs[32];
+    ps_lengths zeros[32];
+} ps_run_sums;
+
+typedef struct {
+    uint64_t runs;
+    uint64_t pages;
+    uint64_t longest;      /* in pages */
+} ps_run_pair;
+
+/* Adds stretches up, by length in `sums` and by the owner of what they match in pairs[0 .. owner_count-1]. Of all that are
+ * not zeros, longest[0 .. *kept-1] stay the `most` longest ones, the longest first, of equal ones the first. Owner o has
+ * pages owner_first[o] .. owner_first[o+1]-1. Of control only `stop` is used. */
+ps_status ps_runs_sum(const ps_stretch *runs, size_t count, const uint32_t *owner_first, uint32_t owner_count,
+                      ps_run_sums *sums, ps_run_pair *pairs, ps_stretch *longest, uint32_t most, uint32_t *kept,
+                      const ps_control *control);
+
 /* ---- estimate.c ---- */
 
 typedef struct {

@@ -1,6 +1,9 @@
 /*
- * runs.c - stretches of pages that are the same elsewhere, in a stretch as well; and stretches of zeros. One pass.
+ * runs.c - stretches of pages that are the same elsewhere, in a stretch as well; and stretches of zeros. One pass over the
+ * pages, and one over the stretches.
  */
+#include <string.h>
+
 #include "internal.h"
 
 /* Pages between two looks at the stop flag. */
@@ -69,5 +72,63 @@ ps_status ps_contents_runs(const uint32_t *classes, uint32_t pages, const ps_con
     if (run.pages)
         runs[found++] = run;
     *count = found;
+    return PS_OK;
+}
+
+/* ---- what they come to ---- */
+
+/* The owner of a page, which mostly is that of the page before it. */
+static uint32_t owner_of(uint32_t page, const uint32_t *owner_first, uint32_t owner_count, uint32_t guess)
+{
+    uint32_t low = 0, high = owner_count - 1;
+
+    if (owner_first[guess] <= page && page < owner_first[guess + 1])
+        return guess;
+    while (low < high) {
+        uint32_t middle = high - (high - low) / 2;
+        if (owner_first[middle] <= page)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+/* Keeps the `most` longest ones, the longest first; of equal ones the first that came. */
+static void keep_longest(ps_stretch run, ps_stretch *longest, uint32_t most, uint32_t *kept)
+{
+    uint32_t at = *kept;
+
+    if (at == most && (!most || longest[most - 1].pages >= run.pages))
+        return;
+    *kept += at < most;
+    for (at -= at == most; at && longest[at - 1].pages < run.pages; at--)
+        longest[at] = longest[at - 1];
+    longest[at] = run;
+}
+
+ps_status ps_runs_sum(const ps_stretch *runs, size_t count, const uint32_t *owner_first, uint32_t owner_count,
+                      ps_run_sums *sums, ps_run_pair *pairs, ps_stretch *longest, uint32_t most, uint32_t *kept,
+                      const ps_control *control)
+{
+    uint32_t owner = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (i % STOP_EVERY == 0 && ps_stopped(control))
+            return PS_STOPPED;
+        ps_stretch run = runs[i];
+        bool is_zero = run.matches == PS_NONE;
+        ps_lengths *lengths = &(is_zero ? sums->zeros : sums->runs)[31 - __builtin_clz(run.pages)];
+        lengths->runs++;
+        lengths->pages += run.pages;
+        if (is_zero)
+            continue;
+        owner = owner_of(run.matches, owner_first, owner_count, owner);
+        pairs[owner].runs++;
+        pairs[owner].pages += run.pages;
+        if (pairs[owner].longest < run.pages)
+            pairs[owner].longest = run.pages;
+        keep_longest(run, longest, most, kept);
+    }
     return PS_OK;
 }

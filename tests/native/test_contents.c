@@ -151,6 +151,51 @@ static int begins(const memory *m, uint32_t page)
     return page == m->pages || page % 7 == 0 || m->owner[page] != m->owner[page - 1];
 }
 
+static void check_sums(const memory *m, const ps_stretch *runs, uint32_t count, const ps_control *stop)
+{
+    ps_run_sums sums, expected;
+    ps_run_pair pairs[MOST_OWNERS], expected_pairs[MOST_OWNERS];
+    ps_stretch longest[3];
+    uint32_t kept = 0, others = 0;
+
+    memset(&sums, 0, sizeof sums);
+    memset(&expected, 0, sizeof expected);
+    memset(pairs, 0, sizeof pairs);
+    memset(expected_pairs, 0, sizeof expected_pairs);
+    /* In two calls, as it is called for one owner after another. */
+    CHECK_EQUAL(ps_runs_sum(runs, count / 2, m->first, m->owners, &sums, pairs, longest, 3, &kept, NULL), PS_OK);
+    CHECK_EQUAL(ps_runs_sum(runs + count / 2, count - count / 2, m->first, m->owners, &sums, pairs, longest, 3, &kept,
+                            NULL), PS_OK);
+    for (uint32_t i = 0; i < count; i++) {
+        int zero = runs[i].matches == PS_NONE, power = 0;
+        while (2u << power <= runs[i].pages)
+            power++;
+        (zero ? expected.zeros : expected.runs)[power].runs++;
+        (zero ? expected.zeros : expected.runs)[power].pages += runs[i].pages;
+        if (zero)
+            continue;
+        ps_run_pair *pair = &expected_pairs[m->owner[runs[i].matches]];
+        pair->runs++;
+        pair->pages += runs[i].pages;
+        pair->longest = pair->longest > runs[i].pages ? pair->longest : runs[i].pages;
+        uint32_t before = 0; /* how many are longer, or as long and earlier */
+        for (uint32_t j = 0; j < count; j++)
+            before += runs[j].matches != PS_NONE &&
+                      (runs[j].pages > runs[i].pages || (runs[j].pages == runs[i].pages && j < i));
+        if (before < 3)
+            CHECK_EQUAL(longest[before].page, runs[i].page);
+        others++;
+    }
+    CHECK_EQUAL(kept, others < 3 ? others : 3);
+    CHECK_EQUAL(memcmp(&sums, &expected, sizeof sums), 0);
+    CHECK_EQUAL(memcmp(pairs, expected_pairs, m->owners * sizeof *pairs), 0);
+    if (count)
+        CHECK_EQUAL(ps_runs_sum(runs, count, m->first, m->owners, &sums, pairs, longest, 0, &kept, stop), PS_STOPPED);
+    kept = 0;
+    CHECK_EQUAL(ps_runs_sum(runs, count, m->first, m->owners, &sums, pairs, NULL, 0, &kept, NULL), PS_OK);
+    CHECK_EQUAL(kept, 0);
+}
+
 static void check_runs(const memory *m, const uint32_t *classes, const ps_content *contents, const ps_control *stop)
 {
     uint32_t places[MOST_PAGES], matches[MOST_PAGES], place_count = 0, count = 0, room = 0, next = 0;
@@ -183,6 +228,7 @@ static void check_runs(const memory *m, const uint32_t *classes, const ps_conten
         next++;
     }
     CHECK_EQUAL(next, count);
+    check_sums(m, runs, count, stop);
     if (m->pages)
         CHECK_EQUAL(ps_contents_runs(classes, m->pages, contents, places, place_count, runs, &count, stop), PS_STOPPED);
     free(runs);

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageshare.core import NO_PAGE, Control
+from pageshare.core import LENGTHS, NO_PAGE, RUN_PAIR, STRETCH, Control
 from pageshare.inventory import Inventory
 
 if TYPE_CHECKING:
@@ -88,21 +88,30 @@ def runs(
     inventory: Inventory, *, most_runs: int = 50, most_pairs: int = 1000, control: Control | None = None
 ) -> Runs:
     """Find the runs of an inventory; the ``most_runs`` longest are told one by one. Raises ``Stopped``."""
-    stretches = inventory.contents.runs(_begins(inventory), control)
-    zero = stretches["matches"] == NO_PAGE
-    starts, lengths, matched = (stretches[name][~zero].astype(np.int64) for name in ("page", "pages", "matches"))
-    zero_lengths = _zeros(inventory, *(stretches[name][zero].astype(np.int64) for name in ("page", "pages")))
-    pairs = _pairs(inventory, starts, matched, lengths)
+    contents, owners = inventory.contents, inventory.owners
+    stretches = contents.runs(_begins(inventory), control)
+    edges = np.searchsorted(stretches["page"], inventory.places.read_first).tolist()
+    lengths, longest = np.zeros((2, 32), LENGTHS), np.zeros(min(most_runs, len(stretches)), STRETCH)
+    pairs = []
+    for owner, part in enumerate(map(slice, edges[:-1], edges[1:])):
+        others, before = np.zeros(len(owners), RUN_PAIR), lengths[1].copy()
+        contents.sum_runs(stretches[part], lengths, others, longest, control)
+        if len(inventory.places.runs(owner, zeros=True)[0]):
+            lengths[1] = before
+            _add(lengths[1], _zeros(inventory, owner, stretches[part]))
+        for other in np.flatnonzero(others["runs"]).tolist():
+            pairs.append(Pair(owners[owner], owners[other], *others[other].tolist()))
+    pairs.sort(key=lambda each: -each.pages)
     return Runs(
-        runs=len(starts),
-        pages=int(lengths.sum()),
-        lengths=_by_length(lengths),
-        pairs=pairs[:most_pairs],
+        runs=int(lengths[0]["runs"].sum()),
+        pages=int(lengths[0]["pages"].sum()),
+        lengths=_by_length(lengths[0]),
+        pairs=tuple(pairs[:most_pairs]),
         more_pairs=len(pairs[most_pairs:]),
-        longest=_longest(inventory, starts, matched, lengths, most_runs),
-        zero_runs=len(zero_lengths),
-        zero_pages=int(zero_lengths.sum()),
-        zeros=_by_length(zero_lengths),
+        longest=_longest(inventory, longest[longest["pages"] > 0]),
+        zero_runs=int(lengths[1]["runs"].sum()),
+        zero_pages=int(lengths[1]["pages"].sum()),
+        zeros=_by_length(lengths[1]),
     )
 
 
@@ -118,76 +127,43 @@ def _begins(inventory: Inventory) -> NDArray[np.uint32]:
     return first[begins]
 
 
-def _zeros(inventory: Inventory, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How long stretches of zero pages are, of those that are read and those that need no reading together."""
-    owners, frames = inventory.places.locate(starts)
-    edges = np.searchsorted(owners, np.arange(len(inventory.owners) + 1))
-    joined = []
-    for owner in range(len(inventory.owners)):
-        part = slice(edges[owner], edges[owner + 1])
-        frame, _, pages = inventory.places.runs(owner, zeros=True)
-        length = pages.view(np.int64)
-        if edges[owner] < edges[owner + 1]:
-            frame, length = np.concatenate([frames[part], frame]), np.concatenate([lengths[part], length])
-            order = np.argsort(frame, kind="stable")
-            frame, length = frame[order], length[order]
-        new = np.append(True, frame[1:] - frame[:-1] != length[:-1].view(np.uint64))[: len(frame)]
-        joined.append(np.add.reduceat(length, np.flatnonzero(new)) if len(frame) else length)
-    return np.concatenate([np.empty(0, np.int64), *joined])
+def _zeros(inventory: Inventory, owner: int, stretches: NDArray[Any]) -> NDArray[np.int64]:
+    """How long an owner's stretches of zero pages are, of those that are read and those that need no reading."""
+    read = stretches[stretches["matches"] == NO_PAGE]
+    frame, _, pages = inventory.places.runs(owner, zeros=True)
+    length = pages.view(np.int64)
+    if len(read):
+        frame = np.concatenate([inventory.places.locate(read["page"])[1], frame])
+        length = np.concatenate([read["pages"].astype(np.int64), length])
+        order = np.argsort(frame, kind="stable")
+        frame, length = frame[order], length[order]
+    new = np.append(True, frame[1:] - frame[:-1] != length[:-1].view(np.uint64))
+    joined: NDArray[np.int64] = np.add.reduceat(length, np.flatnonzero(new))
+    return joined
 
 
-def _by_length(lengths: NDArray[np.int64]) -> tuple[Lengths, ...]:
-    power = np.frexp(lengths)[1] - 1
-    runs, pages = np.bincount(power, minlength=0), np.bincount(power, lengths, 0)  # sums of less than 2^53 are exact
-    return tuple(
-        Lengths(1 << each, (2 << each) - 1, int(runs[each]), int(pages[each]))
-        for each in np.flatnonzero(runs).tolist()
-    )
+def _add(lengths: NDArray[Any], found: NDArray[np.int64]) -> None:
+    power = np.frexp(found)[1] - 1
+    lengths["runs"] += np.bincount(power, minlength=32).astype(np.uint64)
+    lengths["pages"] += np.bincount(power, found, 32).astype(np.uint64)  # sums of less than 2^53 are exact
 
 
-def _pairs(
-    inventory: Inventory, starts: NDArray[np.int64], matched: NDArray[np.int64], lengths: NDArray[np.int64]
-) -> tuple[Pair, ...]:
-    """By owner and what it matches, most pages first."""
-    first, names = inventory.places.read_first, inventory.owners
-    others = np.searchsorted(first, matched, side="right") - 1
-    edges = np.searchsorted(starts, first)
-    pairs = []
-    for owner, name in enumerate(names):
-        part = slice(edges[owner], edges[owner + 1])
-        runs = np.bincount(others[part], minlength=len(names))
-        pages, longest = np.zeros((2, len(names)), np.int64)
-        np.add.at(pages, others[part], lengths[part])
-        np.maximum.at(longest, others[part], lengths[part])
-        for other in np.flatnonzero(runs).tolist():
-            pairs.append(Pair(name, names[other], int(runs[other]), int(pages[other]), int(longest[other])))
-    return tuple(sorted(pairs, key=lambda each: -each.pages))
+def _by_length(lengths: NDArray[Any]) -> tuple[Lengths, ...]:
+    there = np.flatnonzero(lengths["runs"]).tolist()
+    return tuple(Lengths(1 << each, (2 << each) - 1, *lengths[each].tolist()) for each in there)
 
 
-def _longest(
-    inventory: Inventory,
-    starts: NDArray[np.int64],
-    matched: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-    most: int,
-) -> tuple[Run, ...]:
-    """The longest first; of equal ones, the first."""
-    if most < len(lengths):
-        # Those that are as long as the last one that is told, too: it is not chance which of them are.
-        kept = np.flatnonzero(lengths >= np.partition(lengths, -most)[-most]) if most else np.empty(0, np.int64)
-    else:
-        kept = np.arange(len(lengths))
-    kept = kept[np.lexsort([kept, -lengths[kept]])][:most]
-    owners, frames = inventory.places.locate(starts[kept])
-    others, other_frames = inventory.places.locate(matched[kept])
-    columns = (each.tolist() for each in (owners, frames, lengths[kept], others, other_frames))
+def _longest(inventory: Inventory, runs: NDArray[Any]) -> tuple[Run, ...]:
+    owners, frames = inventory.places.locate(runs["page"])
+    others, other_frames = inventory.places.locate(runs["matches"])
+    columns = (each.tolist() for each in (owners, frames, runs["pages"], others, other_frames))
     return tuple(
         Run(
             inventory.owners[owner],
             frame * inventory.page_size,
-            length,
+            pages,
             inventory.owners[other],
             other_frame * inventory.page_size,
         )
-        for owner, frame, length, other, other_frame in zip(*columns, strict=True)
+        for owner, frame, pages, other, other_frame in zip(*columns, strict=True)
     )

@@ -5,7 +5,18 @@ Everything here takes and gives whole arrays; every C call runs without the GIL.
 
 from pageshare.core._blocks import Paired, again, numbered, paired
 from pageshare.core._census import Census, CensusStats, census
-from pageshare.core._contents import CONTENT, HOLDING, OWNER_PAGES, OWNER_SHARE, UNIQUE_CLASS, ZERO_CLASS, Contents
+from pageshare.core._contents import (
+    CONTENT,
+    HOLDING,
+    LENGTHS,
+    OWNER_PAGES,
+    OWNER_SHARE,
+    RUN_PAIR,
+    STRETCH,
+    UNIQUE_CLASS,
+    ZERO_CLASS,
+    Contents,
+)
 from pageshare.core._estimate import MOST_THREADS, ContentSample, OwnerSample, sample_contents
 from pageshare.core._frame_table import NO_PAGE, ChainStats, FrameTable, Outcome, Scanned, TableStats
 from pageshare.core._kernels import equal, hash_pages, is_zero, kernels
@@ -20,6 +31,7 @@ __all__ = [
     "DIGEST",
     "HOLDING",
     "KIND_NAMES",
+    "LENGTHS",
     "LINE",
     "MOST_THREADS",
     "NO_PAGE",
@@ -27,6 +39,8 @@ __all__ = [
     "OWNER_SHARE",
     "PAGE_UNREADABLE",
     "PAGE_ZERO",
+    "RUN_PAIR",
+    "STRETCH",
     "UNIQUE_CLASS",
     "ZERO_CLASS",
     "Census",

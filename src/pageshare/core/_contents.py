@@ -28,6 +28,10 @@ OWNER_PAGES = np.dtype([("zero", "=u8"), ("unique", "=u8"), ("unreadable", "=u8"
 OWNER_SHARE = np.dtype([("pages", "=u8"), ("contents", "=u8"), ("only", "=u8"), ("kept", "=f8")])
 """What an owner has of the contents that several pages hold, as ``ps_owner_share``."""
 
+LENGTHS = np.dtype([("runs", "=u8"), ("pages", "=u8")])
+"""Stretches of some length, and their pages, as ``ps_lengths``."""
+RUN_PAIR = np.dtype([("runs", "=u8"), ("pages", "=u8"), ("longest", "=u8")])
+"""What the stretches of one owner match in the memory of another, as ``ps_run_pair``."""
 STRETCH = np.dtype([("page", "=u4"), ("pages", "=u4"), ("matches", "=u4")])
 """Pages side by side, and those that they match, as ``ps_stretch``."""
 
@@ -176,6 +180,37 @@ class Contents:
             )
         )
         return runs[: count[0]]
+
+    def sum_runs(
+        self,
+        runs: NDArray[Any],
+        lengths: NDArray[Any],
+        pairs: NDArray[Any],
+        longest: NDArray[Any],
+        control: Control | None = None,
+    ) -> NDArray[Any]:
+        """Add some of ``runs()`` to ``lengths`` (``LENGTHS``, (2, 32): stretches that match something, and zeros; entry
+        i of either is of 2^i to 2^(i + 1) - 1 pages) and to ``pairs`` (``RUN_PAIR``, one an owner of what they match).
+
+        Returns ``longest`` (``STRETCH``, the longest first), with those that are among the longest now: as many as
+        ``longest`` has room for. Its entries of no pages are none yet. Raises ``Stopped``.
+        """
+        kept = ffi.new("uint32_t *", int(np.count_nonzero(longest["pages"])))
+        check(
+            lib.ps_runs_sum(
+                _pointer("ps_stretch *", runs),
+                len(runs),
+                _pointer("uint32_t *", self.owner_first),
+                len(self.owner_pages),
+                _pointer("ps_run_sums *", lengths),
+                _pointer("ps_run_pair *", pairs),
+                _pointer("ps_stretch *", longest),
+                len(longest),
+                kept,
+                ffi.NULL if control is None else control._c,
+            )
+        )
+        return longest
 
     def shares(self, control: Control | None = None) -> NDArray[Any]:
         """What each owner has of the contents, zeros left out (``OWNER_SHARE``): ``pages``, how many ``contents``, how
