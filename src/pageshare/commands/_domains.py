@@ -16,7 +16,7 @@ def add_domain_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=OWNER[,OWNER...]",
-        help="put owners into a domain; those not named share the domain 'default'",
+        help="put owners into a domain; those not named share the domain 'default'; may be given several times",
     )
     domains.add_argument("--domain-per-owner", action="store_true", help="no sharing between owners")
 

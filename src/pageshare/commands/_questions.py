@@ -18,35 +18,55 @@ if TYPE_CHECKING:
 
 def add_question_arguments(parser: argparse.ArgumentParser, *, dumps: bool) -> None:
     """Declare them; those that need the bytes of pages only where there are ``dumps``."""
-    group = parser.add_argument_group("questions (docs/report.md), besides those that are always answered")
+    group = parser.add_argument_group("questions to answer beyond those that always are (docs/report.md)")
     sizes = "512 bytes to 2 MiB" if dumps else "up to 2 MiB (smaller ones only if the scan was asked for them)"
     group.add_argument(
         "--page-sizes",
         action="store_true",
-        help=f"the same memory in pages of {sizes}, and which huge pages to break first",
+        help=f"sharing in pages of {sizes}, and which huge pages are worth breaking",
     )
     if dumps:
         group.add_argument(
             "--similar",
             action="store_true",
-            help="what patching similar pages, and compressing, would save beyond sharing: on a random sample",
+            help="what patches to similar pages, and compression, would save beyond sharing: on a random sample",
         )
-        group.add_argument("--full", action="store_true", help="with --similar: on all pages, not on a sample")
+        group.add_argument("--full", action="store_true", help="with --similar: measure all pages (takes long)")
         group.add_argument(
             "--show-contents",
             action="store_true",
-            help="the first bytes of the contents that bring most (they may be secret)",
+            help="show the first bytes of the contents that bring most (there may be secrets in them)",
         )
-    group.add_argument("--top", type=positive, metavar="N", help="tell of so many contents (default: 50)")
-    group.add_argument("--matrix", action="store_true", help="what each pair of owners shares, of more than 256 too")
-    group.add_argument("--hosts", type=positive, metavar="N", help="which owners to put together on so many hosts")
-    group.add_argument("--host-memory", type=size_in_bytes, metavar="SIZE", help="memory of a host (with or without N)")
-    group.add_argument("--headroom", type=_share, metavar="P%", help="of it, what is to stay free (default: 0%%)")
-    settings = parser.add_argument_group("settings of Linux KSM, for what it would do")
-    settings.add_argument("--max-page-sharing", type=positive, metavar="N", help="pages to a frame (default: 256)")
-    settings.add_argument("--pages-to-scan", type=positive, metavar="N", help="pages at a time (default: 100)")
-    settings.add_argument("--sleep-millisecs", type=_whole, metavar="N", help="pause between (default: 20)")
-    settings.add_argument("--use-zero-pages", action="store_true", help="zero pages become the kernel's own")
+    group.add_argument(
+        "--top", type=positive, metavar="N", help="how many of the contents that bring most to list (default: 50)"
+    )
+    group.add_argument(
+        "--matrix",
+        action="store_true",
+        help="what each pair of owners has in common: of more than 256 owners only if asked",
+    )
+    group.add_argument("--hosts", type=positive, metavar="N", help="placement: which owners to put together on N hosts")
+    group.add_argument(
+        "--host-memory",
+        type=size_in_bytes,
+        metavar="SIZE",
+        help="placement: on hosts of this size; without --hosts, on as few as are enough",
+    )
+    group.add_argument(
+        "--headroom",
+        type=_share,
+        metavar="P%",
+        help="placement: share of a host's memory that is to stay free (default: 0%%)",
+    )
+    settings = parser.add_argument_group("settings of Linux KSM, by the kernel's names, for what it would do")
+    settings.add_argument(
+        "--max-page-sharing", type=positive, metavar="N", help="pages that may share one frame (default: 256)"
+    )
+    settings.add_argument(
+        "--pages-to-scan", type=positive, metavar="N", help="pages to look at between two pauses (default: 100)"
+    )
+    settings.add_argument("--sleep-millisecs", type=_whole, metavar="N", help="length of a pause (default: 20)")
+    settings.add_argument("--use-zero-pages", action="store_true", help="zero pages share the kernel's own zero page")
 
 
 def _whole(text: str) -> int:
@@ -97,9 +117,7 @@ def questions_asked(args: argparse.Namespace) -> Questions:
     return questions
 
 
-def ask_bytes(
-    report: Report, space: PageSpace, options: Options, reading: Reading, *, quiet: bool
-) -> Report:
+def ask_bytes(report: Report, space: PageSpace, options: Options, reading: Reading, *, quiet: bool) -> Report:
     """The report with answers to what needs the bytes of many pages, one after the other.
 
     Raises MediaError, ValueError; KeyboardInterrupt or Terminated when told to stop.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def add_key_argument(parser: argparse._ActionsContainer) -> None:
     """Declare ``--key``."""
     parser.add_argument(
-        "--key", type=Path, metavar="FILE", help="a file of 1 to 64 bytes, with which the saved hashes are keyed"
+        "--key", type=Path, metavar="FILE", help="a secret of 1 to 64 bytes that keys the saved hashes (docs/saved.md)"
     )
 
 
@@ -33,7 +33,7 @@ def add_saving_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="keep which content is where, as Parquet, for pageshare report and find; no byte of the pages",
+        help="keep which content is where, as Parquet, for pageshare report, compare and find; no byte of any page",
     )
     add_key_argument(group)
     group.add_argument("--force", action="store_true", help="replace a file that exists")

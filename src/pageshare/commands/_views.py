@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 def add_view_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare them; ``--json`` is every command's."""
-    group = parser.add_argument_group("views: what is found, besides what is printed")
+    group = parser.add_argument_group("views of the result (docs/report.md)")
     group.add_argument(
         "--show",
         type=_sections,
         metavar="SECTION[,SECTION...]",
-        help="print these sections, or all (default: the first ones, and the names of the others)",
+        help="print these sections, or all (default: the first few, and the names of the others)",
     )
-    group.add_argument("--html", type=Path, metavar="FILE", help="one page with tables, pictures and the data")
-    group.add_argument("--csv", type=Path, metavar="DIR", help="every table as a CSV file in this folder")
+    group.add_argument("--html", type=Path, metavar="FILE", help="write one page with tables, pictures and the data")
+    group.add_argument("--csv", type=Path, metavar="DIR", help="write every table as a CSV file into this folder")
     group.add_argument("--parquet", type=Path, metavar="DIR", help="the same as Parquet, for duckdb, polars or pandas")
 
 

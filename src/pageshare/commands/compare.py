@@ -1,7 +1,9 @@
-"""Compare two scans of the same owners: what was written, what appeared, what became of sharing.
+"""Compare two scans of the same owners: what was written, what appeared,
+what became of sharing.
 
-OLD and NEW are saved scans (pageshare scan -o FILE), or dumps, which are scanned first: one, or a folder of them; of
-any formats. Pages are compared where they lie, by owner and address; contents by their 128-bit hashes.
+OLD and NEW are saved scans (pageshare scan -o FILE), or dumps, which are scanned
+first: one, or a folder of them; of any formats. Pages are compared where they
+lie, by owner and address; contents by their 128-bit hashes.
 """
 
 from __future__ import annotations
@@ -46,19 +48,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="OLDNAME=NEWNAME",
-        help="an owner whose name is another one now; may be given several times (default: by name, and lone owners)",
+        help="an owner that has another name now; may be given several times (default: owners of one name are the same;"
+        " so are two that are alone on their sides)",
     )
     parser.add_argument(
         "--region",
         type=size_in_bytes,
         default=2 << 20,
         metavar="SIZE",
-        help="by how much of an owner's addresses to say where most was written (default: 2MiB)",
+        help="where most was written is told by stretches of so many bytes of addresses (default: 2MiB)",
     )
     add_key_argument(parser)
     parser.add_argument("--threads", type=positive, metavar="N", help="threads to use (default: as many as help)")
     parser.add_argument(
-        "--memory", type=size_in_bytes, metavar="SIZE", help="as for scan: of dumps that don't fit into memory"
+        "--memory",
+        type=size_in_bytes,
+        metavar="SIZE",
+        help="of dumps that don't fit into memory, hold no more than this (default: a quarter of what is free)",
     )
     add_reading_arguments(parser)
 

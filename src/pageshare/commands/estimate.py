@@ -1,7 +1,9 @@
-"""Estimate what sharing would save, from one reading of the dumps and little memory.
+"""Estimate what sharing would save, from one reading of the dumps and little
+memory.
 
-Zero pages are counted exactly; of other contents as large a part of hash space is kept as fits into --memory, and each
-figure comes with its error and a 95 % interval. If all fits, the figures are exact (by hash).
+Zero pages are counted exactly; of other contents as large a part of hash space
+is kept as fits into --memory, and each figure comes with its error and a 95 %
+interval. If all fits, the figures are exact (by hash).
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Where a content is, in a saved scan (pageshare scan -o FILE): who holds this page, and where else?
+"""Where a content is, in a saved scan (pageshare scan -o FILE): who holds this
+page, and where else?
 
---at names a page by its place, --hash by its hash; --content looks for each page of a file. That something is found
-nowhere is an answer too: the exit status is 0.
+--at names a page by its place, --hash by its hash; --content looks for each page
+of a file. That something is found nowhere is an answer too: the exit status is
+0 then as well.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ SUMMARY = "which pages of a saved scan hold this content?"
 EPILOG = """\
 examples:
   pageshare find scan.parquet --at guest1.elf:0x1f4000
-  pageshare find scan.parquet --hash $(head -c 4096 page | xxhsum -H128 | cut -d' ' -f1)
+  pageshare find scan.parquet --hash 3ee8dc4f9e7ee49593d76fe148c689ba
   pageshare find scan.parquet --content libc.so.6
 """
 
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scan", type=Path, metavar="SCAN", help="what pageshare scan -o has saved")
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument(
-        "--at", type=_place, metavar="OWNER:ADDRESS", help="the page at an address in bytes, 4096 or 0x1000"
+        "--at", type=_place, metavar="OWNER:ADDRESS", help="the page at this address (in bytes: 4096 or 0x1000)"
     )
     asked.add_argument(
         "--hash",

@@ -1,7 +1,7 @@
 """The report of a saved scan (pageshare scan -o FILE), without the dumps.
 
-Figures are those that the scan printed, and are checked against the pages that the file lists. Sharing domains may be
-others than those of the scan.
+Figures are those that the scan printed, and are checked against the pages that
+the file lists. Sharing domains may be others than those of the scan.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ SUMMARY = "look at a saved scan again, without the dumps"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pageshare report``."""
     parser.add_argument("scan", type=Path, metavar="FILE", help="what pageshare scan -o has saved")
-    add_view_arguments(parser)
     add_domain_arguments(parser)
+    add_view_arguments(parser)
     add_question_arguments(parser, dumps=False)
 
 

@@ -1,7 +1,8 @@
 """Count identical pages in memory dumps: exactly, verified byte by byte.
 
-Each dump is an owner, named after its file; name it yourself with NAME=PATH, and repeat NAME= for a guest
-whose memory lies in several files. A directory stands for the dumps in it.
+Each dump is an owner, named after its file; name it yourself with NAME=PATH, and
+repeat NAME= for a guest whose memory lies in several files. A folder stands for
+the dumps in it.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " (default: a quarter of what is free)",
     )
     parser.add_argument("--seed", type=seed_number, metavar="N", help="fix the hash's seed and every random choice")
-    add_view_arguments(parser)
     add_domain_arguments(parser)
-    add_question_arguments(parser, dumps=True)
+    add_view_arguments(parser)
     add_saving_arguments(parser)
+    add_question_arguments(parser, dumps=True)
     partial = parser.add_argument_group("scan as a hypervisor does: some pages, in some order")
     partial.add_argument(
         "--policy",
