@@ -6,7 +6,7 @@ zero; patches and compressed sizes are measured by running the codecs on a rando
 
 Candidates are found by min-wise hashing (Broder, SEQUENCES 1997) of the set of a page's 8-byte words, with an index
 over all distinct pages. (Difference Engine hashes blocks of 64 bytes at random offsets; of what the best of all pages
-as reference would save, words find several times as much: docs/parts/similar.md.) The first page that has one of the
+as reference would save, words find several times as much: docs/design.md.) The first page that has one of the
 indexed keys, if others have it too, is a reference, and is not patched itself: so no patch needs a second one, and what
 is a reference is known of all pages without making a patch. A page's candidates are, for each of its keys, the nearest
 references that have it, before and behind: how many pages have a key in common costs nothing.
