@@ -87,7 +87,7 @@ def _top(answer: Groups, page_size: int) -> Table:
     columns = (
         Column("contents", "top contents"),
         Column("reclaimed", "bring", "pages"),
-        Column("share", "of all but zero pages", "share"),
+        Column("share", "of all but zeros", "share"),
     )
     rows = [(each.contents, each.reclaimed, each.share) for each in answer.top]
     return Table("groups-top", "What the top contents bring together", columns, rows, page_size)

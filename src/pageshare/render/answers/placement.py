@@ -110,10 +110,11 @@ def _lines(answer: Placement, page_size: int) -> Iterator[str]:
         )
     elif answer.fits:
         used = len(answer.placed)
+        empty = answer.hosts - used
         yield (
             f"{owners} owners on {what} need {size(answer.need or 0)}: {size(answer.saved or 0)}"
             f" ({percent(answer.saved or 0, answer.alone)}) less than each on a host of its own"
-            + (f"; {answer.hosts - used} of the hosts stay empty" if used < answer.hosts else "")
+            + (f"; {empty} of the hosts {'stay' if empty > 1 else 'stays'} empty" if empty else "")
         )
         yield from _against(answer, size)
     yield from _hosts_needed(answer, size)
