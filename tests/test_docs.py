@@ -1,4 +1,4 @@
-"""The documentation: links lead somewhere, commands take the options that are shown, JSON has the keys that are told."""
+"""The documentation: links lead somewhere, commands take the options that it shows, JSON has the keys that it tells."""
 
 import json
 import re
