@@ -15,8 +15,6 @@ TREE = Path(__file__).parents[1]
 PAGES = [TREE / "README.md", TREE / "CHANGELOG.md", *sorted((TREE / "docs").glob("*.md"))]
 PAGE = 4096
 
-pytestmark = pytest.mark.skipif(not (TREE / "docs").is_dir(), reason="the documentation is not here")
-
 
 def prose(path):
     """A page without its blocks of code."""
@@ -122,8 +120,6 @@ def guests(tmp_path):
 @pytest.fixture
 def scan(guests, capsys):
     """A scan that was asked everything."""
-    pytest.importorskip("zstandard")
-    pytest.importorskip("lz4")
     every = ["--page-sizes", "--similar", "--hosts", 2, "--host-memory", "1GiB", "--show-contents", "--skip-bad"]
     dumps = [guests / "a.raw", guests / "b.raw", guests / "bad.raw"]
     return of_command(capsys, "scan", *dumps, "--domain", "one=a.raw", *every)
@@ -147,8 +143,6 @@ def test_an_answer(scan, name):
 
 
 def test_a_saved_scan_compare_and_find(guests, capsys):
-    pytest.importorskip("pyarrow")
-    pytest.importorskip("msgspec")
     page = guests / "page"
     page.write_bytes((guests / "a.raw").read_bytes()[:PAGE])
     for name in "ab":
