@@ -38,6 +38,7 @@ EPILOG = """\
 first steps:
   pageshare demo                         capture and scan the memory of four interpreters
   pageshare scan guest1.elf guest2.raw   how much memory do identical pages waste?
+  pageshare scan --html FILE DUMP...     the same as a page, with pictures and more answers
   pageshare scan --json DUMP... | jq     the same for a program
   pageshare policies DUMP...             in which order would that best be found?
   pageshare live PID...                  what would KSM save in processes as they run?

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 def add_key_argument(parser: argparse._ActionsContainer) -> None:
     """Declare ``--key``."""
     parser.add_argument(
-        "--key", type=Path, metavar="FILE", help="a secret of 1 to 64 bytes that keys the saved hashes (docs/saved.md)"
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="the secret, of 1 to 64 bytes, with which saved hashes are keyed (docs/saved.md)",
     )
 
 

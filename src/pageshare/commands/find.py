@@ -2,8 +2,7 @@
 page, and where else?
 
 --at names a page by its place, --hash by its hash; --content looks for each page
-of a file. That something is found nowhere is an answer too: the exit status is
-0 then as well.
+of a file. That something is found nowhere is an answer too, with exit status 0.
 """
 
 from __future__ import annotations
