@@ -1,6 +1,7 @@
 """What people read: the figures in it are those of the report, and it fits a terminal."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,4 +84,11 @@ def test_nothing_known(tmp_path):
     with path.open("wb") as file:
         file.truncate(1 << 20)
     text = render(pageshare.scan(path, holes="unknown"))
-    assert text.startswith("No page whose content is known: nothing to share.")
+    assert text.startswith("Between 0 B and 1.00 MiB of 1.00 MiB can be saved (0 % to 100 %)")
+    assert "1.00 MiB are unknown, and may be like other pages or not; no page is known" in text
+
+
+def test_nothing_there():
+    report = pageshare.scan(pages(1))
+    nothing = replace(report.pages, known=0, unique=0, partial=1)
+    assert render(replace(report, pages=nothing)).startswith("No page whose content is known: nothing to share.")

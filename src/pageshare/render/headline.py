@@ -25,8 +25,6 @@ MEANINGS = {
 def headline(report: Report) -> tuple[str, str]:
     """The report in one sentence: how much is saved, and the rest of the sentence. Where much is unknown, a range."""
     pages = report.pages
-    if not pages.known:
-        return "", "No page whose content is known: nothing to share."
     end = f"can be {'saved so far' if report.partial else 'saved'}"
     if report.reclaimed_range:
         low, high = report.reclaimed_range
@@ -36,6 +34,8 @@ def headline(report: Report) -> tuple[str, str]:
             f"Between {_bytes(report, low)} and {_bytes(report, high)}",
             f" of {_bytes(report, there)} {end} ({share}) by sharing identical pages",
         )
+    if not pages.known:
+        return "", "No page whose content is known: nothing to share."
     return (
         _bytes(report, pages.reclaimed),
         f" of {_bytes(report, pages.known)} {end} ({percent(pages.reclaimed, pages.known)}) by sharing identical pages",
@@ -46,11 +46,13 @@ def details(report: Report) -> Iterator[str]:
     """What belongs to the headline."""
     pages, nonzero = report.pages, report.nonzero
     if report.reclaimed_range:
-        yield (
-            f"{_bytes(report, pages.unknown)} are unknown, and may be like other pages or not; what is known saves"
-            f" {_bytes(report, pages.reclaimed)} of {_bytes(report, pages.known)}"
+        known = (
+            f"what is known saves {_bytes(report, pages.reclaimed)} of {_bytes(report, pages.known)}"
             f" ({percent(pages.reclaimed, pages.known)})"
+            if pages.known
+            else "no page is known"
         )
+        yield f"{_bytes(report, pages.unknown)} are unknown, and may be like other pages or not; {known}"
     if pages.reclaimed:
         zero = pages.reclaimed - nonzero.reclaimed
         holes = min(pages.zero_inferred, zero)
