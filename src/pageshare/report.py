@@ -208,11 +208,13 @@ class Report:
     @property
     def reclaimed_range(self) -> tuple[int, int] | None:
         """Where more than 5 % is unknown: how many of all pages are saved at least, if no unknown one is like another,
-        and at most, if each of them is. None where one number will do."""
+        and at most, if each of them is; and each that a partial scan has not found to be shared so far, unless it
+        visited all. None where one number will do."""
         pages = self.pages
         if pages.unknown <= UNKNOWN_MATTERS * (pages.known + pages.unknown):
             return None
-        return pages.reclaimed, pages.reclaimed + pages.unknown
+        unfound = pages.known - pages.shared if pages.unique is None else 0
+        return pages.reclaimed, pages.reclaimed + unfound + pages.unknown
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON has it: plain dicts, lists, numbers and strings."""

@@ -73,6 +73,23 @@ def test_a_range_is_given_where_much_is_unknown(tmp_path):
     assert "unknown: left out by who made the dump" in text
 
 
+@pytest.mark.parametrize("limit", [1, 300, 700, 1000])
+def test_the_range_of_a_partial_scan_holds_what_a_full_one_finds(tmp_path, limit):
+    path = tmp_path / "diff.raw"
+    with path.open("wb") as file:
+        file.write(np.repeat(np.arange(1000) % 40, PAGE).astype(np.uint8).tobytes())
+        file.truncate(1100 * PAGE)
+    found = pageshare.scan(path, holes="unknown").pages.reclaimed
+    report = pageshare.scan(path, holes="unknown", policy="sequential", limit=limit)
+    low, high = report.reclaimed_range
+    assert low <= found
+    assert high <= report.pages.known + report.pages.unknown
+    assert found + report.pages.unknown <= high
+    assert (low == found) == (limit == 1000)
+    text = render(report)
+    assert text.startswith(f"Between {size(low * PAGE)} and {size(high * PAGE)} of {size(1100 * PAGE)} can be saved (")
+
+
 def test_names_cannot_play_with_the_terminal():
     text = render(pageshare.scan({"\x1b[31mred": pages(1), "[bold]b": pages(1)}))
     assert "\x1b" not in text

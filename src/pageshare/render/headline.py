@@ -25,17 +25,17 @@ MEANINGS = {
 def headline(report: Report) -> tuple[str, str]:
     """The report in one sentence: how much is saved, and the rest of the sentence. Where much is unknown, a range."""
     pages = report.pages
-    end = f"can be {'saved so far' if report.partial else 'saved'}"
     if report.reclaimed_range:
         low, high = report.reclaimed_range
         there = pages.known + pages.unknown
         share = f"{percent(low, there)} to {percent(high, there)}"
         return (
             f"Between {_bytes(report, low)} and {_bytes(report, high)}",
-            f" of {_bytes(report, there)} {end} ({share}) by sharing identical pages",
+            f" of {_bytes(report, there)} can be saved ({share}) by sharing identical pages",
         )
     if not pages.known:
         return "", "No page whose content is known: nothing to share."
+    end = f"can be {'saved so far' if report.partial else 'saved'}"
     return (
         _bytes(report, pages.reclaimed),
         f" of {_bytes(report, pages.known)} {end} ({percent(pages.reclaimed, pages.known)}) by sharing identical pages",
@@ -48,6 +48,7 @@ def details(report: Report) -> Iterator[str]:
     if report.reclaimed_range:
         known = (
             f"what is known saves {_bytes(report, pages.reclaimed)} of {_bytes(report, pages.known)}"
+            f"{' so far' if report.partial else ''}"
             f" ({percent(pages.reclaimed, pages.known)})"
             if pages.known
             else "no page is known"
@@ -124,6 +125,8 @@ def _figures(report: Report) -> Table:
         share = None if name == "unknown" else _share(count, pages.known)
         rows.append((name, count, None if count is None else count * report.page_size, share, *most))
     note = "at most: if every unknown page is like another" if ranged else ""
+    if ranged and pages.unique is None:
+        note += ", and every known one that was not found to be shared so far"
     return Table("headline", "The figures", columns, rows, report.page_size, note)
 
 
