@@ -268,6 +268,14 @@ def test_owners_that_do_not_fit():
     assert placement(inventory, host_bytes=8 * PAGE).hosts == 2
 
 
+def test_headroom_is_taken_off_to_the_byte():
+    inventory = inventory_of({"a": b"x" * PAGE})
+    for tenths in range(1, 10):
+        assert placement(inventory, host_bytes=10 * PAGE, headroom=tenths / 10).host_pages == 10 - tenths
+    assumptions = placement(inventory, host_bytes=PAGE << 20, headroom=0.999).assumptions
+    assert any("memory, 99.9 % of it left free, holds" in said for said in assumptions)
+
+
 def test_what_makes_no_sense():
     inventory = inventory_of({"a": b"x" * PAGE})
     for arguments, said in [

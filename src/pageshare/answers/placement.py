@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,11 +121,7 @@ def placement(
         raise ValueError("a placement needs a number of hosts, or the size of one")
     if hosts is not None and hosts < 1:
         raise ValueError(f"{hosts} hosts: there must be one at least")
-    if not 0 <= headroom < 1:
-        raise ValueError(f"headroom {headroom:g}: must be a share of a host's memory, 0 or more and less than 1")
-    pages = None if host_bytes is None else int(host_bytes * (1 - headroom)) // inventory.page_size
-    if pages is not None and pages < 1:
-        raise ValueError(f"hosts of {host_bytes} bytes hold no page of {inventory.page_size}")
+    pages = host_pages(host_bytes, headroom, inventory.page_size)
     n = len(inventory.owners)
     sets = HolderSets.of(inventory)
     alone = sets.alone
@@ -171,6 +168,26 @@ def placement(
         seed=seed,
         assumptions=tuple(_assumptions(inventory, pages, most_owners, headroom)),
     )
+
+
+def host_pages(host_bytes: int | None, headroom: float, page_size: int) -> int | None:
+    """Pages that a host may need, if a share of ``headroom`` is to stay free; None if hosts have no size.
+
+    Raises ValueError where that is none.
+
+    >>> host_pages(10 * 4096, 0.9, 4096)
+    1
+    """
+    if not 0 <= headroom < 1:
+        raise ValueError(f"headroom {headroom:g}: must be a share of a host's memory, 0 or more and less than 1")
+    if host_bytes is None:
+        return None
+    # By the decimal digits: 1 - 0.9 is less than a tenth in binary ones.
+    pages = int(host_bytes * (1 - Fraction(repr(float(headroom))))) // page_size
+    if pages < 1:
+        free = f", {100 * headroom:g} % of them free," if headroom else ""
+        raise ValueError(f"hosts of {host_bytes} bytes{free} hold no page of {page_size}")
+    return pages
 
 
 def _hosts(inventory: Inventory, sets: HolderSets, host_of: NDArray[Any]) -> tuple[Host, ...]:
@@ -253,7 +270,7 @@ def _assumptions(
     if most_owners is not None:
         said.append(f"hosts are of any size, and take up to {most_owners} owners each (no size was given)")
     if pages is not None:
-        free = f", {headroom:.0%} of it left free" if headroom else ""
+        free = f", {100 * headroom:g} % of it left free," if headroom else ""
         said.append(f"an owner fits where the host's memory{free} holds what its owners need together")
     if len(set(inventory.domains)) > 1:
         said.append("owners of different sharing domains may be on one host, and share nothing there")
