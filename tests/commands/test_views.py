@@ -162,6 +162,24 @@ def test_what_can_not_be_shown_is_said_before_anything_is_read(guests, capsys, o
 
 
 @pytest.mark.usefixtures("never")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--max-page-sharing 1", "'1': must be a whole number from 2 to 2^32 - 1"),
+        ("--pages-to-scan 4294967296", "'4294967296': must be a whole number from 1 to 2^32 - 1"),
+        ("--sleep-millisecs -1", "--sleep-millisecs"),
+        ("--sleep-millisecs 0.5", "'0.5': must be a whole number from 0 to 2^32 - 1"),
+        ("--host-memory 4095", "hosts of 4095 bytes hold no page of 4096"),
+        ("--host-memory 1M --headroom 99.9%", "hosts of 1048576 bytes, 99.9 % of them free, hold no page of 4096"),
+    ],
+)
+def test_what_makes_no_sense_is_said_before_anything_is_read(guests, capsys, options, message):
+    status, out, err = scan(capsys, guests / "web.raw", *options.split())
+    assert (status, out) == (2, "")
+    assert message in err
+
+
+@pytest.mark.usefixtures("never")
 def test_a_dump_among_the_tables_is_spared(guests, capsys):
     (guests / "owners.csv").write_bytes(bytes(PAGE))
     status, out, err = scan(capsys, guests / "owners.csv", "--csv", guests)

@@ -10,6 +10,8 @@ from pageshare.commands._numbers import positive, size_in_bytes
 from pageshare.commands._work import run_with_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pageshare.answers.ask import Questions
     from pageshare.report import Report
     from pageshare.scanner import Options, Reading
@@ -60,19 +62,24 @@ def add_question_arguments(parser: argparse.ArgumentParser, *, dumps: bool) -> N
     )
     settings = parser.add_argument_group("settings of Linux KSM, by the kernel's names, for what it would do")
     settings.add_argument(
-        "--max-page-sharing", type=positive, metavar="N", help="pages that may share one frame (default: 256)"
+        "--max-page-sharing", type=_setting(2), metavar="N", help="pages that may share one frame (default: 256)"
     )
     settings.add_argument(
-        "--pages-to-scan", type=positive, metavar="N", help="pages to look at between two pauses (default: 100)"
+        "--pages-to-scan", type=_setting(1), metavar="N", help="pages to look at between two pauses (default: 100)"
     )
-    settings.add_argument("--sleep-millisecs", type=_whole, metavar="N", help="length of a pause (default: 20)")
+    settings.add_argument("--sleep-millisecs", type=_setting(0), metavar="N", help="length of a pause (default: 20)")
     settings.add_argument("--use-zero-pages", action="store_true", help="zero pages share the kernel's own zero page")
 
 
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 0")
-    return int(text)
+def _setting(least: int) -> Callable[[str], int]:
+    """What KSM takes for a setting, whose least value this is."""
+
+    def setting(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) < 1 << 32:
+            raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from {least} to 2^32 - 1")
+        return int(text)
+
+    return setting
 
 
 def _share(text: str) -> float:
@@ -89,11 +96,17 @@ def _share(text: str) -> float:
 def questions_asked(args: argparse.Namespace) -> Questions:
     """What the arguments ask. Raises UsageError or ValueError, before anything is read, for what makes no sense."""
     from pageshare.answers.ask import Questions
+    from pageshare.answers.placement import host_pages
 
     if args.headroom is not None and args.host_memory is None:
         raise UsageError("--headroom is a share of a host's memory: say --host-memory SIZE too")
     if getattr(args, "full", False) and not args.similar:
         raise UsageError("--full is about --similar: say both")
+    if hasattr(args, "page_size"):  # else a saved scan has it
+        try:
+            host_pages(args.host_memory, args.headroom or 0.0, args.page_size)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
     given = {
         "matrix": args.matrix,
         "top": args.top,
