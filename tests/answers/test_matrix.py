@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import re
 from dataclasses import asdict
 from xml.etree import ElementTree
 
@@ -141,3 +142,22 @@ def test_nothing_in_common():
     assert "No two of 2 owners" in shown.lines[0]
     empty = scanned({})
     assert section(matrix(empty.inventory), empty).charts == []
+
+
+@pytest.mark.parametrize("owners", [3, 4, 5, 12])
+def test_what_half_of_all_pairs_have(owners):
+    report = scanned({"a": [ZEROS]})
+    for seed, groups in itertools.product(range(5), (1, 2, 3)):
+        made, group = _made(owners, seed, groups)
+        (sentence,) = [line for line in section(made, report).lines if "pairs have something" in line] or [None]
+        if sentence is None:  # no pair has
+            assert len(set(group)) == owners
+            continue
+        common = made.common_contents
+        shares = [
+            100 * common[a][b] / min(common[a][a], common[b][b]) for a, b in itertools.combinations(range(owners), 2)
+        ]
+        assert sentence.startswith(f"{sum(share > 0 for share in shares)} of {len(shares)} pairs")
+        told = re.search(r"half of all pairs have ([\d.]+) % of the smaller one or more", sentence)
+        assert bool(told) == (2 * sum(share > 0 for share in shares) >= len(shares))
+        assert not told or 2 * sum(share >= float(told[1]) - 0.051 for share in shares) >= len(shares)

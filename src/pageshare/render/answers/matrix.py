@@ -131,7 +131,5 @@ def _lines(answer: Matrix, common: NDArray[np.int64], page_size: int) -> Iterato
     if pairs > 1:
         shares = _shares(common)[np.triu_indices(count, 1)]
         middle = float(np.median(shares))
-        yield (
-            f"{len(a):,} of {pairs:,} pairs have something in common; half of all pairs more than"
-            f" {percent(round(middle * 10**6), 10**6)} of the smaller one"
-        )
+        half = f"; half of all pairs have {percent(round(middle * 10**6), 10**6)} of the smaller one or more"
+        yield f"{len(a):,} of {pairs:,} pairs have something in common{half if middle else ''}"
