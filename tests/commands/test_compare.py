@@ -1,6 +1,7 @@
 """``pageshare compare``: dumps, folders and saved scans, one with another."""
 
 import json
+import os
 import random
 from dataclasses import replace
 
@@ -207,3 +208,18 @@ def test_usage(capsys):
         main(["compare", "one"])
     assert ended.value.code == 2
     assert "NEW" in capsys.readouterr().err
+
+
+def test_a_pipe_is_read_from_its_beginning(tmp_path, capsys):
+    """What tells a saved scan from a dump must take nothing out of it."""
+    data = random.Random(2).randbytes(8 * PAGE)
+    (tmp_path / "a.raw").write_bytes(data)
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, data)  # fits
+        os.close(writing)
+        assert main(["compare", "--json", "--quiet", f"/dev/fd/{reading}", str(tmp_path / "a.raw")]) == 0
+    finally:
+        os.close(reading)
+    document = json.loads(capsys.readouterr().out)
+    assert (document["pages"]["both"], document["pages"]["written"]) == (8, 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -107,8 +108,10 @@ def _matches(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _is_saved(argument: str) -> bool:
-    """Whether it is a Parquet file. OSError is left to those who open it."""
+    """Whether it is a Parquet file. OSError is left to those who open it; a pipe can be read only once, by them."""
     try:
+        if not stat.S_ISREG(Path(argument).stat().st_mode):
+            return False
         with Path(argument).open("rb") as file:
             return file.read(len(_PARQUET)) == _PARQUET
     except OSError:
