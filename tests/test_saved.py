@@ -547,10 +547,23 @@ def test_more_than_memory_holds(some, monkeypatch):
     refused(some, "of memory, of which 0 MiB are free")
 
 
-def test_what_would_become_much_is_not_decompressed(some):
-    """A name of 200 MiB takes some kilobytes."""
-    name = "x" * (200 << 20)
+def said_by_another_process(path):
+    """What it says of a file, and the most mebibytes that it took: pyarrow may end a process."""
+    code = (
+        "import re, sys; from pageshare import saved\n"
+        "try: saved.read(sys.argv[1])\n"
+        "except saved.SavedError as error: print(error)\n"
+        "print(int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1]) >> 10)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    message, mebibytes = done.stdout.splitlines()
+    return message, int(mebibytes)
 
+
+@pytest.mark.parametrize("called", [b"owner", b"ownex"])
+def test_what_would_become_much_is_not_decompressed(some, called):
+    """A name of 200 MiB takes some kilobytes; whatever its column is called where it says how large it is."""
+    name = "x" * (200 << 20)
     table = pq.read_table(some)
     owners = ["a", "b"]
     codes = pa.array([owners.index(owner) for owner in table.column("owner").to_pylist()], pa.int32())
@@ -559,16 +572,49 @@ def test_what_would_become_much_is_not_decompressed(some):
     text = pq.read_metadata(some).metadata[b"pageshare"]
     write_as_it_is(some, table.set_column(0, wanted.field("owner"), column).cast(wanted), text, compression="zstd")
     assert some.stat().st_size < 1 << 20
-    code = (
-        "import re, sys; from pageshare import saved\n"
-        "try: saved.read(sys.argv[1])\n"
-        "except saved.SavedError as error: print(error)\n"
-        "print(int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1]) >> 10)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, some], capture_output=True, text=True, check=True)
-    message, mebibytes = done.stdout.splitlines()
+    path = b"\x19\x18\x05"  # a list of one word of five letters
+    assert some.read_bytes().count(path + b"owner") == 1
+    some.write_bytes(some.read_bytes().replace(path + b"owner", path + called))
+    message, mebibytes = said_by_another_process(some)
     assert "more memory than its rows need" in message
-    assert int(mebibytes) < 200
+    assert mebibytes < 200
+
+
+def test_encrypted_columns(some):
+    """pyarrow ends the process when it is asked where such a column lies."""
+    encryption = pytest.importorskip("pyarrow.parquet.encryption")
+
+    class Keys(encryption.KmsClient):
+        def __init__(self, _):
+            super().__init__()
+
+        def wrap_key(self, key, _):
+            return key
+
+        def unwrap_key(self, key, _):
+            return key
+
+    table, text = pq.read_table(some), pq.read_metadata(some).metadata[b"pageshare"]
+    for plaintext_footer in (True, False):
+        configuration = encryption.EncryptionConfiguration(
+            footer_key="k", column_keys={"k": ["frame"]}, plaintext_footer=plaintext_footer
+        )
+        properties = encryption.CryptoFactory(Keys).file_encryption_properties(
+            encryption.KmsConnectionConfig(), configuration
+        )
+        write_as_it_is(some, table, text, encryption_properties=properties)
+        assert "saved scan" in said_by_another_process(some)[0] or "damaged" in said_by_another_process(some)[0]
+
+
+def test_a_footer_of_many_parts(some):
+    """A byte each would take hundreds in pyarrow."""
+    many = 1 << 22
+    group = b"\x19\xfc\x80\x80\x80\x02" + bytes(many) + b"\x00"
+    footer = b"\x15\x02\x19\x1c\x48\x01s\x00\x16\x00\x19\x4c" + group * 4 + b"\x00"
+    some.write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    message, mebibytes = said_by_another_process(some)
+    assert "more parts than any" in message
+    assert mebibytes < 300
 
 
 @pytest.mark.parametrize("at", range(4, 60))

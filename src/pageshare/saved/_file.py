@@ -22,7 +22,7 @@ from pageshare.saved._format import (
     check_packages,
     schema,
 )
-from pageshare.saved._pages import page_sizes
+from pageshare.saved._pages import column_places, page_sizes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,6 +55,12 @@ class File:
             raise SavedError(path, "it is cut short or damaged: its end is not that of a Parquet file")
         if int.from_bytes(tail[:4], "little") > MOST_FOOTER:
             raise SavedError(path, "it is damaged, or no saved scan: its footer is too large")
+        file.seek(size - 8 - int.from_bytes(tail[:4], "little"))
+        try:
+            self._places = column_places(file.read(size - 8 - file.tell()))
+        except ValueError as error:
+            raise SavedError(path, f"it is damaged, or not a saved scan: {error}") from None
+        file.seek(0)
         self._parquet = pq.ParquetFile(pa.PythonFile(file, "r"), page_checksum_verification=True, memory_map=False)
         footer = self._parquet.metadata
         text = (footer.metadata or {}).get(METADATA)
@@ -66,7 +72,7 @@ class File:
         self.groups = int(footer.num_row_groups)
         self.rows = int(footer.num_rows)
         sizes = [footer.row_group(i).num_rows for i in range(self.groups)]
-        if sum(sizes) != self.rows or not all(0 <= each <= ROWS for each in sizes):
+        if len(self._places) != self.groups or sum(sizes) != self.rows or not all(0 <= each <= ROWS for each in sizes):
             raise SavedError(path, "it is damaged: its row groups are not as a saved scan has them")
 
     def check_schema(self, kinds: bool) -> None:
@@ -76,16 +82,16 @@ class File:
 
     def group(self, number: int, columns: Sequence[str]) -> dict[str, Any]:
         """Some columns of a row group. Raises SavedError if they say that they become too large."""
-        group = self._parquet.metadata.row_group(number)
-        for column in map(group.column, range(group.num_columns)):
-            if column.path_in_schema in columns:
-                self._check_size(column)
+        names = self._parquet.schema_arrow.names  # columns lie in this order, whatever they say of their names
+        if len(self._places[number]) != len(names):
+            raise SavedError(self._path, "it is damaged: a row group has not all columns")
+        for name, place in zip(names, self._places[number], strict=True):
+            if name in columns:
+                self._check_size(*place)
         table = self._parquet.read_row_group(number, columns=list(columns))
         return {name: table.column(name).combine_chunks() for name in columns}
 
-    def _check_size(self, column: Any) -> None:
-        offsets = [column.data_page_offset, column.dictionary_page_offset or column.data_page_offset]
-        start, end = min(offsets), min(offsets) + column.total_compressed_size
+    def _check_size(self, start: int, end: int) -> None:
         if not 4 <= start <= end <= self._size:
             raise SavedError(self._path, "it is damaged: a column lies outside of it")
         at = self._file.tell()
