@@ -461,9 +461,11 @@ ps_status ps_space_copy(ps_space *to, const uint32_t *to_pages, ps_space *from, 
 /* hashes[i] becomes XXH3-64 of pages[i]. Of control only `stop` and `done` are used. */
 ps_status ps_space_hash(ps_space *space, const uint32_t *pages, size_t count, uint64_t seed, uint64_t *hashes,
                         ps_control *control);
-/* digests[16 * i ..] becomes XXH3-128 of pages[i] of seed 0, as it is written: from the highest byte on. A page that can't
- * be had ends it with PS_SHRANK or PS_IO_ERROR. Of control only `stop` and `done` are used. */
-ps_status ps_space_digest(ps_space *space, const uint32_t *pages, size_t count, uint8_t *digests, ps_control *control);
+/* digests[16 * i ..] becomes XXH3-128 of pages[i] of seed 0, as it is written: from the highest byte on; and, unless
+ * it is NULL, kinds[i] its ps_page_kind. A page that can't be had ends it with PS_SHRANK or PS_IO_ERROR. Of control only
+ * `stop` and `done` are used. */
+ps_status ps_space_digest(ps_space *space, const uint32_t *pages, size_t count, uint8_t *digests, uint8_t *kinds,
+                          ps_control *control);
 
 /* Most keys of a sketch. */
 #define PS_SKETCH_MAX 64

@@ -107,7 +107,8 @@ static void store_big_endian(uint8_t *to, uint64_t value)
         to[i] = (uint8_t)(value >> (56 - 8 * i));
 }
 
-ps_status ps_space_digest(ps_space *space, const uint32_t *pages, size_t count, uint8_t *digests, ps_control *control)
+ps_status ps_space_digest(ps_space *space, const uint32_t *pages, size_t count, uint8_t *digests, uint8_t *kinds,
+                          ps_control *control)
 {
     const ps_kernel *kernel = ps_kernel_at(ps_kernel_best());
     ps_hash_key key;
@@ -130,6 +131,8 @@ ps_status ps_space_digest(ps_space *space, const uint32_t *pages, size_t count, 
             ps_space_went_bad(space, pages[i]);
         store_big_endian(digests + 16 * i, hash[1]);
         store_big_endian(digests + 16 * i + 8, hash[0]);
+        if (kinds)
+            kinds[i] = page ? ps_kind(page, space->page_bytes) : PS_KIND_OTHER;
         if (i % every == 0) {
             status = ps_stopped(control) ? PS_STOPPED : ps_space_status(space);
             ps_advance(control, count - i < every ? count - i : every);

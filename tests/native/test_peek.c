@@ -115,7 +115,7 @@ static void test_files(void)
 static void test_digests(void)
 {
     enum { MANY = 50000 };
-    uint8_t *memory = pages_of("abc0"), digests[4][16], expected[4][16];
+    uint8_t *memory = pages_of("abc0"), digests[4][16], expected[4][16], kinds[4];
     uint32_t pages[] = {3, 1, 1, 2}, beyond = 4, *many = calloc(MANY, sizeof *many);
     uint8_t *all = malloc(16 * MANY);
     FILE *file = tmpfile();
@@ -131,19 +131,22 @@ static void test_digests(void)
         for (int j = 0; j < 16; j++)
             expected[i][15 - j] = (uint8_t)(hash[j / 8] >> 8 * (j % 8));
     }
-    CHECK_EQUAL(ps_space_digest(mapped, pages, 4, digests[0], &control), PS_OK);
+    CHECK_EQUAL(ps_space_digest(mapped, pages, 4, digests[0], NULL, &control), PS_OK);
     CHECK(memcmp(digests, expected, sizeof digests) == 0);
     CHECK_EQUAL(control.done, 4);
-    CHECK_EQUAL(ps_space_digest(filed, pages, 4, digests[0], NULL), PS_OK);
+    memset(digests, 0, sizeof digests);
+    CHECK_EQUAL(ps_space_digest(filed, pages, 4, digests[0], kinds, NULL), PS_OK);
     CHECK(memcmp(digests, expected, sizeof digests) == 0);
-    CHECK_EQUAL(ps_space_digest(mapped, many, MANY, all, &control), PS_OK);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQUAL(kinds[i], ps_kind(memory + pages[i] * PAGE, PAGE));
+    CHECK_EQUAL(ps_space_digest(mapped, many, MANY, all, NULL, &control), PS_OK);
     CHECK_EQUAL(control.done, 4 + MANY);
-    CHECK_EQUAL(ps_space_digest(mapped, &beyond, 1, digests[0], NULL), PS_INVALID);
-    CHECK_EQUAL(ps_space_digest(mapped, NULL, 0, NULL, NULL), PS_OK);
+    CHECK_EQUAL(ps_space_digest(mapped, &beyond, 1, digests[0], kinds, NULL), PS_INVALID);
+    CHECK_EQUAL(ps_space_digest(mapped, NULL, 0, NULL, NULL, NULL), PS_OK);
     control.stop = 1;
-    CHECK_EQUAL(ps_space_digest(mapped, pages, 4, digests[0], &control), PS_STOPPED);
+    CHECK_EQUAL(ps_space_digest(mapped, pages, 4, digests[0], kinds, &control), PS_STOPPED);
     REQUIRE(ftruncate(fileno(file), 2 * PAGE) == 0);
-    CHECK_EQUAL(ps_space_digest(filed, pages, 4, digests[0], NULL), PS_SHRANK);
+    CHECK_EQUAL(ps_space_digest(filed, pages, 4, digests[0], kinds, NULL), PS_SHRANK);
     ps_space_free(mapped);
     ps_space_free(filed);
     fclose(file);

@@ -85,10 +85,13 @@ class PageReader:
         check(status, self._native)
         return hashes
 
-    def digests(self, pages: Any, control: Control | None = None) -> NDArray[np.uint8]:
+    def digests(
+        self, pages: Any, control: Control | None = None, *, kinds: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
         """XXH3-128 of each page, of seed 0, as 16 bytes in the order in which it is written: uint8 of shape (n, 16).
 
-        Raises IndexError, MediaError, ``Stopped``.
+        ``kinds`` (contiguous, one a page) becomes the ``PageKind`` of each. Raises IndexError, ValueError, MediaError,
+        ``Stopped``.
 
         >>> import pageshare
         >>> reader = pageshare.core.PageReader(pageshare.PageSpace.of(bytes(4096)))
@@ -97,11 +100,14 @@ class PageReader:
         """
         numbers = page_numbers(self.space, pages)
         digests = np.empty((numbers.size, DIGEST), np.uint8)
+        if kinds is not None and len(kinds) != len(numbers):
+            raise ValueError(f"there is room for {len(kinds)} kinds, of {len(numbers)} pages")
         status = lib.ps_space_digest(
             self._native.pointer,
             ffi.from_buffer("uint32_t[]", numbers),
             numbers.size,
             ffi.from_buffer("uint8_t[]", digests),
+            ffi.NULL if kinds is None else ffi.from_buffer("uint8_t[]", kinds, require_writable=True),
             ffi.NULL if control is None else control._c,
         )
         check(status, self._native)

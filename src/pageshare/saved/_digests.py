@@ -21,8 +21,6 @@ MOST_KEY = 64
 """Bytes of a key: BLAKE2b takes no more."""
 HASHED_AT_ONCE = 16 << 20
 """Bytes of pages that a thread hashes at a time."""
-CLASSIFIED_AT_ONCE = 512 << 10
-"""The same where their kinds are told too: what was hashed is still in the cache."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +104,11 @@ def digests_of(
         zero = PageSpace.of(bytes(space.page_size), page_size=space.page_size)
         in_order[0] = PageReader(zero).digests([0])[0]
     reader, step = PageReader(space), max(1, HASHED_AT_ONCE // space.page_size)
-    in_cache = max(1, CLASSIFIED_AT_ONCE // space.page_size) if kinds is not None else step
 
     def work(first: int) -> None:
-        if control is not None:
-            control.check()
-        for at in range(first, min(first + step, len(pages)), in_cache):
-            some = slice(at, min(at + in_cache, first + step))
-            in_order[1:][some] = reader.digests(pages[some], control)
-            if kinds is not None:
-                kinds_in_order[1:][some] = reader.kinds(pages[some])
+        some = slice(first, first + step)
+        of_kind = None if kinds is None else kinds_in_order[1:][some]
+        in_order[1:][some] = reader.digests(pages[some], control, kinds=of_kind)
         if keep_mapped is not None:
             shed(space, keep_mapped)
 
