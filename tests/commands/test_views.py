@@ -223,6 +223,22 @@ def test_sections_that_are_asked_for(guests, capsys):
     assert "Made up" not in some
 
 
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        ("--show placement,matrix,similar", "placement, similar"),
+        ("--show owners,matrix --limit 3", "matrix"),
+        ("--show placement --hosts 1", None),
+        ("--show all", None),
+    ],
+)
+def test_a_section_that_is_not_there_is_told(guests, capsys, options, missing):
+    status, out, _ = scan(capsys, guests, *options.split())
+    assert status == 0
+    said = [line.rpartition(": ")[2] for line in out.splitlines() if line.startswith("Not in this report")]
+    assert said == ([] if missing is None else [missing])
+
+
 @pytest.mark.usefixtures("made_up")
 def test_the_default_says_what_more_there_is(guests, capsys):
     out = scan(capsys, guests)[1]

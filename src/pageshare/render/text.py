@@ -37,6 +37,10 @@ def write(report: Report, console: Console, *, show: Collection[str] = ()) -> No
     for section in everything(report, shown):
         console.print()
         _section(section, console, asked=bool(show))
+    unanswered = [key for key in show if key != "all" and key not in {section.key for section in there}]
+    if unanswered:
+        console.print()
+        say(console, f"Not in this report, since not asked for or not answered: {', '.join(unanswered)}")
     console.print()
     more = [] if show else [key for key in keys(report) if key not in DEFAULT and key != "figures"]
     if more:
