@@ -285,7 +285,7 @@ def huge(pages):
     return replace(one, page_size=4096, pages=counts, nonzero=nonzero, coverage=coverage)
 
 
-@pytest.mark.parametrize("pages", [0, 1, 2**32 - 2, 2**32, 2**40])
+@pytest.mark.parametrize("pages", [0, 1, 2**32 - 2, 2**32, 2**40, 2**52])
 def test_sizes_from_nothing_to_more_than_there_is(pages):
     report = huge(pages)
     compare_with_json(report)
@@ -297,7 +297,7 @@ def test_sizes_from_nothing_to_more_than_there_is(pages):
         assert [list(row) for row in zip(*typed.to_pydict().values(), strict=True)] == [list(row) for row in table.rows]
     text, page = render(report), report_page.page(report)
     assert max(map(len, text.splitlines()[:-3])) <= 80
-    expected = {2**32: "16.0 TiB", 2**40: "4.00 PiB", 2**32 - 2: "16.0 TiB", 1: "4.00 KiB"}.get(pages)
+    expected = {2**52: "16.0 EiB", 2**32: "16.0 TiB", 2**40: "4.00 PiB", 2**32 - 2: "16.0 TiB", 1: "4.00 KiB"}.get(pages)
     if expected:
         assert f" of {expected} can be saved" in text
         assert f"of {expected} can be saved" in page.replace("\N{NO-BREAK SPACE}", " ")

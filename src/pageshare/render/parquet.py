@@ -21,8 +21,9 @@ def check_arrow() -> None:
 
 def as_parquet(table: Table) -> bytes:
     """All rows under the columns' keys, as CSV has them, with types: texts; whole numbers (int64; addresses uint64) for
-    counts, pages and bytes, doubles where some are not whole; doubles for shares, seconds and other numbers; hashes as
-    bytes. The columns' metadata name their ``unit``; the file's the table's ``title``, ``note`` and ``page_size``."""
+    counts, pages and bytes, doubles where some are not whole or beyond 2^63; doubles for shares, seconds and other
+    numbers; hashes as bytes. The columns' metadata name their ``unit``; the file's the table's ``title``, ``note`` and
+    ``page_size``."""
     check_arrow()
     import pyarrow
     import pyarrow.parquet
@@ -31,6 +32,8 @@ def as_parquet(table: Table) -> bytes:
     for number, column in enumerate(table.columns):
         values = [_value(row[number], column) for row in table.rows]
         kind = _type(column, values)
+        if kind == pyarrow.float64():
+            values = [None if value is None else float(value) for value in values]
         arrays.append(pyarrow.array(values, kind))
         fields.append(pyarrow.field(plain(column.key), kind, metadata={"unit": column.unit}))
     about = {"title": table.title, "note": table.note, "page_size": str(table.page_size)}
@@ -52,6 +55,11 @@ def _type(column: Column, values: list[Any]) -> Any:
         return pyarrow.string() if column.unit == "text" else pyarrow.binary()
     if column.unit == "address":
         return pyarrow.uint64()
-    if column.unit in ("share", "number", "seconds") or any(isinstance(value, float) for value in values):
+    if column.unit in ("share", "number", "seconds") or not all(map(_is_int64, values)):
         return pyarrow.float64()
     return pyarrow.int64()
+
+
+def _is_int64(value: Any) -> bool:
+    """Whether such a column holds it: a core may claim to lack more bytes than 2^63."""
+    return value is None or (not isinstance(value, float) and -(1 << 63) <= value < 1 << 63)
