@@ -1,6 +1,7 @@
 """Saved scans: what is in the file, that all of it comes back, and what becomes of files damaged or made up."""
 
 import hashlib
+import json
 import random
 import stat
 import subprocess
@@ -18,6 +19,7 @@ import pageshare
 from damage import damage
 from pageshare import limits, saved
 from pageshare.answers.ask import Questions, answered
+from pageshare.commands import main
 from pageshare.core import KIND_NAMES, Control, PageReader, Stopped
 from pageshare.limits import Memory
 from pageshare.report import in_domains
@@ -516,6 +518,42 @@ def test_forged_metadata(some, name):
     change, why = METADATA[name]
     forged(some, metadata=change)
     refused(some, why)
+
+
+ANSWERS = {
+    "no page has this size": changed("answers", "page_sizes", "sizes", 2, "size", to=2**31),
+    "no size": changed("answers", "page_sizes", "sizes", to=[]),
+    "pages of another size": changed("answers", "page_sizes", "page_size", to=8192),
+    "blocks of no size": changed("answers", "page_sizes", "breaking", "block_size", to=0),
+    "more is known": changed("answers", "page_sizes", "known_bytes", to=2**62),
+    "another total": changed("answers", "page_sizes", "sizes", 3, "reclaimed_bytes", to=0),
+    "no way": changed("answers", "similar", "ways", to=[]),
+    "less is known": changed("answers", "similar", "known", to=1),
+    "of other pages": changed("answers", "similar", "page_size", to=512),
+    "sharing saves more": changed("answers", "similar", "shared_reclaimed", to=2**40),
+    "infinite": changed("answers", "similar", "ways", 5, "patched", "value", to=1e308),
+    "a large number": changed("answers", "similar", "nearer", "low", to=2**64),
+}
+
+
+@pytest.fixture(scope="module")
+def with_answers(tmp_path_factory):
+    """A saved scan that has what only pages tell."""
+    folder = tmp_path_factory.mktemp("answers")
+    (folder / "a.raw").write_bytes(bytes(2 * PAGE) + b"x" * 2 * PAGE + random.Random(1).randbytes(4 * PAGE))
+    arguments = ["scan", str(folder / "a.raw"), "--page-sizes", "--similar", "--full", "-o", str(folder / "a.parquet")]
+    assert main([*arguments, "--quiet"]) == 0
+    return folder / "a.parquet"
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_forged_answers(with_answers, tmp_path, name):
+    path, said = tmp_path / "scan.parquet", metadata_of(with_answers)
+    table = pq.read_table(with_answers)
+    write_as_it_is(path, table, json.dumps(said).encode())
+    assert saved.read(path).report == saved.read(with_answers).report
+    write_as_it_is(path, table, json.dumps(ANSWERS[name](said)).encode())
+    refused(path, "another memory|out of range")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 
 from pageshare import limits
 from pageshare.answers import Answers
+from pageshare.answers._in_order import LARGEST
+from pageshare.answers.page_sizes import SMALLEST
 from pageshare.core import DIGEST, KIND_NAMES, PageKind
 from pageshare.images import printable
 from pageshare.inventory import Inventory
@@ -129,6 +132,7 @@ def read(path: str | os.PathLike[str]) -> SavedScan:
         expected = {name: value for name, value in metadata.checks.items() if name not in ("hash", "kind")}
         reader.fits(reader.checks.result() == expected, "its rows are not as they were written")
         inventory = reader.inventory()
+        reader.fits(_answers_fit(metadata, inventory), "what it answers of page sizes or likeness is of another memory")
     return SavedScan(
         path, _report(metadata, inventory), metadata.version, metadata.saved, metadata.key_id, metadata, reader.zero_at
     )
@@ -152,6 +156,37 @@ def _report(metadata: Metadata, inventory: Inventory) -> Report:
         answers=Answers(page_sizes=metadata.answers.page_sizes, similar=metadata.answers.similar),
         inventory=inventory,
     )
+
+
+def _answers_fit(metadata: Metadata, inventory: Inventory) -> bool:
+    """Whether answers that were saved, since they can't be had from the rows, can be of these pages."""
+    sizes, similar = metadata.answers.page_sizes, metadata.answers.similar
+    page_size, known, reclaimed = inventory.page_size, int(inventory.known.sum()), sum(inventory.reclaimed())
+    if sizes is not None:
+        each = [figures.size for figures in sizes.sizes]
+        if not each or each != [each[0] << i for i in range(len(each))] or not SMALLEST <= each[0] <= page_size:
+            return False
+        if (each[-1], sizes.breaking.block_size, sizes.page_size) != (LARGEST, LARGEST, page_size):
+            return False
+        of_scan = sizes.sizes[each.index(page_size)]
+        if (sizes.known_bytes, of_scan.reclaimed_bytes) != (known * page_size, reclaimed * page_size):
+            return False
+    if similar is None:
+        return True
+    return bool(similar.ways) and (similar.page_size, similar.known, similar.shared_reclaimed) == (
+        page_size,
+        known,
+        reclaimed,
+    )
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """All that are in what ``asdict`` has made."""
+    if isinstance(value, (int, float)):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(each)
 
 
 def _check_memory(path: Path, metadata: Metadata, rows: int) -> None:
@@ -183,7 +218,9 @@ def _understood(path: Path, text: bytes) -> Metadata:
     report = metadata.report
     numbers = [metadata.read, metadata.holes, metadata.contents, report.readable, report.table_bytes, report.threads]
     numbers += [report.readings, report.seed, *(n for owner in report.owners for n in asdict(owner.coverage).values())]
-    if not all(0 <= number < 1 << 63 for number in numbers) or min(asdict(report.seconds).values()) < 0:
+    # What answers say may be negative: a patch that takes more than it saves.
+    answered = all(-(1 << 63) < number < 1 << 63 for number in _numbers(asdict(metadata.answers)))
+    if not answered or not all(0 <= number < 1 << 63 for number in numbers) or min(asdict(report.seconds).values()) < 0:
         raise SavedError(path, "it is damaged: a number in its metadata is out of range")
     names = {owner.name for owner in report.owners}
     if len(names) < len(report.owners) or {owner.domain for owner in report.owners} != set(report.domains):
