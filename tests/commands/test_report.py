@@ -1,6 +1,7 @@
 """``pageshare scan -o`` and ``pageshare report`` as a user runs them."""
 
 import json
+import os
 import signal
 import stat
 import subprocess
@@ -169,6 +170,15 @@ def test_no_saved_scan(guests, capsys, tmp_path):
         assert (status, out) == (1, "")
         assert why in err
         assert err.count("\n") == 1
+
+
+def test_pipes_and_devices_are_no_saved_scans(capsys, tmp_path):
+    """They are told from one before they are waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        status, out, err = run(capsys, "report", path)
+        assert (status, out) == (1, "")
+        assert err == f"pageshare report: {path}: it is a pipe or a device: a saved scan is read from a file\n"
 
 
 def test_files_that_are_read_from_end_to_end(guests, capsys, tmp_path, monkeypatch):

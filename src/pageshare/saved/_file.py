@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -137,7 +138,10 @@ def opened(path: Path) -> Iterator[File]:
     check_packages()
     import pyarrow as pa
 
-    with path.open("rb") as file:
+    # Without O_NONBLOCK a pipe would be waited for that nobody writes to.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise SavedError(path, "it is a pipe or a device: a saved scan is read from a file")
         try:
             yield File(path, file)
         except SavedError:
@@ -145,6 +149,6 @@ def opened(path: Path) -> Iterator[File]:
         except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
             # ArrowInvalid is a ValueError; what pyarrow finds in damaged data may be an OSError without a number.
             if isinstance(error, OSError) and error.errno is not None:
-                raise
+                raise type(error)(error.errno, error.strerror, str(path)) from None
             line = (str(error).strip().splitlines() or [""])[0]
             raise SavedError(path, f"it is damaged, or not a saved scan ({printable(line)})") from None
