@@ -172,6 +172,22 @@ def test_no_saved_scan(guests, capsys, tmp_path):
         assert err.count("\n") == 1
 
 
+def test_no_view_takes_the_place_of_what_is_saved(guests, capsys, tmp_path):
+    file = tmp_path / "x"
+    (tmp_path / "link").symlink_to(file)
+    for html in (file, tmp_path / "link"):
+        status, out, err = run(capsys, "scan", *guests, "-o", file, "--html", html)
+        assert (status, out) == (2, "")
+        assert "two files can't have this name" in err
+        assert not file.exists()
+    # Names of tables are told when they are made: what is saved stays.
+    status, _, err = run(capsys, "scan", *guests, "-o", tmp_path / "groups.parquet", "--parquet", tmp_path)
+    assert status == 2
+    assert "groups.parquet: two files can't have this name" in err
+    assert saved.read(tmp_path / "groups.parquet").report.pages.known == 9
+    assert run(capsys, "scan", *guests, "-o", tmp_path / "y.parquet", "--parquet", tmp_path / "folder")[0] == 0
+
+
 def test_pipes_and_devices_are_no_saved_scans(capsys, tmp_path):
     """They are told from one before they are waited for."""
     os.mkfifo(tmp_path / "pipe")

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,7 @@ def check(args: argparse.Namespace) -> None:
     if args.show and args.json:
         raise UsageError("--show is for what people read: --json has everything")
     spare_inputs(args, {"--html": args.html})
+    _check_apart(args, [args.html] if args.html else [])
     if args.html:
         from pageshare.render.pages import check_templates
 
@@ -68,6 +69,19 @@ def check(args: argparse.Namespace) -> None:
                 spare_inputs(args, {f"--{form}": path})
 
 
+def _check_apart(args: argparse.Namespace, paths: Sequence[Path]) -> None:
+    """Raise UsageError if one of the files of views would take the place of another, or of the scan that is saved."""
+    from pageshare.files import is_written_to
+
+    saved = getattr(args, "output", None)
+    taken = {os.path.realpath(saved)} if saved else set()
+    for path in paths:
+        place = os.path.realpath(path)
+        if place in taken and not is_written_to(path):
+            raise UsageError(f"{path}: two files can't have this name: choose another one for -o or --html")
+        taken.add(place)
+
+
 def _check_folder(folder: Path) -> None:
     """Raise OSError unless files can be made in it, or it itself with those above it."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
@@ -82,7 +96,9 @@ def show(
 ) -> int:
     """Write and print a report as the arguments ask, what people read after ``before``; returns the exit status, or
     raises ``interrupt`` at the end."""
-    _write(list(_files(report, args)))
+    files = list(_files(report, args))
+    _check_apart(args, [path for path, _ in files])  # names of tables are known only now
+    _write(files)
     if args.json:
         json.dump(report.to_dict(), sys.stdout, indent=2)
         sys.stdout.write("\n")
