@@ -137,6 +137,14 @@ def test_text(tmp_path, capsys):
     assert "held once" in out
 
 
+def test_no_heading_is_cut(tmp_path, capsys):
+    path = tmp_path / "scan.parquet"
+    save(path, space_of({"a": [b"\1" * PAGE, ZERO]}, tmp_path))
+    (tmp_path / "file").write_bytes(b"\1" * PAGE)
+    _, out, _ = run(capsys, path, "--content", tmp_path / "file")
+    assert out.splitlines()[2].split("  ") == ["offset", "content", "copies", "owner", "first at"]
+
+
 def test_standard_input_and_files_that_are_no_pages(tmp_path, capsys, monkeypatch):
     path, file = tmp_path / "scan.parquet", tmp_path / "wanted"
     named, _ = saved_scan(path, 1, 1)

@@ -13,7 +13,7 @@ from pageshare.render.tables import Column, Table, as_text
 
 _PLACES = (Column("owner", "owner", "text"), Column("address", "address", "address"), Column("pages", "pages"))
 _PAGES = (
-    Column("offset", "offset in the file", "address"),
+    Column("offset", "offset", "address"),
     Column("content", "content"),
     Column("copies", "copies"),
     Column("owner", "owner", "text"),
