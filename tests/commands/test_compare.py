@@ -223,3 +223,15 @@ def test_a_pipe_is_read_from_its_beginning(tmp_path, capsys):
         os.close(reading)
     document = json.loads(capsys.readouterr().out)
     assert (document["pages"]["both"], document["pages"]["written"]) == (8, 0)
+
+
+def test_regions_that_are_no_pages(sides, tmp_path, capsys):
+    """Told before anything is scanned."""
+    save(sides[0], tmp_path / "old.parquet")
+    for old in (sides[0], tmp_path / "old.parquet"):
+        for region in ("0", "1000", "6K"):
+            assert main(["compare", str(old), str(sides[1]), "--region", region]) == 2
+            out, err = capsys.readouterr()
+            assert out == ""
+            assert err.startswith("pageshare compare: --region ")
+            assert err.endswith("must be a whole number of pages of 4096 bytes\n")

@@ -139,6 +139,9 @@ def _scans(arguments: Sequence[str], args: argparse.Namespace, key: Key | None, 
                 f"{arguments[number]} has pages of {scan.inventory.page_size} bytes: give"
                 f" --page-size {scan.inventory.page_size}"
             )
+    for page_size in {scan.inventory.page_size for scan in read.values()} or {args.page_size}:
+        if args.region < 1 or args.region % page_size:
+            raise UsageError(f"--region {args.region}: must be a whole number of pages of {page_size} bytes")
     with ExitStack() as stack:
         opened = iter(stack.enter_context(open_groups(args, [[each] for each in dumps])) if dumps else [])
         for number, argument in enumerate(arguments):
