@@ -17,7 +17,7 @@ import pageshare
 from made_up import HOSTILE, PAGE, made_up_sections, random_report
 from pageshare.render import report_page
 from pageshare.render.parquet import as_parquet
-from pageshare.render.sections import everything
+from pageshare.render.sections import KEYS, OPTIONS, everything, in_short
 from pageshare.render.tables import FORMULAS, as_csv, cell, plain, shortened
 from pageshare.render.text import render
 from pageshare.render.units import size
@@ -69,7 +69,7 @@ def shown(value, column):
 def compare(report):
     """Every cell of every table in CSV, Parquet, HTML and on a very wide terminal; returns how many there were."""
     page = Page(report_page.page(report))
-    text = render(report, show=("all",), width=5000)
+    text = render(report, show=("all", *KEYS), width=5000)
     downloads = page.links()
     cells = 0
     for section, table in tables(report):
@@ -87,7 +87,7 @@ def compare(report):
         name = f"{table.name}.csv"
         assert name not in downloads or downloads[name].decode() == as_csv(table)
         cells += len(values) * len(keys)
-        if not table.rows or table.detail:
+        if not table.rows:
             continue
         people = [list(map(shown, row, table.columns)) for row in table.rows]
         _, *seen = page.rows(table.name)
@@ -205,8 +205,47 @@ def test_a_range_in_every_view_where_more_than_5_percent_are_unknown():
             assert headline.columns[-1].key == "share"
 
 
+def test_in_short_every_view_has_the_first_sentences_of_sections(report):
+    there = list(everything(report))
+    found = list(in_short(report, there))
+    page, text = Page(report_page.page(report)), " ".join(render(report).split())
+    links = [attributes["href"] for tag, attributes in page.elements if tag == "a" and "href" in attributes]
+    first = {section.key: section.lines[0] for section in there if section.lines}
+    for each in found:
+        assert bool(each.answer) != bool(each.option)
+        if each.answer:
+            assert each.answer == first[each.key]
+            assert " ".join(f"{each.question} {each.answer}".split()) in text
+            assert links.count(f"#{each.key}") == 2  # the list of sections has one too
+        else:
+            assert each.key not in first
+            assert each.option == OPTIONS[each.key]
+    answered = {each.key for each in found if each.answer}
+    if report.answers is None:
+        assert not found
+    else:
+        several = {"joining", "isolation", "matrix"} if len(report.owners) > 1 else set()
+        assert answered == {"ksm", "contents"} | several
+    assert ("In short" in text) == bool(found)
+
+
+def test_what_is_long_is_folded():
+    report = random_report(seed=3, owners=50, pages=20)
+    page, brief = Page(report_page.page(report)), render(report, show=("all",))
+    kinds = [attributes.get("class") for tag, attributes in page.elements if tag == "details"]
+    all_of_them = [table for _, table in tables(report)]
+    assert kinds.count("table") == len([table for table in all_of_them if table.detail])
+    long = [table for table in all_of_them if not table.detail and len(table.rows) > report_page.LONG]
+    assert kinds.count("rows") == len(long) > 3
+    for section, table in tables(report):
+        title = f"\n{table.title}\n"
+        assert not table.detail or title not in brief or title in render(report, show=("owners",))
+        assert title in render(report, show=(section.key,))
+
+
 OUTSIDE = ["html", "head", "meta", "title", "style", "body", "a", "nav", "main", "section", "footer", "div", "span"]
-TEXTS = ["p", "ul", "li", "h1", "h2", "h3", "b", "i", "dl", "dt", "dd"]
+OUTSIDE += ["details", "summary"]
+TEXTS = ["p", "ul", "li", "h1", "h2", "h3", "b", "i", "dl", "dt", "dd", "code"]
 DRAWN = ["figure", "svg", "g", "path", "rect", "circle", "line", "polyline", "polygon", "text", "tspan", "defs", "use"]
 TAGS = {*OUTSIDE, *TEXTS, *DRAWN, "table", "caption", "thead", "tbody", "tr", "th", "td"}
 """What a page is made of: nothing that runs or loads."""
@@ -297,7 +336,8 @@ def test_sizes_from_nothing_to_more_than_there_is(pages):
         assert [list(row) for row in zip(*typed.to_pydict().values(), strict=True)] == [list(row) for row in table.rows]
     text, page = render(report), report_page.page(report)
     assert max(map(len, text.splitlines()[:-3])) <= 80
-    expected = {2**52: "16.0 EiB", 2**32: "16.0 TiB", 2**40: "4.00 PiB", 2**32 - 2: "16.0 TiB", 1: "4.00 KiB"}.get(pages)
+    known = {2**52: "16.0 EiB", 2**32: "16.0 TiB", 2**40: "4.00 PiB", 2**32 - 2: "16.0 TiB", 1: "4.00 KiB"}
+    expected = known.get(pages)
     if expected:
         assert f" of {expected} can be saved" in text
         assert f"of {expected} can be saved" in page.replace("\N{NO-BREAK SPACE}", " ")

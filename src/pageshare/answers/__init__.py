@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Answers:
     """What was asked, and is answered: None is what was not. Fields are named as the keys of JSON, in the order of
-    views."""
+    views: what an operator asks before what a developer does."""
 
-    matrix: Matrix | None = None
     joining: Joining | None = None
-    groups: Groups | None = None
+    ksm: Ksm | None = None
+    isolation: Isolation | None = None
+    page_sizes: PageSizes | None = None
+    placement: Placement | None = None
+    similar: Similar | None = None
+    matrix: Matrix | None = None
     contents: Contents | None = None
     memory_map: MemoryMap | None = None
+    groups: Groups | None = None
     runs: Runs | None = None
-    isolation: Isolation | None = None
-    ksm: Ksm | None = None
-    placement: Placement | None = None
-    page_sizes: PageSizes | None = None
-    similar: Similar | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Those that are there, as JSON has them."""

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pageshare.render.units import NO_BREAK, unbroken
+
 
 def laid_out(write: Callable[[Console], None], *, colour: bool = False, width: int = 80) -> str:
     """What ``write`` prints to the console that it is given, at least 80 columns wide."""
@@ -34,12 +36,17 @@ def laid_out(write: Callable[[Console], None], *, colour: bool = False, width: i
 
 
 def say(console: Console, sentence: str, *, indent: str = "", style: str = "") -> None:
-    """Print a sentence in lines of 80 columns, each behind ``indent``; words are not broken."""
+    """Print a sentence in lines of 80 columns, each behind ``indent``; words are not broken, nor numbers from units."""
     lines = textwrap.wrap(
-        sentence, 80, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        unbroken(sentence),
+        80,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
     for line in lines:
-        console.print(Text(line, style=style), soft_wrap=True)
+        console.print(Text(line.replace(NO_BREAK, " "), style=style), soft_wrap=True)
 
 
 def titled(console: Console, title: str, table: Table) -> None:
@@ -52,5 +59,5 @@ def show(write: Callable[[Console], None]) -> None:
     """Print to stdout what ``write`` prints, in the colours and the width that stdout has."""
     terminal = sys.stdout.isatty()
     colour = terminal and not os.environ.get("NO_COLOR")
-    width = shutil.get_terminal_size().columns if terminal else 100
+    width = shutil.get_terminal_size().columns if terminal else 80
     sys.stdout.write(laid_out(write, colour=bool(colour), width=width))

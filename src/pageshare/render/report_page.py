@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from pageshare._version import __version__
 from pageshare.render.headline import MEANINGS, details, footer, headline
 from pageshare.render.pages import templates
-from pageshare.render.sections import everything
+from pageshare.render.sections import everything, in_short
 from pageshare.render.tables import Table, as_csv, cell, plain
-from pageshare.render.units import percent, size
+from pageshare.render.units import percent, size, unbroken
 from pageshare.report import Report
 
 MOST_ROWS = 200
 """Rows of a table on the page; more of them are in its data."""
-LONG, PRINTED = 25, 50
-"""Tables with more rows are scrolled; of these so many are printed."""
+LONG, FEW = 20, 12
+"""Of a table with more rows so many are shown, and printed, until all are asked for."""
 LONGEST = 80
 """Characters of a row's name; the whole name is its title."""
+MOST_CHARTS = 41
+"""Pictures of a section that are not folded."""
 MOST_CSV = 48 << 10
 """Bytes of a table as CSV that the page carries besides."""
 MOST_NOTICES = 3
@@ -67,12 +69,13 @@ def page(report: Report) -> str:
     bar = [part for part in _bar(report) if part.pages]
     braces = list(_braces(report, bar))
     name, data = _data(report)
+    there = list(everything(report))
     return plain(
         templates()
         .get_template("report.html")
         .render(
-            amount=_unbroken(amount),
-            rest=_unbroken(rest),
+            amount=unbroken(amount),
+            rest=unbroken(rest),
             details=[f"{line[0].upper()}{line[1:]}." for line in details(report)],
             notices=_notices(report),
             bar=bar,
@@ -82,7 +85,8 @@ def page(report: Report) -> str:
                 for brace in braces
             ),
             tiles=list(_tiles(report)),
-            sections=list(everything(report)),
+            sections=there,
+            short=list(in_short(report, there)),
             footer=list(footer(report)),
             page_size=report.page_size,
             version=__version__,
@@ -91,19 +95,16 @@ def page(report: Report) -> str:
             data_size=size(len(data) * 3 // 4),
             csv_link=_csv_link,
             cell=cell,
+            unbroken=unbroken,
             chart_width=_chart_width,
             most_rows=MOST_ROWS,
             most_notices=MOST_NOTICES,
             long=LONG,
-            printed=PRINTED,
+            few=FEW,
             longest=LONGEST,
+            most_charts=MOST_CHARTS,
         )
     )
-
-
-def _unbroken(text: str) -> str:
-    """With numbers that stay beside their units."""
-    return re.sub(r"(?<=\d) (?=[A-Z%])", "\N{NO-BREAK SPACE}", text)
 
 
 def _bar(report: Report) -> Iterator[Part]:

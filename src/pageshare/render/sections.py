@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from importlib import import_module
@@ -15,13 +15,29 @@ FIRST, LAST = ("savings", "owners"), ("figures", "coverage")
 """Keys of the sections that every report has, before and behind the answers."""
 KEYS = (*FIRST, *(field.name for field in fields(Answers)), *LAST)
 """Of all sections that there may be, in the order of the page."""
+ASKED = {
+    "joining": "Who wastes most?",
+    "ksm": "Is KSM worth it?",
+    "isolation": "What does isolation cost?",
+    "page_sizes": "What do huge pages cost?",
+    "placement": "Who belongs together?",
+    "similar": "Would compressing add to it?",
+    "matrix": "Who is like whom?",
+    "contents": "What are these pages?",
+}
+"""What is asked first, by sections' keys; the first sentence of each section answers it."""
+OF_SEVERAL = ("joining", "isolation", "placement", "matrix")
+"""Of them, what makes no sense with one owner."""
+OPTIONS = {"page_sizes": "--page-sizes", "placement": "--hosts N", "similar": "--similar"}
+"""How to ask what is not always answered."""
 
 
 @dataclass(frozen=True)
 class Section:
     """``key`` names it in links and files and for ``--show``; ``question`` is what it answers, in a sentence.
 
-    ``lines`` are what matters most, in sentences; ``charts`` are SVGs; ``assumptions`` what the answer rests on.
+    ``lines`` are what matters most, in sentences, the first of them the answer; ``charts`` are SVGs; ``assumptions``
+    what the answer rests on.
     """
 
     key: str
@@ -31,6 +47,31 @@ class Section:
     charts: Sequence[str] = ()
     lines: Sequence[str] = ()
     assumptions: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Short:
+    """A question and its answer in a sentence, which the section ``key`` has too; not asked: ``option`` asks it."""
+
+    key: str
+    question: str
+    answer: str = ""
+    option: str = ""
+
+
+def in_short(report: Report, there: Iterable[Section]) -> Iterator[Short]:
+    """What a reader without time wants to know, made of the first sentences of the sections that are there. Nothing of
+    a scan by policy, or where nothing is known."""
+    if report.answers is None or not report.pages.known:
+        return
+    lines = {section.key: section.lines for section in there}
+    for key, question in ASKED.items():
+        if key in OF_SEVERAL and len(report.owners) < 2:
+            continue
+        if lines.get(key):
+            yield Short(key, question, lines[key][0])
+        elif key in OPTIONS:
+            yield Short(key, question, option=OPTIONS[key])
 
 
 def answered(report: Report) -> dict[str, Callable[[], Section]]:

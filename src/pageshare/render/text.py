@@ -14,7 +14,7 @@ from rich.text import Text
 from pageshare.images import printable
 from pageshare.render.console import laid_out, say, titled
 from pageshare.render.headline import details, footer, headline
-from pageshare.render.sections import Section, everything, keys
+from pageshare.render.sections import ASKED, Section, Short, everything, in_short, keys
 from pageshare.render.tables import Table, as_text
 from pageshare.report import Report
 
@@ -32,12 +32,14 @@ def write(report: Report, console: Console, *, show: Collection[str] = ()) -> No
     """Print the report to a console: the headline, and the sections whose keys ``show`` has ("all": all of them)."""
     console.print(Text("".join(headline(report)), style="bold"), soft_wrap=True)
     for line in details(report):
-        console.print(f"  {line}", soft_wrap=True)
+        say(console, line, indent="  ")
+    if not show:
+        _short(list(in_short(report, everything(report, ASKED))), console)
     shown = _shown(report, show)
     for section in everything(report, shown):
         console.print()
-        _section(section, console, asked=bool(show))
-    unanswered = [key for key in show if key != "all" and key not in {section.key for section in there}]
+        _section(section, console, asked=bool(show), detail=section.key in show)
+    unanswered = [key for key in show if key != "all" and key not in keys(report)]
     if unanswered:
         console.print()
         say(console, f"Not in this report, since not asked for or not answered: {', '.join(unanswered)}")
@@ -46,7 +48,17 @@ def write(report: Report, console: Console, *, show: Collection[str] = ()) -> No
     if more:
         say(console, f"More: --show {','.join(more)}, or all; --html FILE makes a page of it")
     for line in footer(report):
-        console.print(line, soft_wrap=True)
+        say(console, line)
+
+
+def _short(answers: list[Short], console: Console) -> None:
+    """Print what is asked first, with the answers that there are."""
+    answered = [each for each in answers if each.answer]
+    if answered:
+        console.print()
+        say(console, "In short", style="bold")
+    for each in answered:
+        say(console, printable(f"{each.question} {each.answer}"), indent="  ")
 
 
 def _shown(report: Report, show: Collection[str]) -> Collection[str]:
@@ -56,14 +68,15 @@ def _shown(report: Report, show: Collection[str]) -> Collection[str]:
     return keys(report) if "all" in show else show
 
 
-def _section(section: Section, console: Console, *, asked: bool) -> None:
-    """Print a section; the question that it answers only if it was asked for."""
+def _section(section: Section, console: Console, *, asked: bool, detail: bool) -> None:
+    """Print a section; the question that it answers only if it was asked for, tables with ``detail`` only by its
+    name."""
     say(console, section.title, style="bold")
     if asked and section.question:
         say(console, section.question)
     for line in section.lines:
         say(console, printable(line), indent="  ")
-    for number, table in enumerate(each for each in section.tables if not each.detail):
+    for number, table in enumerate(table for table in section.tables if detail or not table.detail):
         if number or section.lines or asked:
             console.print()
         _table(table, console, title="" if table.title == section.title else table.title)
@@ -81,8 +94,8 @@ def _table(table: Table, console: Console, *, title: str) -> None:
     else:
         console.print(shown)
     left_out = [
-        f"{count} more{what}"
-        for count, what in ((len(table.rows) - MOST_ROWS, ""), (len(table.columns) - len(shown.columns), " columns"))
+        f"{count} more{what}{'s' * (what != '' and count != 1)}"
+        for count, what in ((len(table.rows) - MOST_ROWS, ""), (len(table.columns) - len(shown.columns), " column"))
         if count > 0
     ]
     if left_out:

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
+_UNIT = re.compile(r"(?<=\d) (?=(?:[KMGTPE]iB|B|ms|s|min|h)\b|%)")
+
+
+def unbroken(text: str) -> str:
+    """With numbers that stay beside their units."""
+    return _UNIT.sub(NO_BREAK, text)
+
 
 def size(count: int) -> str:
     """Bytes in binary units with three digits that matter: ``size(1536)`` is ``"1.50 KiB"``.
