@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEVELS = 10
+STRONG = 5
+"""Beyond this level texts are light on dark, or dark on light, as the page is not."""
 LABELLED = 40
 """Up to so many rows have their names beside them."""
 WRITTEN = 10
@@ -45,7 +47,7 @@ def heat_map(
     parts = [
         f'<g fill="var(--ink)" transform="translate({margin + 1} {margin + 1})">',
         *_cells(shares, side),
-        *_texts(texts, side),
+        *_texts(shares, texts, side),
         *_names(names, side),
         *_hints(labels, side),
         f'<g transform="translate(0 {count * side + 14})">{"".join(_legend(scale))}</g>',
@@ -93,17 +95,21 @@ def _runs(mask: NDArray[np.bool_]) -> str:
     return "".join(path)
 
 
-def _texts(texts: Sequence[Sequence[str]], side: int) -> Iterator[str]:
+def _texts(shares: NDArray[np.float64], texts: Sequence[Sequence[str]], side: int) -> Iterator[str]:
     """With a halo: legible on each level, light and dark."""
     if len(texts) > WRITTEN:
         return
+    strong = levels_of(shares) > STRONG
+    np.fill_diagonal(strong, val=False)
     yield (
         f'<g text-anchor="middle" dominant-baseline="central" transform="translate({side / 2} {side / 2})"'
-        ' stroke="var(--paper)" stroke-width="3" stroke-linejoin="round" paint-order="stroke">'
+        ' stroke-width="3" stroke-linejoin="round" paint-order="stroke">'
     )
-    for row, line in enumerate(texts):
-        for column, text in enumerate(line):
-            yield f'<text x="{column * side}" y="{row * side}">{escape(text)}</text>'
+    for there, colours in ((~strong, 'stroke="var(--paper)"'), (strong, 'fill="var(--paper)" stroke="var(--accent)"')):
+        yield f"<g {colours}>"
+        for row, column in np.argwhere(there[: len(texts)]).tolist():
+            yield f'<text x="{column * side}" y="{row * side}">{escape(texts[row][column])}</text>'
+        yield "</g>"
     yield "</g>"
 
 
