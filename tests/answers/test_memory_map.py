@@ -10,7 +10,8 @@ from pageshare.answers import memory_map as module
 from pageshare.answers.memory_map import BRIDGED, memory_map
 from pageshare.core import Control, Stopped
 from pageshare.inventory import STATES
-from pageshare.render.answers.memory_map import charts, section, tables
+from pageshare.render.answers.memory_map import WORDS, charts, section, tables
+from pageshare.render.units import size
 from random_owners import PAGE, random_memory
 
 
@@ -67,7 +68,12 @@ def test_totals_are_those_of_the_report(memory):
     (owners, cells) = tables(found, PAGE)
     for state in range(len(STATES)):
         assert sum(row[1 + state] for row in owners.rows) == sum(row[3 + state] for row in cells.rows)
-    assert len(section(found, report).charts) == len(charts(found, PAGE))
+    shown = section(found, report)
+    assert len(shown.charts) == len(charts(found, PAGE))
+    states = list(slow_states(memory).values())
+    (line,) = shown.lines
+    told = [f"{WORDS[state]} {size(states.count(state) * PAGE)}" for state in STATES if state in states]
+    assert sorted(line.partition(": ")[2].rstrip(".").split(", ")) == sorted(told) if told else "no page" in line
 
 
 def test_empty_addresses_are_cut_out(tmp_path):
@@ -93,6 +99,19 @@ def test_many_owners_get_fewer_cells():
     memory = {f"o{i}": bytes([i % 250 + 1]) * PAGE for i in range(200)}
     assert memory_map(pageshare.scan(memory).inventory).most_cells == 128
     assert memory_map(pageshare.scan({"a": b"x" * PAGE}).inventory).most_cells == 512
+
+
+@pytest.mark.parametrize(("owners", "high"), [(1, 64), (12, 64), (13, 16), (100, 16)])
+def test_strips_of_many_owners_are_thin(owners, high):
+    memory = {f"o{i}": bytes([i + 1]) * PAGE + bytes(PAGE) for i in range(owners)}
+    _, *strips = charts(memory_map(pageshare.scan(memory).inventory), PAGE)
+    assert len(strips) == owners
+    for number, strip in enumerate(strips):
+        assert f'viewBox="0 0 800 {high}"' in strip
+        assert f">o{number}" in strip
+        ground = 1 + 14 if high == 16 else 16 + 32
+        assert f" {ground}V" in strip
+        assert f"V{ground}z" in strip
 
 
 def test_nothing_at_all():

@@ -23,6 +23,18 @@ LABEL = 110
 ORDER = ("inter", "intra", "unique", "zero", "unknown")
 """From the bottom up."""
 
+WORDS = {
+    "zero": "zero",
+    "unique": "unique",
+    "intra": "more than once in one owner (intra)",
+    "inter": "in several owners (inter)",
+    "unknown": "unknown",
+}
+FULL = 12
+"""Up to so many owners have their addresses below their strip; strips of more are thin, one below the other."""
+THIN, NAME = 14, 190
+"""Height of a thin strip, and the room for the name before it."""
+
 
 def section(answer: MemoryMap, report: Report) -> Section:
     """Everything about where which pages lie."""
@@ -32,8 +44,19 @@ def section(answer: MemoryMap, report: Report) -> Section:
         question="Where in each owner's memory are the pages that are zero, unique, or held elsewhere too?",
         tables=tables(answer, report.page_size),
         charts=charts(answer, report.page_size),
+        lines=_lines(answer, report.page_size),
         assumptions=answer.assumptions,
     )
+
+
+def _lines(answer: MemoryMap, page_size: int) -> list[str]:
+    totals = {state: sum(getattr(owner, state) for owner in answer.owners) for state in STATES}
+    there = sum(totals.values())
+    if not there:
+        return ["There is no page."]
+    ranked = sorted((state for state in STATES if totals[state]), key=lambda state: -totals[state])
+    parts = (f"{WORDS[state]} {size(totals[state] * page_size)}" for state in ranked)
+    return [f"Of {size(there * page_size)} of pages: {', '.join(parts)}."]
 
 
 def tables(answer: MemoryMap, page_size: int) -> list[Table]:
@@ -43,7 +66,8 @@ def tables(answer: MemoryMap, page_size: int) -> list[Table]:
 
 def charts(answer: MemoryMap, page_size: int) -> list[str]:
     """What colours mean, and a strip for each owner that has any page."""
-    strips = [_strip(owner, page_size) for owner in answer.owners if owner.segments]
+    there = [owner for owner in answer.owners if owner.segments]
+    strips = [_strip(owner, page_size, full=len(there) <= FULL) for owner in there]
     return [_legend(), *strips] if strips else []
 
 
@@ -78,32 +102,32 @@ def _in_cells(segment: Segment) -> Iterator[tuple[int, ...]]:
 
 
 def _legend() -> str:
-    colours = svg.legend(0, 12, ((each, each) for each in STATES))
+    colours = svg.legend(0, 12, ((each, WORDS[each]) for each in STATES))
     return svg.picture(f"The colours of the maps: {', '.join(STATES)}", WIDTH, 18, [colours])
 
 
-def _strip(owner: OwnerMap, page_size: int) -> str:
+def _strip(owner: OwnerMap, page_size: int, *, full: bool) -> str:
     cells = sum(len(segment.zero) for segment in owner.segments)
-    wide = (WIDTH - CUT * (len(owner.segments) - 1)) / cells
+    left, top, high = (0, 16, STRIP) if full else (NAME, 1, THIN)
+    wide = (WIDTH - left - CUT * (len(owner.segments) - 1)) / cells
     name = printable(owner.owner)
-    starts, x = [], 0.0
+    starts, x = [], float(left)
     for segment in owner.segments:
         starts.append(x)
         x += len(segment.zero) * wide + CUT
     figures = ", ".join(f"{state} {size(getattr(owner, state) * page_size)}" for state in ORDER)
-    return svg.picture(
-        f"Memory of {shortened(name, 80)} by address: {figures}",
-        WIDTH,
-        STRIP + 32,
-        [
-            svg.text(0, 11, f"{shortened(name, 60)} ({size(owner.cell_bytes)} a step)"),
-            *_areas(owner, starts, wide, page_size),
-            *_addresses(owner, starts, wide),
-        ],
-    )
+    title = f"Memory of {shortened(name, 80)} by address: {figures}"
+    areas = _areas(owner, starts, wide, page_size, top=top, high=high)
+    if not full:
+        label = svg.text(left - 8, top + 11, shortened(name, 26), "end")
+        return svg.picture(title, WIDTH, high + 2, [label, *areas])
+    label = svg.text(0, 11, f"{shortened(name, 60)} ({size(owner.cell_bytes)} a step)")
+    return svg.picture(title, WIDTH, high + 32, [label, *areas, *_addresses(owner, starts, wide)])
 
 
-def _areas(owner: OwnerMap, starts: list[float], wide: float, page_size: int) -> Iterator[str]:
+def _areas(
+    owner: OwnerMap, starts: list[float], wide: float, page_size: int, *, top: int, high: int
+) -> Iterator[str]:
     """One path a state: those above are painted first, each down to the ground."""
     whole = max(1, owner.cell_bytes // page_size)
     for nth in reversed(range(len(ORDER))):
@@ -112,21 +136,21 @@ def _areas(owner: OwnerMap, starts: list[float], wide: float, page_size: int) ->
         path = ""
         for start, segment in zip(starts, owner.segments, strict=True):
             columns = [getattr(segment, state) for state in ORDER[: nth + 1]]
-            path += _outline(start, wide, [sum(cell) / whole for cell in zip(*columns, strict=True)])
+            path += _outline(start, wide, [sum(cell) / whole for cell in zip(*columns, strict=True)], top, high)
         if path:
             yield f'<path d="{path}" fill="var(--{ORDER[nth]})"/>'
 
 
-def _outline(start: float, wide: float, shares: list[float]) -> str:
+def _outline(start: float, wide: float, shares: list[float], top: int, high: int) -> str:
     """A step for each share of the strip's height; anything at all is at least one level high."""
-    ground = 16 + STRIP
+    ground = top + high
     heights = [-(-round(share * LEVELS * 1000) // 1000) for share in shares]
     if not any(heights):
         return ""
     path, begin = f"M{svg.number(start)} {ground}", 0
     for end in range(1, len(heights) + 1):
         if end == len(heights) or heights[end] != heights[begin]:
-            path += f"V{svg.number(ground - heights[begin] * STRIP / LEVELS)}H{svg.number(start + end * wide)}"
+            path += f"V{svg.number(ground - heights[begin] * high / LEVELS)}H{svg.number(start + end * wide)}"
             begin = end
     return f"{path}V{ground}z"
 
