@@ -1,5 +1,6 @@
 """What owners bring, against scans with and without them by dicts of page bytes."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -8,6 +9,7 @@ import pageshare
 from owner_memories import domains_of, memories, reclaimed, scanned
 from pageshare.answers.joining import joining
 from pageshare.render.answers.joining import section
+from pageshare.render.units import size
 
 
 def _parts(named, domains, name):
@@ -40,6 +42,30 @@ def test_alone_part_adds(seed, owners):
     owners_table = section(found, report).tables[0]
     at = [column.key for column in owners_table.columns].index("part")
     assert sum(row[at] for row in owners_table.rows) == pytest.approx(found.reclaimed, abs=1e-6)
+
+
+@pytest.mark.parametrize("owners", [2, 5, 60])
+def test_bars_are_as_long_as_the_figures(owners):
+    named = memories(owners, owners)
+    report = scanned(named)
+    found = joining(report.inventory)
+    shown = section(found, report)
+    (picture,) = shown.charts
+    bars = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="13" fill="var\(--(\w+)\)"/>', picture)
+    ranked = sorted(found.owners, key=lambda owner: -_parts(named, {}, owner.name)[0])[:40]
+    scale = 560 / max(len(named[owner.name]) for owner in ranked)
+    rows = {}
+    for _, y, width, colour in bars:
+        rows.setdefault(float(y), {})[colour] = float(width)
+    assert len(rows) == len(ranked)
+    for (_, row), owner in zip(sorted(rows.items()), ranked, strict=True):
+        part, zero = _parts(named, {}, owner.name)
+        expected = {"inter": part - zero, "zero": zero, "unique": len(named[owner.name]) - part}
+        for colour, pages in expected.items():
+            assert row.get(colour, 0) == pytest.approx(pages * scale, abs=0.06)
+    first = ranked[0]
+    part = size(round(_parts(named, {}, first.name)[0] * 4096))
+    assert f"most is in {first.name} ({part} of its {size(len(named[first.name]) * 4096)})" in shown.lines[0]
 
 
 def test_many_owners():
