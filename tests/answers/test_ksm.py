@@ -248,7 +248,7 @@ def test_nothing_and_nobody():
         answer = ksm(report.inventory)
         assert answer.counters.profit <= 0
         assert not answer.suggested
-        assert section(answer, report).lines[0].startswith("Worth it? No")
+        assert section(answer, report).lines[0].startswith("No: ")
 
 
 def test_many_owners():

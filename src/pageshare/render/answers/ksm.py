@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pageshare.answers.ksm import PASSES, Counters, Ksm
+from pageshare.answers.ksm import PASSES, Ksm
 from pageshare.ksm import KSMD_RATE
 from pageshare.render.names import named
 from pageshare.render.sections import Section
@@ -12,7 +12,7 @@ from pageshare.render.tables import Column, Table
 from pageshare.render.units import clock, percent, percent_of, size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pageshare.report import Report
 
@@ -23,13 +23,13 @@ MOST_NAMES = 5
 
 def section(answer: Ksm, report: Report) -> Section:
     """What it wins, what it costs, who should be left out, how long it takes, what to set."""
-    tables = [_variants(answer, report), _guests(answer, report), _paces(answer, report)]
+    tables = [_variants(answer, report), _counters(answer, report), _guests(answer, report), _paces(answer, report)]
     if answer.suggested:
         tables.append(_settings(answer, report))
     return Section(
         "ksm",
         "What KSM would do",
-        "If these owners were guests of this kernel, what would KSM save, at what cost, and how soon?",
+        "Is it worth it: if these owners were guests, what would KSM save, at what cost, and how soon?",
         tables=tables,
         lines=[_verdict(answer, report), *_lines(answer, report)],
         assumptions=answer.assumptions,
@@ -41,21 +41,22 @@ def _signed(count: int) -> str:
 
 
 def _verdict(answer: Ksm, report: Report) -> str:
-    """Worth it? In a sentence."""
+    """Is it worth it? In a sentence."""
     counters, page = answer.counters, report.page_size
     scanned = counters.scanned * page
     if counters.profit <= 0:
         return (
-            f"Worth it? No: it would save {size(counters.reclaimed * page)} of {size(scanned)}, and take"
+            f"No: it would save {size(counters.reclaimed * page)} of {size(scanned)}, and take"
             f" {size(counters.cost_bytes + counters.node_bytes)} for its own records"
         )
     won = (
-        f"{size(counters.profit)} of {size(scanned)} ({percent(counters.profit, scanned)}) after its own cost of"
-        f" {size(counters.cost_bytes + counters.node_bytes)}, for {clock(answer.pass_cpu_seconds)} of a CPU a pass"
+        f"it would save {size(counters.profit)} of {size(scanned)} ({percent(counters.profit, scanned)}), its own"
+        f" {size(counters.cost_bytes + counters.node_bytes)} taken off, for {clock(answer.pass_cpu_seconds)} of a CPU"
+        " a pass"
     )
     if counters.profit < HARDLY * scanned:
-        return f"Worth it? Hardly: {won}"
-    return f"Worth it? If memory is short and holds still: {won}"
+        return f"Hardly: {won}"
+    return f"Yes, if memory is short and holds still: {won}"
 
 
 def _lines(answer: Ksm, report: Report) -> Iterator[str]:
@@ -113,35 +114,49 @@ def _cautions(answer: Ksm, report: Report) -> Iterator[str]:
         yield "KSM knows no sharing domains: this is across those that were given"
 
 
-def _settings_of(each: Counters, *, several: bool) -> list[str]:
-    return [str(int(each.use_zero_pages)), *(["memory" if each.holes else "no memory"] if several else [])]
+def _which(answer: Ksm) -> list[Column]:
+    """The settings that variants differ in; there are several of each where the dumps have holes."""
+    holes = [Column("holes", "holes", "text")] if len(answer.variants) > 2 else []
+    return [Column("use_zero_pages", "use_zero_pages", "text"), *holes]
+
+
+def _of_variants(answer: Ksm, columns: Sequence[Column]) -> Iterator[tuple[Any, ...]]:
+    for each in answer.variants:
+        words = {"use_zero_pages": str(int(each.use_zero_pages)), "holes": "memory" if each.holes else "no memory"}
+        yield tuple(words[key] if key in words else getattr(each, key) for key in (column.key for column in columns))
 
 
 def _variants(answer: Ksm, report: Report) -> Table:
-    several = len(answer.variants) > 2  # as there are holes
     columns = (
-        Column("use_zero_pages", "use_zero_pages", "text"),
-        *([Column("holes", "holes", "text")] if several else []),
+        *_which(answer),
         Column("scanned", "scanned", "pages"),
         Column("reclaimed", "reclaimed", "pages"),
         Column("cost_bytes", "cost", "bytes"),
+        Column("node_bytes", "nodes", "bytes"),
         Column("profit", "profit", "bytes"),
         Column("reclaimed_zero", "zero", "pages"),
-        Column("general_profit", "general_profit", "bytes"),
-        Column("pages_shared", "pages_shared"),
-        Column("pages_sharing", "pages_sharing"),
-        Column("ksm_zero_pages", "ksm_zero_pages"),
-        Column("pages_unshared", "pages_unshared"),
-        Column("rmap_items", "rmap_items"),
-        Column("node_bytes", "nodes", "bytes"),
     )
-    keys = [column.key for column in columns if column.unit != "text"]
-    rows = [(*_settings_of(each, several=several), *(getattr(each, key) for key in keys)) for each in answer.variants]
     note = (
-        "zero: of what is reclaimed; cost: 64 bytes a scanned page, but for zero pages that are the kernel's own;"
-        " profit: reclaimed less cost and 64 bytes a frame (nodes); general_profit: as the kernel has it, without these"
+        "cost: 64 bytes a scanned page, but for zero pages that are the kernel's own; nodes: 64 bytes a frame; profit:"
+        " reclaimed less both; zero: of what is reclaimed"
     )
+    rows = list(_of_variants(answer, columns))
     return Table("ksm", "What it wins and costs", columns, rows, report.page_size, note)
+
+
+def _counters(answer: Ksm, report: Report) -> Table:
+    columns = (
+        *_which(answer),
+        Column("pages_shared", "pages_shared"),
+        Column("pages_sharing", "_sharing"),
+        Column("pages_unshared", "_unshared"),
+        Column("ksm_zero_pages", "ksm_zero_pages"),
+        Column("rmap_items", "rmap_items"),
+        Column("general_profit", "general_profit", "bytes"),
+    )
+    note = "general_profit: as the kernel has it, without nodes; rmap_items: of 64 bytes each"
+    rows = list(_of_variants(answer, columns))
+    return Table("ksm-counters", "The kernel's counters", columns, rows, report.page_size, note, detail=True)
 
 
 def _guests(answer: Ksm, report: Report) -> Table:
@@ -152,10 +167,10 @@ def _guests(answer: Ksm, report: Report) -> Table:
         Column("adds", "adds", "pages"),
         Column("cost_bytes", "cost", "bytes"),
         Column("profit", "profit", "bytes"),
-        Column("process_profit", "process_profit", "bytes"),
-        Column("merging", "merging", "pages"),
         Column("zero", "zero", "pages"),
         Column("holes", "holes", "pages"),
+        Column("process_profit", "process_profit", "bytes"),
+        Column("merging", "merging", "pages"),
     )
     keys = [column.key for column in columns[1:]]
     ranked = sorted(answer.guests, key=lambda guest: -guest.profit)
@@ -169,13 +184,13 @@ def _guests(answer: Ksm, report: Report) -> Table:
 
 def _paces(answer: Ksm, report: Report) -> Table:
     columns = (
-        Column("name", "", "text"),
         Column("pages_to_scan", "pages_to_scan"),
         Column("sleep_millisecs", "sleep ms"),
         Column("pass_seconds", "a pass", "seconds"),
         Column("seconds", "two", "seconds"),
         Column("most_seconds", "three", "seconds"),
         Column("cpu_share", "CPU", "share"),
+        Column("name", "", "text"),
     )
     keys = [column.key for column in columns]
     rows = [tuple(getattr(pace, key) for key in keys) for pace in answer.paces]
@@ -187,7 +202,7 @@ def _paces(answer: Ksm, report: Report) -> Table:
 
 
 def _settings(answer: Ksm, report: Report) -> Table:
-    columns = (Column("setting", "in /sys/kernel/mm/ksm", "text"), Column("value", "value", "text"))
+    columns = (Column("setting", "setting", "text"), Column("value", "value", "text"))
     rows = [(each.name, each.value) for each in answer.suggested]
     note = "; ".join(f"{each.name}: {each.why}" for each in answer.suggested)
-    return Table("ksm-settings", "Suggested settings", columns, rows, report.page_size, note)
+    return Table("ksm-settings", "Suggested settings, in /sys/kernel/mm/ksm", columns, rows, report.page_size, note)
