@@ -397,9 +397,9 @@ def test_sentences_say_what_matters():
     space = pageshare.PageSpace.of({"a": a, "b": b})
     lines = section(page_sizes.page_sizes(report.inventory, space), report).lines
     assert lines == [
-        "Pages of 512 B would save 512 B more than those of 4 KiB: 0.1 % of what is known.",
         "Huge pages of 2 MiB would save 0 B instead of 4.00 KiB: they cost 4.00 KiB, 0.1 % of what is known.",
         "Breaking the best 1 of 2 huge pages (10.0 %) brings 0 B, 0 % of what all bring.",
+        "Pages of 512 B would save 512 B more than those of 4 KiB: 0.1 % of what is known.",
     ]
     empty = pageshare.scan(b"less than a page")
     nothing = section(page_sizes.page_sizes(empty.inventory), empty)

@@ -12,6 +12,9 @@ from pageshare.report import Report
 
 WIDTH, ROW, LEFT, RIGHT = 640, 22, 150, 560
 
+MOST_KINDS = 4
+"""Kinds that the first sentence names."""
+
 WORDS = {
     "zero": "zero",
     "repeated_byte": "one repeated byte",
@@ -37,7 +40,7 @@ def section(answer: Contents, report: Report) -> Section:
         question="Which contents bring most, who holds them and where, and what are these pages?",
         tables=tables(answer, report.page_size),
         charts=charts(answer, report.page_size),
-        lines=_lines(answer),
+        lines=_lines(answer, report.page_size),
         assumptions=answer.assumptions,
     )
 
@@ -46,7 +49,7 @@ def tables(answer: Contents, page_size: int) -> list[Table]:
     """The top contents, who holds them and where, their bytes if these are shown, and all pages by kind."""
     kinds = [_kinds(answer, page_size)] if answer.kinds else []
     shown = [_bytes(answer, page_size)] if any(each.bytes is not None for each in answer.top) else []
-    return [_top(answer, page_size), *kinds, _holders(answer, page_size), _places(answer, page_size), *shown]
+    return [*kinds, _top(answer, page_size), _holders(answer, page_size), _places(answer, page_size), *shown]
 
 
 def charts(answer: Contents, page_size: int) -> list[str]:
@@ -54,12 +57,16 @@ def charts(answer: Contents, page_size: int) -> list[str]:
     return [_bars(answer, page_size)] if answer.kinds else []
 
 
-def _lines(answer: Contents) -> list[str]:
+def _lines(answer: Contents, page_size: int) -> list[str]:
     if not answer.kinds:
         return ["What the pages are is not known: the scan was saved without kinds."]
+    most = sorted(answer.kinds, key=lambda each: -each.reclaimed)[:MOST_KINDS]
+    what = ", ".join(f"{_word(each.kind)} {size(round(each.reclaimed * page_size))}" for each in most if each.reclaimed)
+    first = [f"Most of what is reclaimed: {what}."] if what else ["Nothing is reclaimed."]
     if answer.classified == answer.contents:
-        return [f"All {answer.contents:,} contents were looked at."]
+        return [*first, f"All {answer.contents:,} contents were looked at."]
     return [
+        *first,
         f"Of {answer.contents:,} contents {answer.classified:,} were looked at: the top ones, and others at random"
         f" (seed {answer.seed}). In 95 of 100 samples the truth is within the errors."
     ]
@@ -144,7 +151,7 @@ def _kinds(answer: Contents, page_size: int) -> Table:
             else [
                 Column("pages_error", "\N{PLUS-MINUS SIGN} pages", "pages"),
                 Column("reclaimed_error", "\N{PLUS-MINUS SIGN} reclaimed", "pages"),
-                Column("contents_error", "\N{PLUS-MINUS SIGN}", "count"),
+                Column("contents_error", "\N{PLUS-MINUS SIGN} contents", "count"),
             ]
         ),
     ]

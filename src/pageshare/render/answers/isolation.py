@@ -92,10 +92,14 @@ def _lines(answer: Isolation, report: Report) -> Iterator[str]:
         yield "There is one owner: nothing to be isolated from."
         return
     for each in others:
-        what = "The domains that were given cost" if each.name == "given" else "One domain for each owner costs"
+        what = "The domains that were given cost" if each.name == "given" else "No sharing between owners costs"
         nonzero = each.lost - each.lost_zero
         yield (
             f"{what} {size(each.lost * page_size)} of {size(one.reclaimed * page_size)}"
             f" ({percent(each.lost, one.reclaimed)}): {size(each.lost_zero * page_size)} for zero pages,"
             f" {size(nonzero * page_size)} for other content"
         )
+    yield (
+        "A write to a shared page takes longer: by that an owner can tell whether others hold a content that it knows."
+        " Share only among those that may know this"
+    )

@@ -86,7 +86,7 @@ def _matrix(answer: Matrix, common: NDArray[np.int64], page_size: int) -> Table:
         columns = [Column("owner", "owner", "text"), *(Column(f"with {name}", name, "pages") for name in names)]
         rows = [(name, *line) for name, line in zip(names, ordered.tolist(), strict=True)]
         note += "with itself: all that the owner holds; ordered so that similar owners stand together"
-        return Table("matrix", title, tuple(columns), rows, page_size, note)
+        return Table("matrix", title, tuple(columns), rows, page_size, note, detail=len(rows) > WRITTEN)
     a, b = np.nonzero(np.triu(ordered))
     long = zip((names[i] for i in a.tolist()), (names[i] for i in b.tolist()), ordered[a, b].tolist(), strict=True)
     columns = [

@@ -49,11 +49,6 @@ def _lines(answer: PageSizes) -> list[str]:
     base, smallest, largest = _of_scan(answer), answer.sizes[0], answer.sizes[-1]
     known, broken = answer.known_bytes, answer.breaking
     lines = []
-    if answer.sub_page_bytes is not None:
-        lines.append(
-            f"Pages of {_round(smallest.size)} would save {size(answer.sub_page_bytes)} more than those of"
-            f" {_round(base.size)}: {percent(answer.sub_page_bytes, known)} of what is known."
-        )
     if base is not largest:
         lines.append(
             f"Huge pages of {_round(largest.size)} would save {size(largest.reclaimed_bytes)} instead of"
@@ -66,6 +61,11 @@ def _lines(answer: PageSizes) -> list[str]:
         for point in broken.curve
         if point.share == LOOKED_AT and broken.brings_bytes
     ]
+    if answer.sub_page_bytes is not None:
+        lines.append(
+            f"Pages of {_round(smallest.size)} would save {size(answer.sub_page_bytes)} more than those of"
+            f" {_round(base.size)}: {percent(answer.sub_page_bytes, known)} of what is known."
+        )
     return [*lines, *answer.notes]
 
 

@@ -63,6 +63,7 @@ def _tables(answer: Placement, page_size: int) -> Iterator[Table]:
             (Column("owner", "owner", "text"), Column("host", "host")),
             [(owner, number) for number, host in enumerate(answer.placed, 1) for owner in host.owners],
             page_size,
+            detail=True,
         )
     yield Table(
         "placement-compared",
@@ -124,15 +125,15 @@ def _against(answer: Placement, size: Any) -> Iterator[str]:
     random, need = answer.random, answer.need or 0
     if random and random.mean is not None and random.best is not None:
         yield (
-            f"placed at random, they need {size(random.mean)} on average (of {random.fitting} that fit): this"
+            f"Placed at random, they need {size(random.mean)} on average (of {random.fitting} that fit): this"
             f" placement saves {size(random.mean - need)} more, the best random one {size(random.mean - random.best)}"
         )
     elif random and random.trials:
-        yield f"none of {random.trials} random placements fits on these hosts"
+        yield f"None of {random.trials} random placements fits on these hosts"
     possible = answer.alone - answer.bound
     if possible:
         yield (
-            f"no placement can save more than {size(possible)}: this one saves at least"
+            f"No placement can save more than {size(possible)}: this one saves at least"
             f" {percent(answer.saved or 0, possible)} of what is possible"
         )
 

@@ -35,7 +35,7 @@ def tables(answer: Runs, page_size: int) -> list[Table]:
         _lengths("runs", "Runs by length", answer.lengths, page_size),
         _pairs(answer, page_size),
         _longest(answer, page_size),
-        _lengths("runs-zero", "Stretches of zero pages by length", answer.zeros, page_size),
+        _lengths("runs-zero", "Stretches of zero pages by length", answer.zeros, page_size, detail=True),
     ]
 
 
@@ -54,7 +54,9 @@ def _lines(answer: Runs, page_size: int) -> list[str]:
     ]
 
 
-def _lengths(name: str, title: str, lengths: tuple[Lengths, ...], page_size: int) -> Table:
+def _lengths(
+    name: str, title: str, lengths: tuple[Lengths, ...], page_size: int, *, detail: bool = False
+) -> Table:
     total = sum(each.pages for each in lengths)
     columns = (
         Column("shortest", "from", "pages"),
@@ -64,7 +66,7 @@ def _lengths(name: str, title: str, lengths: tuple[Lengths, ...], page_size: int
         Column("share", "of all", "share"),
     )
     rows = [(each.shortest, each.longest, each.runs, each.pages, each.pages / total) for each in lengths]
-    return Table(name, title, columns, rows, page_size)
+    return Table(name, title, columns, rows, page_size, detail=detail)
 
 
 def _pairs(answer: Runs, page_size: int) -> Table:

@@ -11,7 +11,7 @@ from pageshare.render.sections import Section
 from pageshare.render.tables import Column, Table, cell
 from pageshare.report import Report
 
-_WAY = (Column("way", "Way", "text"), Column("codec", "Codec", "text"))
+_WAY = (Column("way", "way", "text"), Column("codec", "codec", "text"))
 
 
 def tables(answer: Similar, page_size: int) -> list[Table]:
@@ -32,11 +32,11 @@ def _saved(answer: Similar, page_size: int) -> Table:
         "Sharing, patching, compressing",
         (
             *_WAY,
-            Column("reclaimed", "Saved more", "bytes"),
+            Column("reclaimed", "saved more", "bytes"),
             Column("reclaimed_low", "from", "bytes"),
             Column("reclaimed_high", "to", "bytes"),
-            Column("in_all", "In all", "bytes"),
-            Column("in_all_share", "Of known", "share"),
+            Column("in_all", "in all", "bytes"),
+            Column("in_all_share", "of known", "share"),
         ),
         rows,
         page_size,
@@ -54,14 +54,15 @@ def _pages(answer: Similar, page_size: int) -> Table:
         "What becomes of the pages",
         (
             *_WAY,
-            Column("patched", "Patched", "pages"),
-            Column("compressed", "Compressed", "pages"),
-            Column("stored", "Stored in", "bytes"),
-            Column("metadata", "Metadata", "bytes"),
+            Column("patched", "patched", "pages"),
+            Column("compressed", "compressed", "pages"),
+            Column("stored", "stored in", "bytes"),
+            Column("metadata", "metadata", "bytes"),
         ),
         rows,
         page_size,
         note=f"Of {cell(answer.distinct, 'pages', page_size)} that sharing leaves; the rest stays as it is.",
+        detail=True,
     )
 
 
@@ -78,18 +79,18 @@ def _found(answer: Similar, page_size: int) -> Table:
         "similar-search",
         "Near-duplicates",
         (
-            Column("distinct", "Distinct", "pages"),
-            Column("sampled", "Measured", "pages"),
-            Column("references", "References", "pages"),
-            Column("with_candidate", "Have one", "pages"),
-            Column("nearer", "Nearer", "pages"),
+            Column("distinct", "distinct", "pages"),
+            Column("sampled", "measured", "pages"),
+            Column("references", "references", "pages"),
+            Column("with_candidate", "have one", "pages"),
+            Column("nearer", "nearer", "pages"),
             Column("nearer_bytes", "by", "bytes"),
             Column("nearer_bytes_low", "from", "bytes"),
             Column("nearer_bytes_high", "to", "bytes"),
         ),
         [row],
         page_size,
-        note=f"Nearer: the patch ({PATCHES}) is smaller than the page compressed alone with zstd -1. What it is smaller"
+        note=f"nearer: the patch ({PATCHES}) is smaller than the page compressed alone with zstd -1. What it is smaller"
         " by is what likeness saves, and compressing alone would not.",
     )
 
@@ -166,11 +167,12 @@ def section(answer: Similar, report: Report) -> Section:
     patch = answer.ways[0]
     known = answer.known * answer.page_size
     lines = [
-        f"Sharing leaves {cell(answer.distinct, 'pages', page_size)} of distinct pages. {_basis(answer)}",
-        f"{best.name} ({best.codec or PATCHES}) would save {cell(best.reclaimed.value, 'bytes', page_size)} more, with"
-        f" sharing {cell(_share(best.in_all.value, known), 'share', page_size)} of known memory.",
+        f"Best of the ways: {best.name} ({best.codec or PATCHES}). It would save"
+        f" {cell(best.reclaimed.value, 'bytes', page_size)} of the {cell(answer.distinct, 'pages', page_size)} that"
+        f" sharing leaves; with sharing {cell(_share(best.in_all.value, known), 'share', page_size)} of known memory.",
         f"Patches alone would save {cell(patch.reclaimed.value, 'bytes', page_size)}; all but"
         f" {cell(answer.nearer_bytes.value, 'bytes', page_size)} of that compressing saves as well.",
+        _basis(answer),
     ]
     picture = chart(answer)
     return Section(
