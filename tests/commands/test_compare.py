@@ -110,7 +110,7 @@ def test_text(sides, capsys):
     for heading in ("What became of pages", "Owner by owner", "What pages were, and what they are", "Each scan"):
         assert heading in lines
     assert any(line.startswith("Where most was written, by 2.00 MiB") for line in lines)
-    assert "assumed: contents are compared by their 128-bit hashes, not by bytes" in out
+    assert "Assumed: Contents are compared by their 128-bit hashes, not by bytes" in out
     for owner in document["owners"]:
         cells = next(line.split() for line in lines if line.startswith(owner["new"]))
         assert cells[1:3] == ["160", "KiB"]

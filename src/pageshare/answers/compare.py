@@ -483,12 +483,12 @@ def _top(owners: Sequence[tuple[str, tuple[NDArray[np.int64], ...]]], region: in
 
 
 def _assumptions(old: Scan, new: Scan, owners: Sequence[OwnerChanges]) -> Iterator[str]:
-    yield "contents are compared by their 128-bit hashes, not by bytes: equal ones that differ are not to be expected"
+    yield "Contents are compared by their 128-bit hashes, not by bytes: equal ones that differ are not to be expected"
     yield (
-        "a page counts as written once, however often it was; not at all if it holds again what it held at first:"
+        "A page counts as written once, however often it was; not at all if it holds again what it held at first:"
         " a scan sees memory as it is at one moment"
     )
     if any(len(set(scan.inventory.domains)) > 1 for scan in (old, new)):
-        yield "states are within the sharing domains of each scan; contents are found elsewhere in any domain"
+        yield "States are within the sharing domains of each scan; contents are found elsewhere in any domain"
     if all(owner.old is None or owner.new is None for owner in owners):
         yield "no owner has the same name in both scans (--match OLDNAME=NEWNAME says which is which)"

@@ -263,19 +263,19 @@ def _assumptions(
     inventory: Inventory, pages: int | None, most_owners: int | None, headroom: float
 ) -> list[str]:
     said = [
-        "a host holds each content of its owners once, zero pages too: what sharing leaves when it has found all;"
-        " memory changes, so that it finds less",
-        "what hypervisor and host need for themselves is not counted",
+        "A host holds each content of its owners once, zero pages too: what sharing leaves when it has found all;"
+        " memory changes, so that it finds less.",
+        "What hypervisor and host need for themselves is not counted.",
     ]
     if most_owners is not None:
-        said.append(f"hosts are of any size, and take up to {most_owners} owners each (no size was given)")
+        said.append(f"Hosts are of any size, and take up to {most_owners} owners each (no size was given).")
     if pages is not None:
         free = f", {100 * headroom:g} % of it left free," if headroom else ""
-        said.append(f"an owner fits where the host's memory{free} holds what its owners need together")
+        said.append(f"An owner fits where the host's memory{free} holds what its owners need together.")
     if len(set(inventory.domains)) > 1:
-        said.append("owners of different sharing domains may be on one host, and share nothing there")
+        said.append("Owners of different sharing domains may be on one host, and share nothing there.")
     if len(inventory.gaps):
         unknown = int(inventory.gaps["pages"].sum())
-        said.append(f"{unknown:,} pages of the owners are unknown, and not counted: hosts need room for them too")
-    said.append("the search tries moves and swaps from several starts: a better placement than found may exist")
+        said.append(f"{unknown:,} pages of the owners are unknown, and not counted: hosts need room for them too.")
+    said.append("The search tries moves and swaps from several starts: a better placement than found may exist.")
     return said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib import import_module
 
@@ -21,7 +21,7 @@ ASKED = {
     "isolation": "What does isolation cost?",
     "page_sizes": "What do huge pages cost?",
     "placement": "Who belongs together?",
-    "similar": "Would compressing add to it?",
+    "similar": "Would compressing help?",
     "matrix": "Who is like whom?",
     "contents": "What are these pages?",
 }
@@ -81,7 +81,7 @@ def answered(report: Report) -> dict[str, Callable[[], Section]]:
     def make(name: str) -> Section:
         module = import_module(f"pageshare.render.answers.{name}")
         section: Section = module.section(getattr(report.answers, name), report)
-        return section
+        return replace(section, lines=[line if line.endswith(".") else f"{line}." for line in section.lines])
 
     names = [] if report.answers is None else [field.name for field in fields(report.answers)]
     return {name: partial(make, name) for name in names if getattr(report.answers, name) is not None}

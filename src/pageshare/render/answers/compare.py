@@ -22,7 +22,7 @@ def write(answer: Comparison, console: Console) -> None:
     shown = section(answer)
     say(console, printable(shown.title), style="bold")
     for line in shown.lines:
-        say(console, line, indent="  ")
+        say(console, printable(line), indent="  ")
     for table in shown.tables:
         console.print()
         titled(console, table.title, as_text(table))
@@ -30,7 +30,7 @@ def write(answer: Comparison, console: Console) -> None:
             say(console, table.note)
     console.print()
     for sentence in shown.assumptions:
-        say(console, f"assumed: {sentence}")
+        say(console, f"Assumed: {sentence}")
 
 
 def section(answer: Comparison) -> Section:
@@ -60,18 +60,18 @@ def _lines(answer: Comparison) -> Iterator[str]:
     )
     if pages.written:
         yield (
-            f"of what was written {in_bytes(pages.zeroed)} became zero, {in_bytes(pages.from_elsewhere)} holds now what"
+            f"Of what was written {in_bytes(pages.zeroed)} became zero, {in_bytes(pages.from_elsewhere)} holds now what"
             " was somewhere else before"
         )
     if sharing.before:
         yield (
-            f"of {in_bytes(sharing.before)} that were shared (zeros apart) {percent(sharing.stayed, sharing.before)}"
+            f"Of {in_bytes(sharing.before)} that were shared (zeros apart) {percent(sharing.stayed, sharing.before)}"
             f" stayed so; {in_bytes(sharing.broken)} were written: {sharing.broken:,} copies or more, had they been one"
         )
     if answer.regions:
         first = answer.regions[:FIRST_REGIONS]
         yield (
-            f"what was written lies in {answer.regions_written:,} of {answer.regions_known:,} regions of"
+            f"What was written lies in {answer.regions_written:,} of {answer.regions_known:,} regions of"
             f" {size(answer.region_bytes)}; {percent(sum(each.written for each in first), pages.written)} of it in the"
             f" first {len(first)}"
         )

@@ -87,9 +87,7 @@ def _bars(ranked: list[Joined], report: Report) -> str:
     most = max(owner.known for owner in shown)
     scale = (WIDTH - LEFT - 70) / most
     parts = [
-        svg.legend(
-            LEFT, 12, [("inter", "reclaimed"), ("zero", "reclaimed zero pages"), ("unique", "stays: its part of it")]
-        )
+        svg.legend(LEFT, 12, [("inter", "its part of what is reclaimed"), ("zero", "zero pages"), ("unique", "stays")])
     ]
     for nth, owner in enumerate(shown):
         y, x = 22 + nth * ROW, float(LEFT)

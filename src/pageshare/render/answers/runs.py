@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from pageshare.answers.runs import Lengths, Runs
 from pageshare.images import printable
 from pageshare.render import svg
@@ -12,6 +14,8 @@ from pageshare.report import Report
 
 WIDTH, HEIGHT = 640, 250
 BOX = LEFT, TOP, RIGHT, BOTTOM = 64, 28, WIDTH - 8, HEIGHT - 36
+STEPS = (0.05, 0.1, 0.2, 0.25)
+"""Between lines of the picture."""
 LONG = 16
 """Pages from which on a run is called long."""
 
@@ -102,6 +106,9 @@ def _by_length(answer: Runs, page_size: int) -> str:
     )
     shortest = [1 << power for power in range(max((*runs, *zeros)).bit_length())]
     most = max(*runs.values(), *zeros.values(), 0)
+    step_up = next(each for each in STEPS if 5 * each >= most)
+    ticks = [nth * step_up for nth in range(ceil(most / step_up - 1e-9) + 1)]
+    most = ticks[-1]
     step = (RIGHT - LEFT) / len(shortest)
 
     def y(share: float) -> float:
@@ -115,7 +122,6 @@ def _by_length(answer: Runs, page_size: int) -> str:
                 bars.append(
                     svg.rectangle(LEFT + (nth + 0.1 + 0.4 * series) * step, top, 0.4 * step, BOTTOM - top, colour)
                 )
-    quarters = (0, most / 4, most / 2, 3 * most / 4, most)
     every = 1 if len(shortest) <= 10 else 2
     labels = [
         svg.text(LEFT + (nth + 0.5) * step, BOTTOM + 14, _short(length * page_size), "middle")
@@ -130,8 +136,8 @@ def _by_length(answer: Runs, page_size: int) -> str:
         WIDTH,
         HEIGHT,
         [
-            svg.grid(BOX, (), [y(each) for each in quarters]),
-            *(svg.text(LEFT - 6, y(each) + 4, percent_of(each), "end") for each in quarters),
+            svg.grid(BOX, (), [y(each) for each in ticks]),
+            *(svg.text(LEFT - 6, y(each) + 4, f"{100 * each:g} %", "end") for each in ticks),
             *bars,
             *labels,
             svg.text((LEFT + RIGHT) / 2, HEIGHT - 6, "length, from that on to twice as long", "middle"),

@@ -167,9 +167,11 @@ def section(answer: Similar, report: Report) -> Section:
     patch = answer.ways[0]
     known = answer.known * answer.page_size
     lines = [
-        f"Best of the ways: {best.name} ({best.codec or PATCHES}). It would save"
+        f"Best: {best.name} ({best.codec or PATCHES}). It would save"
         f" {cell(best.reclaimed.value, 'bytes', page_size)} of the {cell(answer.distinct, 'pages', page_size)} that"
-        f" sharing leaves; with sharing {cell(_share(best.in_all.value, known), 'share', page_size)} of known memory.",
+        f" sharing leaves; with sharing {cell(_share(best.in_all.value, known), 'share', page_size)} of known memory."
+        if best.reclaimed.value > 0
+        else f"No: it would save nothing of the {cell(answer.distinct, 'pages', page_size)} that sharing leaves.",
         f"Patches alone would save {cell(patch.reclaimed.value, 'bytes', page_size)}; all but"
         f" {cell(answer.nearer_bytes.value, 'bytes', page_size)} of that compressing saves as well.",
         _basis(answer),
