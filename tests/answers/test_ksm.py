@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from pageshare.live.foretell import candidates_of, foretell, frames_of
 from pageshare.live.look import ANONYMOUS, EXCLUSIVE, UNKNOWN_FRAME, ZERO, Look, MappingCounts, Rows, Subject
 from pageshare.live.mappings import LiveMapping, Reach
 from pageshare.render.answers.ksm import section
+from pageshare.render.units import size
 
 
 def merged(named, limit, use_zero_pages):
@@ -240,6 +242,27 @@ def test_settings_that_the_kernel_does_not_take(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=name):
         ksm(scanned({"a": [ZEROS]}).inventory, **wrong)
+
+
+@pytest.mark.parametrize("process", [0, 4])
+def test_the_verdict_says_of_what(process):
+    named = {"a": [b"x" * PAGE, bytes(PAGE)] * 8, "b": [b"x" * PAGE] * 8}
+    report = scanned(named)
+    report = replace(report, coverage=replace(report.coverage, process=process))
+    answer = ksm(report.inventory)
+    shown = section(answer, report)
+    assert shown.lines[0].startswith("Yes, if memory is short")
+    assert ("not of files" in shown.lines[0]) == bool(process)
+    assert size(answer.counters.profit) in shown.lines[0]
+    assert len({table.name for table in shown.tables}) == len(shown.tables) == 5
+    gains, counters = shown.tables[:2]
+    for row, numbers, variant in zip(gains.rows, counters.rows, answer.variants, strict=True):
+        for table, values in ((gains, row), (counters, numbers)):
+            for column, value in zip(table.columns, values, strict=True):
+                if column.unit != "text":
+                    assert value == getattr(variant, column.key)
+        found = dict(zip((column.key for column in gains.columns), row, strict=True))
+        assert found["profit"] == found["reclaimed"] * PAGE - found["cost_bytes"] - found["node_bytes"]
 
 
 def test_nothing_and_nobody():

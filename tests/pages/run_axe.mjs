@@ -11,6 +11,7 @@ import puppeteer from "puppeteer-core";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const [chromium, folder, ...pages] = process.argv.slice(2);
+// What is folded is unfolded for the first two, and not for the last.
 // What is the same in all looks is looked at once; contrast takes longest, and a width does not change it.
 const looks = {
   light: { scheme: "light", width: 1280, options: {} },
@@ -45,6 +46,9 @@ try {
       if (await page.evaluate(() => document.documentElement.scrollWidth > innerWidth + 1)) {
         found.errors.push(`${path}: ${look}: wider than the window`);
       }
+      await page.evaluate((open) => {
+        for (const each of document.querySelectorAll("details")) each.open = open;
+      }, look !== "narrow");
       const results = await page.evaluate((options) => window.axe.run(document, options), options);
       found.checked += results.passes.length;
       for (const each of results.violations) {

@@ -58,7 +58,7 @@ def _owners(ranked: list[Joined], report: Report) -> Table:
         "alone: reclaimed by a scan of it alone; part: its part of what all reclaim, each content's saving split over"
         " the pages that hold it; adds: what all reclaim, less what all but it would"
     )
-    return Table("joining", "Owner by owner", columns, rows, report.page_size, note, detail=True)
+    return Table("joining", "What each brings", columns, rows, report.page_size, note, detail=True)
 
 
 def _zero(ranked: list[Joined], report: Report) -> Table:
@@ -74,7 +74,7 @@ def _zero(ranked: list[Joined], report: Report) -> Table:
         for owner in ranked
         if owner.part_zero or owner.alone_zero
     ]
-    return Table("joining-zero", "Of that, zero pages", columns, rows, report.page_size, detail=True)
+    return Table("joining-zero", "Of that, by zero pages", columns, rows, report.page_size, detail=True)
 
 
 def _of(owner: Joined, page_size: int) -> str:

@@ -56,7 +56,8 @@ def _verdict(answer: Ksm, report: Report) -> str:
     )
     if counters.profit < HARDLY * scanned:
         return f"Hardly: {won}"
-    return f"Yes, if memory is short and holds still: {won}"
+    files = report.coverage.process  # of processes: KSM leaves their pages of files alone
+    return f"Yes, if memory is short{', holds still and is not of files' if files else ' and holds still'}: {won}"
 
 
 def _lines(answer: Ksm, report: Report) -> Iterator[str]:
