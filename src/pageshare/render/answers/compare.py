@@ -58,7 +58,7 @@ def _lines(answer: Comparison) -> Iterator[str]:
         f" ({percent(pages.written, pages.both)}); sharing would save {in_bytes(answer.new.reclaimed)},"
         f" {in_bytes(answer.old.reclaimed)} before"
     )
-    if pages.written:
+    if pages.zeroed or pages.from_elsewhere:
         yield (
             f"Of what was written {in_bytes(pages.zeroed)} became zero, {in_bytes(pages.from_elsewhere)} holds now what"
             " was somewhere else before"
@@ -66,7 +66,12 @@ def _lines(answer: Comparison) -> Iterator[str]:
     if sharing.before:
         yield (
             f"Of {in_bytes(sharing.before)} that were shared (zeros apart) {percent(sharing.stayed, sharing.before)}"
-            f" stayed so; {in_bytes(sharing.broken)} were written: {sharing.broken:,} copies or more, had they been one"
+            " stayed so"
+            + (
+                f"; {in_bytes(sharing.broken)} were written: {sharing.broken:,} copies or more, had they been one"
+                if sharing.broken
+                else ""
+            )
         )
     if answer.regions:
         first = answer.regions[:FIRST_REGIONS]
