@@ -89,6 +89,23 @@ def test_other_domains(guests, capsys, tmp_path):
     assert "no owner 'nobody'" in err
 
 
+def test_what_only_bytes_tell_is_of_the_scans_domains(guests, capsys, tmp_path):
+    file, plain = tmp_path / "scan.parquet", tmp_path / "plain.parquet"
+    run(capsys, "scan", *guests, "-o", file, "--domain", "x=db.raw", "--page-sizes")
+    run(capsys, "scan", *guests, "-o", plain)
+    status, out, err = run(capsys, "report", file, "--show", "page_sizes", "--domain", "x=db.raw")
+    assert (status, err) == (0, "")
+    assert "Page sizes" in out
+    status, out, err = run(capsys, "report", file, "--show", "page_sizes", "--domain-per-owner")
+    assert status == 0
+    assert "Page sizes" not in out
+    assert err.startswith(f"pageshare: note: {file}: what it has of page_sizes is of its own sharing domains")
+    assert run(capsys, "report", file, "--domain-per-owner", "--quiet")[2] == ""
+    assert run(capsys, "report", plain, "--domain-per-owner")[2] == ""
+    _, _, err = run(capsys, "report", plain, "--show", "page_sizes,similar")
+    assert [line.rsplit(" ", 1)[1] for line in err.splitlines()] == ["--page-sizes", "--similar"]
+
+
 def test_what_is_incomplete_stays_so(guests, capsys, tmp_path):
     """Exit status and stderr are those of the scan."""
     file = tmp_path / "scan.parquet"
