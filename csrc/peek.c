@@ -18,7 +18,7 @@
 /* The same in bytes. */
 #define STOP_BYTES ((size_t)STOP_EVERY * 4096)
 /* Pages whose first lines are on their way while one is hashed. */
-#define DIGEST_AHEAD 2
+#define DIGEST_AHEAD 1
 
 static bool all_there(const ps_space *space, const uint32_t *pages, size_t count)
 {
