@@ -255,6 +255,13 @@ def aims(document: Row) -> str:
     ], 1, " times")
     aim("compressed kdumps, beside a bare loop of the same package", ratios("decoding"), 0.8, least=True)
     growth = rows_of(document, "growth")
+    for what, words, wanted in (("answers", "all that a report answers, beside the census", 0.25),
+                                ("saving", "to save a scan, beside a bare pass", 1),
+                                ("page sizes", "page sizes from 512 bytes to 2 MiB, beside the census", 3)):
+        aim(words, [1 / value for value in ratios("answers", what=what)], wanted, " times")
+    reports = rows_of(document, "a report of a saved scan")
+    aim("`report` of a saved scan of 16 GiB", [row["seconds"] for row in reports], 3, " s")
+    aim("its memory", [row["memory"] / 2**20 for row in reports], 500, " MiB")
     aim("ns a page, 1 to 16 GiB: the most of the least", spans(growth, "seconds"), 1.25, " times")
     aim("a terabyte of holes with 1 GiB of data, of the data alone",
         [1 / row["ratio"] for row in rows_of(document, "holes")], 1.25, " times")
@@ -395,6 +402,28 @@ def tables(document: Row) -> dict[str, str]:
                 "ns/page": lambda row: f"{ns(row):.0f}",
                 "ratio": ratio,
                 "a process starts in": lambda row: f"{row['start_seconds']:.2f} s",
+            },
+        ),
+        "answers": table(
+            rows_of(document, "answers"),
+            {
+                "what": lambda row: row["what"],
+                "input": lambda row: row["words"],
+                "beside": lambda row: "a bare XXH3-64 pass" if row["what"] == "saving" else "the census",
+                "threads": lambda row: str(row["threads"]),
+                "ns/page": lambda row: f"{ns(row):.0f}",
+                "times as long": lambda row: f"{1 / row['ratio']:.2f}",
+                "bytes/page of the file": lambda row: f"{row['bytes_a_page']:.1f}" if "bytes_a_page" in row else "-",
+            },
+        ),
+        "saved_report": table(
+            rows_of(document, "a report of a saved scan"),
+            {
+                "input": lambda row: row["words"],
+                "GiB": lambda row: f"{row['bytes'] / 2**30:.0f}",
+                "report": lambda row: f"{row['seconds']:.2f} s",
+                "scan": lambda row: f"{row['reference_seconds']:.2f} s",
+                "memory of the report": lambda row: f"{row['memory'] / 2**20:.0f} MiB",
             },
         ),
         "skipped": "\n\nLeft out:\n\n" + "\n".join(f"- `{name}`: {why}" for name, why in machine["skipped"].items())

@@ -242,7 +242,7 @@ def test_a_section_that_is_not_there_is_told(guests, capsys, options, missing):
 @pytest.mark.usefixtures("made_up")
 def test_the_default_says_what_more_there_is(guests, capsys):
     out = scan(capsys, guests)[1]
-    assert "More: --show made-up,wide, or all; --html FILE makes a page of it\n" in out
+    assert "More by --show: made-up, wide, or all; --html FILE makes a page of it\n" in out
     assert "Does it hold?" not in out
     assert max(map(len, out.splitlines())) <= 100
 

@@ -46,7 +46,7 @@ def write(report: Report, console: Console, *, show: Collection[str] = ()) -> No
     console.print()
     more = [] if show else [key for key in keys(report) if key not in DEFAULT and key != "figures"]
     if more:
-        say(console, f"More: --show {','.join(more)}, or all; --html FILE makes a page of it")
+        say(console, f"More by --show: {', '.join(more)}, or all; --html FILE makes a page of it")
     for line in footer(report):
         say(console, line)
 
