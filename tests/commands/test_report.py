@@ -205,6 +205,20 @@ def test_no_view_takes_the_place_of_what_is_saved(guests, capsys, tmp_path):
     assert run(capsys, "scan", *guests, "-o", tmp_path / "y.parquet", "--parquet", tmp_path / "folder")[0] == 0
 
 
+def test_what_is_printed_does_not_spoil_what_is_saved(guests, tmp_path):
+    code = "import sys; from pageshare.commands import main; sys.exit(main(sys.argv[1:]))"
+    with (tmp_path / "out").open("wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "scan", *guests, "-o", "/dev/stdout"],
+            check=False,
+            stdout=out,
+            stderr=subprocess.PIPE,
+        )
+    assert done.returncode == 2
+    assert done.stderr == b"pageshare scan: -o /dev/stdout: what is printed goes there: name a file\n"
+    assert (tmp_path / "out").read_bytes() == b""
+
+
 def test_pipes_and_devices_are_no_saved_scans(capsys, tmp_path):
     """They are told from one before they are waited for."""
     os.mkfifo(tmp_path / "pipe")

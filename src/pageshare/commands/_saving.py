@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +58,17 @@ def check_saving(args: argparse.Namespace) -> Key | None:
     check_packages()
     spare_inputs(args, {"-o": args.output})
     check_free(args.output, force=args.force)
+    if _is_printed_to(args.output):
+        raise UsageError(f"-o {args.output}: what is printed goes there: name a file")
     return key_of(args)
+
+
+def _is_printed_to(path: Path) -> bool:
+    """Whether a path leads to standard output, where what is printed would spoil what is saved."""
+    with contextlib.suppress(OSError):  # what is not there is nothing yet
+        status = path.stat()
+        return not stat.S_ISCHR(status.st_mode) and os.path.samestat(status, os.fstat(1))
+    return False
 
 
 def key_of(args: argparse.Namespace) -> Key | None:
