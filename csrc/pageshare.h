@@ -13,6 +13,7 @@
  *   contents.c     what a census comes to content by content: which are held more than once, and by whom
  *   blocks.c       which blocks of twice the size are equal, from which of their halves are; and which may be, from keys
  *   runs.c         how long the stretches are in which pages are the same elsewhere
+ *   rows.c         the rows of a saved scan, taken in and held against each other
  *   peek.c         what can be learnt of pages without the table: the key of one line, the hash of a whole page, keys
  *                  that tell similar pages
  *   kinds.c        what a page's bytes look like: text, a page table, ...
@@ -449,6 +450,75 @@ typedef enum {
 
 /* A ps_page_kind of `bytes` (a multiple of 64 and at least 256). */
 uint8_t ps_kind(const void *page, size_t bytes);
+
+/* ---- rows.c ---- */
+
+/* What the pages of a row are: of some content; read and found zero; zero without being read; not known. */
+#define PS_ROW_DATA 0
+#define PS_ROW_ZERO 1
+#define PS_ROW_HOLE 2
+#define PS_ROW_UNKNOWN 3
+
+/* What is wrong with a row. */
+typedef enum {
+    PS_ROW_FINE = 0,
+    PS_ROW_NOWHERE,        /* no memory has such a frame */
+    PS_ROW_ORDER,          /* it does not lie behind the one before */
+    PS_ROW_MORE_PAGES,     /* than most_pages */
+    PS_ROW_SEVERAL,        /* pages of one content in a row */
+    PS_ROW_HAS_CONTENT,    /* though it is not known */
+    PS_ROW_NOT_ZERO,       /* by its number, though it is zero */
+    PS_ROW_ZERO_AGAIN,     /* zeros begin here, but did before; or should, and don't */
+    PS_ROW_NUMBER,         /* contents are not numbered as they appear */
+    PS_ROW_MORE_CONTENTS   /* than most_contents */
+} ps_row_fault;
+
+/* Rows in file order. `first`: it is the first one of its content, PS_NONE where there is none. */
+typedef struct {
+    const int32_t *owner;
+    const uint64_t *frame;
+    const uint64_t *pages;
+    const int8_t *state;
+    const uint32_t *content;
+    const uint8_t *first;
+} ps_row_columns;
+
+/* Pages of one sort, numbered in order: those that are read, holes, or unknown ones. run_*[0 .. runs-1], with room for one
+ * more for each row: where stretches of consecutive frames of one owner begin, and with which number. */
+typedef struct {
+    uint64_t pages;
+    uint64_t most_pages;
+    uint64_t *by_owner;
+    uint64_t *run_frame;
+    uint64_t *run_first;
+    int32_t *run_owner;
+    uint64_t runs;
+    uint64_t end;          /* of the last row, as a frame of `owner`: -1 before there is one */
+    int32_t owner;
+} ps_row_part;
+
+/* What rows come to. content[0 .. parts[0].most_pages-1] gets the number of each page that is read, first_page and held
+ * [0 .. most_contents] the first of these pages of each content, and how many pages are said to hold it: the next of
+ * `count` where a content begins. zero_at: how many contents begin before zeros do; PS_NONE while there are none, as is
+ * first_page[0] while none were read. */
+typedef struct {
+    uint64_t most_frame;
+    uint32_t most_contents;
+    uint32_t contents;
+    uint32_t zero_at;
+    ps_row_fault fault;
+    ps_row_part parts[3];
+    uint32_t *content;
+    uint32_t *first_page;
+    uint32_t *held;
+    const uint32_t *count;
+    uint64_t end;
+    int32_t owner;
+} ps_rows;
+
+/* Takes more rows in: PS_INVALID, and `fault` says why, at the first that can't be. Owners are numbers of by_owner, states
+ * are PS_ROW_*, and as many rows are `first` as there are counts: nobody else looks. */
+ps_status ps_rows_take(ps_rows *to, const ps_row_columns *from, size_t rows, const ps_control *control);
 
 /* ---- peek.c ---- */
 

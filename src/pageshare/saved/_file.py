@@ -90,7 +90,7 @@ class File:
             if name in columns:
                 self._check_size(*place)
         table = self._parquet.read_row_group(number, columns=list(columns))
-        return {name: table.column(name).combine_chunks() for name in columns}
+        return {name: _whole(table.column(name)) for name in columns}
 
     def _check_size(self, start: int, end: int) -> None:
         if not 4 <= start <= end <= self._size:
@@ -116,6 +116,11 @@ class File:
                 yield data[begin : begin + len(values) * DIGEST].reshape(-1, DIGEST)
             else:
                 yield coded(self._path, values, codes).astype(np.uint8)
+
+
+def _whole(column: Any) -> Any:
+    """A column as one array; not copied if it is one."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def coded(path: Path, array: Any, numbers: dict[str, int]) -> NDArray[np.int32]:
