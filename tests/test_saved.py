@@ -23,7 +23,7 @@ from pageshare.commands import main
 from pageshare.core import KIND_NAMES, Control, PageReader, Stopped
 from pageshare.limits import Memory
 from pageshare.report import in_domains
-from pageshare.saved import Key, SavedError
+from pageshare.saved import Key, SavedError, _format
 from pageshare.scanner import Options, Reading, answered_by_bytes, scan_space
 from pageshare.space import PageSpace
 from saved_scans import (
@@ -116,6 +116,25 @@ def test_rows_are_what_memory_is(tmp_path, seed):
     assert sum(row["pages"] for row in rows_of(path) if row["state"] == "hole") == holes
     assert report.pages.known == sum(row["count"] or 0 for row in rows_of(path))
     assert report.pages.zero == zeros
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_checksums_are_those_of_the_bytes(monkeypatch, seed):
+    """However the values come, and block by block."""
+    draw = random.Random(seed)
+    block = draw.choice([256, 1024])
+    monkeypatch.setattr("pageshare.saved._format.CHECKED_AT_ONCE", block)
+    data, checks, at = draw.randbytes(4 * draw.randrange(2000)), _format.Checks(), 0
+    while at < len(data) or not at:
+        some = data[at : at + 4 * draw.choice([0, 1, 63, 64, 256, 700])]
+        checks.add("frame", np.frombuffer(some, np.uint32))
+        at += max(len(some), 1 if not data else 0)
+    whole = len(data) // block * block
+    expected = hashlib.blake2b(digest_size=16)
+    for first in range(0, whole, block):
+        expected.update(xxhash.xxh3_128_digest(data[first : first + block])[::-1])
+    expected.update(data[whole:])
+    assert checks.result() == {"frame": expected.hexdigest()}
 
 
 @pytest.mark.usefixtures("rows_in_a_group")

@@ -12,7 +12,7 @@ import numpy as np
 
 from pageshare.answers.page_sizes import PageSizes
 from pageshare.answers.similar import Similar
-from pageshare.core import DIGEST
+from pageshare.core import DIGEST, hash_pages
 from pageshare.images import printable
 from pageshare.report import FileReport, Seconds
 from pageshare.space import Coverage
@@ -57,7 +57,7 @@ def encodings() -> dict[str, Any]:
         "compression": {name: "NONE" if name == "hash" else "ZSTD" for name in columns},
         "use_dictionary": ["owner", "pages", "state", "count", "kind"],
         "column_encoding": {"frame": "DELTA_BINARY_PACKED", "content": "DELTA_BINARY_PACKED", "hash": "PLAIN"},
-        "write_statistics": ["owner", "frame", "state", "content"],
+        "write_statistics": ["owner", "frame", "content"],
         "write_page_checksum": True,
     }
 
@@ -93,17 +93,35 @@ class Rows:
     count: NDArray[np.uint32]
 
 
+CHECKED_AT_ONCE = 1 << 20
+"""Bytes of a column whose XXH3-128 is part of its checksum."""
+
+
 class Checks:
-    """BLAKE2b-128 of each column's values, whatever the row groups; of ``count``, ``hash`` and ``kind`` those of the
-    first rows of contents."""
+    """Of each column's values, whatever the row groups (of ``count``, ``hash`` and ``kind`` those of the first rows of
+    contents): the BLAKE2b-128 of the XXH3-128 of each whole MiB, low word first, and of what is left over as it is.
+    That is against damage: who means harm can compute it too."""
 
     def __init__(self) -> None:
         self._hashes: dict[str, Any] = {}
+        self._left_over: dict[str, bytearray] = {}
 
     def add(self, name: str, values: NDArray[Any]) -> None:
         """Some more of them."""
         one = self._hashes.setdefault(name, hashlib.blake2b(digest_size=DIGEST))
-        one.update(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False)).reshape(-1).data)
+        left_over = self._left_over.setdefault(name, bytearray())
+        little_endian = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
+        data, at = little_endian.reshape(-1).view(np.uint8).data, 0
+        if left_over:
+            at = min(CHECKED_AT_ONCE - len(left_over), len(data))
+            left_over += data[:at]
+            if len(left_over) < CHECKED_AT_ONCE:
+                return
+            one.update(_hashed(left_over))
+            left_over.clear()
+        end = len(data) - (len(data) - at) % CHECKED_AT_ONCE
+        one.update(_hashed(data[at:end]))
+        left_over += data[end:]
 
     def rows(self, rows: Rows) -> None:
         """Of all columns but ``hash`` and ``kind``."""
@@ -113,7 +131,14 @@ class Checks:
 
     def result(self) -> dict[str, str]:
         """In hexadecimal."""
-        return {name: one.hexdigest() for name, one in self._hashes.items()}
+        whole = {name: one.copy() for name, one in self._hashes.items()}
+        for name, one in whole.items():
+            one.update(self._left_over[name])
+        return {name: one.hexdigest() for name, one in whole.items()}
+
+
+def _hashed(whole: Any) -> bytes:
+    return hash_pages(whole, CHECKED_AT_ONCE, bits=128).astype("<u8").tobytes()
 
 
 def check_of(text: bytes) -> bytes:
