@@ -349,7 +349,7 @@ typedef struct {
 
 /* The maximal stretches of zeros, and of pages that are not the first of their content, as long as pages and their first
  * pages follow each other; by ascending page. Page begins[i] (ascending; the first of all is one) does not follow the page
- * before it. `runs` has room for one a page of these. Of control only `stop` is used. */
+ * before it. `runs` has room for one a page of these, and one more. Of control only `stop` is used. */
 ps_status ps_contents_runs(const uint32_t *classes, uint32_t pages, const ps_content *contents, const uint32_t *begins,
                            uint32_t begin_count, ps_stretch *runs, uint32_t *count, const ps_control *control);
 

@@ -2,7 +2,7 @@
  * runs.c - stretches of pages that are the same elsewhere, in a stretch as well; and stretches of zeros. One pass over the
  * pages, and one over the stretches.
  */
-#include <string.h>
+#include <stdlib.h>
 
 #include "internal.h"
 
@@ -11,25 +11,9 @@
 /* Pages ahead for which a content's record is asked. */
 #define AHEAD 32
 
-/* Where frames stop to follow each other. */
-typedef struct {
-    const uint32_t *begins;
-    uint32_t count, pages;
-} layout;
-
-/* The first page from `page` + 1 on that does not follow the one before. */
-static uint32_t end_of_stretch(const layout *where, uint32_t page)
+static bool is_set(const uint64_t *bits, uint32_t i)
 {
-    uint32_t low = 0, high = where->count;
-
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (where->begins[middle] > page)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low < where->count ? where->begins[low] : where->pages;
+    return bits[i / 64] >> i % 64 & 1;
 }
 
 /* What a page matches: the first page of its content; none if that is itself, or if it is held once or unknown. */
@@ -40,13 +24,12 @@ static uint32_t match_of(uint32_t class, uint32_t page, const ps_content *conten
     return contents[class].first == page ? PS_NONE : contents[class].first;
 }
 
-ps_status ps_contents_runs(const uint32_t *classes, uint32_t pages, const ps_content *contents, const uint32_t *begins,
-                           uint32_t begin_count, ps_stretch *runs, uint32_t *count, const ps_control *control)
+/* `apart` has a bit for each page that does not follow the one before it. */
+static ps_status find_runs(const uint32_t *classes, uint32_t pages, const ps_content *contents, const uint64_t *apart,
+                           ps_stretch *runs, uint32_t *count, const ps_control *control)
 {
-    layout where = {.begins = begins, .count = begin_count, .pages = pages};
     ps_stretch run = {.pages = 0};
-    uint32_t end = 0, match_end = 0, found = 0;
-    bool zero = false;
+    uint32_t found = 0;
 
     for (uint32_t page = 0; page < pages; page++) {
         if (page % STOP_EVERY == 0 && ps_stopped(control))
@@ -54,20 +37,15 @@ ps_status ps_contents_runs(const uint32_t *classes, uint32_t pages, const ps_con
         if (pages - page > AHEAD && classes[page + AHEAD] < PS_CLASS_UNIQUE)
             __builtin_prefetch(&contents[classes[page + AHEAD]]);
         uint32_t match = match_of(classes[page], page, contents);
-        bool is_zero = classes[page] == PS_CLASS_ZERO;
-        if (run.pages && page != end &&
-            (zero ? is_zero : match != PS_NONE && match == run.matches + run.pages && match < match_end)) {
+        bool is_zero = classes[page] == PS_CLASS_ZERO, is_member = is_zero || match != PS_NONE;
+        uint32_t next = run.matches == PS_NONE ? PS_NONE : run.matches + run.pages;
+        if (is_member && run.pages && match == next && !is_set(apart, page) && (is_zero || !is_set(apart, match))) {
             run.pages++;
             continue;
         }
-        if (run.pages)
-            runs[found++] = run;
-        if (page >= end)
-            end = end_of_stretch(&where, page);
-        zero = is_zero;
-        run = (ps_stretch){.page = page, .pages = is_zero || match != PS_NONE, .matches = match};
-        if (match != PS_NONE)
-            match_end = end_of_stretch(&where, match);
+        runs[found] = run;
+        found += run.pages != 0;
+        run = (ps_stretch){.page = page, .pages = is_member, .matches = match};
     }
     if (run.pages)
         runs[found++] = run;
@@ -75,23 +53,30 @@ ps_status ps_contents_runs(const uint32_t *classes, uint32_t pages, const ps_con
     return PS_OK;
 }
 
+ps_status ps_contents_runs(const uint32_t *classes, uint32_t pages, const ps_content *contents, const uint32_t *begins,
+                           uint32_t begin_count, ps_stretch *runs, uint32_t *count, const ps_control *control)
+{
+    uint64_t *apart = calloc((size_t)pages / 64 + 1, sizeof *apart);
+
+    if (!apart)
+        return PS_NO_MEMORY;
+    for (uint32_t i = 0; i < begin_count; i++)
+        apart[begins[i] / 64] |= (uint64_t)1 << begins[i] % 64;
+    ps_status status = find_runs(classes, pages, contents, apart, runs, count, control);
+    free(apart);
+    return status;
+}
+
 /* ---- what they come to ---- */
 
-/* The owner of a page, which mostly is that of the page before it. */
-static uint32_t owner_of(uint32_t page, const uint32_t *owner_first, uint32_t owner_count, uint32_t guess)
+/* The owner of a page: the last one whose first page is not behind it. Without branches, since none could be foretold. */
+static uint32_t owner_of(uint32_t page, const uint32_t *owner_first, uint32_t owner_count)
 {
-    uint32_t low = 0, high = owner_count - 1;
+    uint32_t owner = 0;
 
-    if (owner_first[guess] <= page && page < owner_first[guess + 1])
-        return guess;
-    while (low < high) {
-        uint32_t middle = high - (high - low) / 2;
-        if (owner_first[middle] <= page)
-            low = middle;
-        else
-            high = middle - 1;
-    }
-    return low;
+    for (uint32_t rest = owner_count; rest > 1; rest -= rest / 2)
+        owner += owner_first[owner + rest / 2] <= page ? rest / 2 : 0;
+    return owner;
 }
 
 /* Keeps the `most` longest ones, the longest first; of equal ones the first that came. */
@@ -111,8 +96,6 @@ ps_status ps_runs_sum(const ps_stretch *runs, size_t count, const uint32_t *owne
                       ps_run_sums *sums, ps_run_pair *pairs, ps_stretch *longest, uint32_t most, uint32_t *kept,
                       const ps_control *control)
 {
-    uint32_t owner = 0;
-
     for (size_t i = 0; i < count; i++) {
         if (i % STOP_EVERY == 0 && ps_stopped(control))
             return PS_STOPPED;
@@ -123,7 +106,7 @@ ps_status ps_runs_sum(const ps_stretch *runs, size_t count, const uint32_t *owne
         lengths->pages += run.pages;
         if (is_zero)
             continue;
-        owner = owner_of(run.matches, owner_first, owner_count, owner);
+        uint32_t owner = owner_of(run.matches, owner_first, owner_count);
         pairs[owner].runs++;
         pairs[owner].pages += run.pages;
         if (pairs[owner].longest < run.pages)

@@ -206,7 +206,7 @@ static void check_runs(const memory *m, const uint32_t *classes, const ps_conten
         matches[page] = m->value[page] == PS_NONE ? page : lowest(m, page, 0);
         room += m->value[page] == 0 || matches[page] != page;
     }
-    ps_stretch *runs = malloc(room * sizeof *runs + 1);
+    ps_stretch *runs = malloc((room + 1) * sizeof *runs);
     CHECK_EQUAL(ps_contents_runs(classes, m->pages, contents, places, place_count, runs, &count, NULL), PS_OK);
     for (uint32_t page = 0, end; page < m->pages; page = end) {
         end = page + 1;

@@ -166,7 +166,7 @@ class Contents:
         shared = self.contents[1:]
         most = int(self.contents["pages"].sum(dtype=np.uint64)) - len(shared)
         # What is not used of it takes no memory.
-        runs, count = np.empty(most, STRETCH), ffi.new("uint32_t *")
+        runs, count = np.empty(most + 1, STRETCH), ffi.new("uint32_t *")
         check(
             lib.ps_contents_runs(
                 _pointer("uint32_t *", self.classes),
