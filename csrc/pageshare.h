@@ -13,7 +13,7 @@
  *   contents.c     what a census comes to content by content: which are held more than once, and by whom
  *   blocks.c       which blocks of twice the size are equal, from which of their halves are; and which may be, from keys
  *   runs.c         how long the stretches are in which pages are the same elsewhere
- *   rows.c         the rows of a saved scan, taken in and held against each other
+ *   rows.c         the rows of a saved scan: made, and taken in and held against each other
  *   peek.c         what can be learnt of pages without the table: the key of one line, the hash of a whole page, keys
  *                  that tell similar pages
  *   kinds.c        what a page's bytes look like: text, a page table, ...
@@ -519,6 +519,47 @@ typedef struct {
 /* Takes more rows in: PS_INVALID, and `fault` says why, at the first that can't be. Owners are numbers of by_owner, states
  * are PS_ROW_*, and as many rows are `first` as there are counts: nobody else looks. */
 ps_status ps_rows_take(ps_rows *to, const ps_row_columns *from, size_t rows, const ps_control *control);
+
+/* Of what rows are made: runs of consecutive frames in file order, PS_ROW_DATA where pages are read, of which `first` is the
+ * first one's number; the pages' contents, as contents.c has them; number_of[0 .. content_count-1], zeroed; how many pages
+ * are zero. The rest says where it goes on, and is zero at first. */
+typedef struct {
+    const int32_t *owner;
+    const uint64_t *frame;
+    const uint64_t *pages;
+    const uint32_t *first;
+    const int8_t *state;
+    uint64_t runs;
+    const uint32_t *classes;
+    const ps_content *contents;
+    uint32_t content_count;
+    uint32_t zeros;
+    uint32_t *number_of;
+    uint64_t run;
+    uint64_t into;
+    uint32_t numbered;
+    uint32_t unique;
+    uint8_t zero_seen;
+} ps_row_source;
+
+/* Room for `most` rows, in file order, and what got into it. which[0 .. begun-1]: the contents that begin here: 0 for zeros,
+ * else their class, else content_count and, of those that are held once, how many came before; `count` pages hold them. */
+typedef struct {
+    uint64_t most;
+    uint64_t rows;
+    uint64_t begun;
+    int32_t *owner;
+    uint64_t *frame;
+    uint64_t *pages;
+    int8_t *state;
+    uint32_t *content;
+    uint8_t *first;
+    uint32_t *which;
+    uint32_t *count;
+} ps_row_room;
+
+/* Makes the next `most` rows; less where these are the last. */
+ps_status ps_rows_make(ps_row_source *from, ps_row_room *to, const ps_control *control);
 
 /* ---- peek.c ---- */
 

@@ -1,6 +1,7 @@
 /*
- * rows.c - the rows of a saved scan, taken in: one for each page that has a content, and for stretches of the others.
- * They were written by who knows whom, and are held against each other as they come.
+ * rows.c - the rows of a saved scan: one for each page that has a content, and for stretches of the others. They are made
+ * of what an inventory has, or taken in: those were written by who knows whom, and are held against each other as they
+ * come.
  */
 #include "internal.h"
 
@@ -17,6 +18,8 @@ static ps_status fill(uint32_t *to, uint64_t count, uint32_t value, const ps_con
     }
     return PS_OK;
 }
+
+/* ---- taking them in ---- */
 
 /* Whether its content is what it can be; a new one becomes known. */
 static ps_row_fault take_content(ps_rows *to, const ps_row_columns *from, size_t i)
@@ -88,6 +91,89 @@ ps_status ps_rows_take(ps_rows *to, const ps_row_columns *from, size_t rows, con
         part->pages += pages;
         part->owner = to->owner = owner;
         part->end = to->end = frame + pages;
+    }
+    return PS_OK;
+}
+
+/* ---- making them ---- */
+
+/* A row that begins at a page, or a stretch, of which only its owner, its frame and its state are known. */
+static void begin_row(ps_row_source *from, uint32_t class, ps_row_room *to)
+{
+    size_t i = to->rows++;
+    uint32_t which = class, count = 1;
+
+    if (to->state[i] == PS_ROW_UNKNOWN) {
+        to->content[i] = PS_NONE;
+        to->first[i] = false;
+        return;
+    }
+    if (to->state[i] != PS_ROW_DATA) {
+        to->content[i] = PS_CLASS_ZERO;
+        to->first[i] = !from->zero_seen;
+        from->zero_seen = true;
+        which = PS_CLASS_ZERO;
+        count = from->zeros;
+    } else if (class == PS_CLASS_UNIQUE) {
+        to->content[i] = ++from->numbered;
+        to->first[i] = true;
+        which = from->content_count + from->unique++;
+    } else {
+        uint32_t *number = &from->number_of[class];
+        to->first[i] = *number == 0;
+        if (to->first[i])
+            *number = ++from->numbered;
+        to->content[i] = *number;
+        count = from->contents[class].pages;
+    }
+    if (to->first[i]) {
+        to->which[to->begun] = which;
+        to->count[to->begun++] = count;
+    }
+}
+
+/* Whether there was room: neighbouring pages that have no content of their own share a row. */
+static bool add_pages(ps_row_source *from, int8_t state, uint64_t frame, uint64_t pages, uint32_t class, ps_row_room *to)
+{
+    int32_t owner = from->owner[from->run];
+    size_t last = to->rows - 1, i = to->rows;
+
+    if (i > 0 && state != PS_ROW_DATA && to->state[last] == state && to->owner[last] == owner &&
+        to->frame[last] + to->pages[last] == frame) {
+        to->pages[last] += pages;
+        return true;
+    }
+    if (i == to->most)
+        return false;
+    to->owner[i] = owner;
+    to->frame[i] = frame;
+    to->pages[i] = pages;
+    to->state[i] = state;
+    begin_row(from, class, to);
+    return true;
+}
+
+ps_status ps_rows_make(ps_row_source *from, ps_row_room *to, const ps_control *control)
+{
+    to->rows = to->begun = 0;
+    for (; from->run < from->runs; from->run++, from->into = 0) {
+        size_t run = from->run;
+        if (run % STOP_EVERY == 0 && ps_stopped(control))
+            return PS_STOPPED;
+        if (from->state[run] != PS_ROW_DATA) {
+            if (!add_pages(from, from->state[run], from->frame[run], from->pages[run], PS_CLASS_ZERO, to))
+                return PS_OK;
+            continue;
+        }
+        const uint32_t *classes = from->classes + from->first[run];
+        for (; from->into < from->pages[run]; from->into++) {
+            if (from->into % STOP_EVERY == 0 && ps_stopped(control))
+                return PS_STOPPED;
+            uint32_t class = classes[from->into];
+            int8_t state = class == PS_CLASS_ZERO ? PS_ROW_ZERO : class == PS_NONE ? PS_ROW_UNKNOWN : PS_ROW_DATA;
+            if (!add_pages(from, state, from->frame[run] + from->into, 1, class, to))
+                return PS_OK;
+        }
     }
     return PS_OK;
 }

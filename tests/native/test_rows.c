@@ -1,4 +1,4 @@
-/* rows.c: a scan of two owners, and rows that can't be. */
+/* rows.c: a scan of two owners, made and taken in, and rows that can't be. */
 #include <string.h>
 
 #include "check.h"
@@ -121,8 +121,49 @@ static void test_stop(void)
     CHECK_EQUAL(ps_rows_take(&to, &columns, ROWS, &control), PS_STOPPED);
 }
 
+/* The rows above, from the contents of their pages; any number at a time. */
+static void test_made(void)
+{
+    static const uint32_t classes[5] = {0, 0, 1, 1, PS_CLASS_UNIQUE};
+    static const ps_content shared[2] = {{.first = 0, .pages = 2}, {.first = 2, .pages = 2}};
+    static const int32_t run_owners[4] = {0, 0, 1, 1};
+    static const uint64_t run_frames[4] = {3, 6, 0, 2}, run_pages[4] = {3, 9, 2, 1ull << 40};
+    static const uint32_t run_numbers[4] = {0, 0, 3, 0};
+    static const int8_t run_states[4] = {PS_ROW_DATA, PS_ROW_HOLE, PS_ROW_DATA, PS_ROW_UNKNOWN};
+    static const uint32_t all[3] = {0, 1, 2};
+
+    for (size_t most = 1; most <= ROWS + 1; most++) {
+        table t = {0};
+        uint32_t number_of[2] = {0}, which[ROWS + 1], count[ROWS + 1];
+        ps_row_source from = {.owner = run_owners, .frame = run_frames, .pages = run_pages, .first = run_numbers,
+                              .state = run_states, .runs = 4, .classes = classes, .contents = shared,
+                              .content_count = 2, .zeros = 11, .number_of = number_of};
+        size_t rows = 0, begun = 0;
+        for (;;) {
+            ps_row_room to = {.most = most < ROWS - rows ? most : ROWS - rows, .owner = t.owner + rows,
+                              .frame = t.frame + rows, .pages = t.pages + rows, .state = t.state + rows,
+                              .content = t.content + rows, .first = t.first + rows, .which = which + begun,
+                              .count = count + begun};
+            CHECK_EQUAL(ps_rows_make(&from, &to, NULL), PS_OK);
+            if (!to.rows)
+                break;
+            CHECK(to.rows == to.most);
+            rows += to.rows;
+            begun += to.begun;
+        }
+        CHECK_EQUAL(from.run, 4);
+        CHECK_EQUAL(rows, ROWS);
+        CHECK_EQUAL(begun, 3);
+        CHECK(memcmp(t.owner, owners, sizeof owners) == 0 && memcmp(t.frame, frames, sizeof frames) == 0);
+        CHECK(memcmp(t.pages, lengths, sizeof lengths) == 0 && memcmp(t.state, states, sizeof states) == 0);
+        CHECK(memcmp(t.content, contents, sizeof contents) == 0 && memcmp(t.first, firsts, sizeof firsts) == 0);
+        CHECK(memcmp(which, all, sizeof all) == 0 && memcmp(count, counts, sizeof counts) == 0);
+    }
+}
+
 int main(void)
 {
+    test_made();
     test_all_or_in_two_parts();
     test_faults();
     test_stop();

@@ -24,7 +24,7 @@ from pageshare.core._kinds import KIND_NAMES, PageKind, kind_of
 from pageshare.core._native import Control, MediaError, Stopped, populate, shed
 from pageshare.core._pages import DIGEST, LINE, PageReader
 from pageshare.core._process import PAGE_UNREADABLE, PAGE_ZERO, ProcessPages, read_words
-from pageshare.core._rows import RowFault, RowReader
+from pageshare.core._rows import RowFault, RowMaker, RowReader
 from pageshare.core._tally import OwnerTally, Tally
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "Paired",
     "ProcessPages",
     "RowFault",
+    "RowMaker",
     "RowReader",
     "Scanned",
     "Stopped",

@@ -1,4 +1,4 @@
-"""The rows of a saved scan, taken in and held against each other."""
+"""The rows of a saved scan: made, and taken in and held against each other."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pageshare.core._contents import Contents
+    from pageshare.core._native import Control
+
 COLUMNS = (
     ("owner", "int32_t[]", np.int32),
     ("frame", "uint64_t[]", np.uint64),
@@ -23,6 +26,8 @@ COLUMNS = (
     ("content", "uint32_t[]", np.uint32),
     ("first", "uint8_t[]", np.uint8),
 )
+_ROOM = (*COLUMNS, ("which", "uint32_t[]", np.uint32), ("count", "uint32_t[]", np.uint32))
+_RUNS = (*COLUMNS[:3], ("first", "uint32_t[]", np.uint32), COLUMNS[3])
 PARTS = 3
 """Sorts of pages: those that are read, holes, unknown ones."""
 FAULTS = {
@@ -114,3 +119,38 @@ class RowReader:
         empty = (np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int32))
         frame, first, owner = map(np.concatenate, zip(empty, *self._runs[part], strict=True))
         return frame, first, owner
+
+
+class RowMaker:
+    """Makes the rows of a scan, in order, from its contents and ``runs``: of consecutive frames of one owner each, by
+    owner and frame; arrays ``owner`` (int32), ``frame``, ``pages`` (uint64), ``first`` (uint32, the number of the first
+    page, where they are read), ``state`` (int8, 0 for those that are read, else as of rows). ``zeros`` pages are."""
+
+    def __init__(self, contents: Contents, runs: Mapping[str, NDArray[Any]], zeros: int) -> None:
+        self._from = of = ffi.new("ps_row_source *")
+        number_of = np.zeros(len(contents.contents), np.uint32)
+        self._kept = [
+            *(ffi.from_buffer(kind, np.ascontiguousarray(runs[name], dtype)) for name, kind, dtype in _RUNS),
+            ffi.from_buffer("uint32_t[]", contents.classes),
+            ffi.cast("ps_content *", ffi.from_buffer(contents.contents)),
+            ffi.from_buffer("uint32_t[]", number_of, require_writable=True),
+            contents,
+        ]
+        of.owner, of.frame, of.pages, of.first, of.state, of.classes, of.contents, of.number_of = self._kept[:-1]
+        of.runs, of.content_count, of.zeros = len(runs["owner"]), len(contents.contents), zeros
+
+    def make(self, most: int, control: Control | None = None) -> dict[str, NDArray[Any]]:
+        """The next rows, ``most`` of them or those that are left, as ``RowReader.take`` takes them; ``which``: the
+        contents that begin in these, by ``Inventory.numbers()``; ``count``: how many pages hold each. Raises
+        ``Stopped``."""
+        room = ffi.new("ps_row_room *")
+        # What is not used of these takes no memory.
+        arrays = {name: np.empty(most, dtype) for name, _, dtype in _ROOM}
+        buffers = [ffi.from_buffer(kind, arrays[name], require_writable=True) for name, kind, _ in _ROOM]
+        for (name, _, _), buffer in zip(_ROOM, buffers, strict=True):
+            setattr(room, name, buffer)
+        room.most = most
+        check(lib.ps_rows_make(self._from, room, ffi.NULL if control is None else control._c))
+        made = {name: arrays[name][: room.rows] for name, _, _ in COLUMNS}
+        made["first"] = made["first"].view(np.bool_)
+        return {**made, "which": arrays["which"][: room.begun], "count": arrays["count"][: room.begun]}
