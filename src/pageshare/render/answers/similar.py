@@ -160,6 +160,15 @@ def chart(answer: Similar) -> str:
     )
 
 
+IN_WORDS = {
+    "patch": "Patching ({})",
+    "compress": "Compressing ({})",
+    "patch, then compress": "Patching, and compressing the rest ({}),",
+    "the smaller": "Patching or compressing ({}), whichever is smaller,",
+}
+"""The ways, with what does it, as a sentence begins with them."""
+
+
 def section(answer: Similar, report: Report) -> Section:
     """All of it."""
     page_size = report.page_size
@@ -167,7 +176,7 @@ def section(answer: Similar, report: Report) -> Section:
     patch = answer.ways[0]
     known = answer.known * answer.page_size
     lines = [
-        f"Best: {best.name} ({best.codec or PATCHES}). It would save"
+        f"{IN_WORDS[best.name].format(best.codec or PATCHES)} would save"
         f" {cell(best.reclaimed.value, 'bytes', page_size)} of the {cell(answer.distinct, 'pages', page_size)} that"
         f" sharing leaves; with sharing {cell(_share(best.in_all.value, known), 'share', page_size)} of known memory."
         if best.reclaimed.value > 0
