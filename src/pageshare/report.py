@@ -146,7 +146,7 @@ class Partial:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Seconds: to open and map; from the first page looked at to the last count; all from the start.
+    """Seconds: to open and map; from the first page looked at to the last count; all from the start to the last answer.
 
     Where ``Report.overlapped``, ``map`` ends when the loop begins, and ``scan`` includes the mapping.
 

@@ -176,7 +176,15 @@ def scan_space(
         skipped=tuple(skipped),
         inventory=found.inventory,
     )
-    return report if found.inventory is None else answered(report, options.questions, space=space, control=control)
+    if found.inventory is None:
+        return report
+    return _took(ended, answered(report, options.questions, space=space, control=control))
+
+
+def _took(began: float, report: Report) -> Report:
+    """The report with what it took since ``began`` in its total."""
+    total = report.seconds.total + time.perf_counter() - began
+    return replace(report, seconds=replace(report.seconds, total=total))
 
 
 def steps_of(question: str, report: Report, options: Options) -> tuple[int, int]:
@@ -201,7 +209,7 @@ def answered_by_bytes(
     inventory = report.inventory
     if inventory is None or report.answers is None:
         raise ValueError("a scan by policy does not say which content is where")
-    settings = replace(options, seed=report.seed)
+    began, settings = time.perf_counter(), replace(options, seed=report.seed)
     if question == "page_sizes":
         from pageshare.answers.page_sizes import page_sizes
 
@@ -218,7 +226,7 @@ def answered_by_bytes(
         answers = replace(
             report.answers, similar=similar(space, inventory, seed=report.seed, sample=sample, control=control)
         )
-    return replace(report, answers=answers)
+    return _took(began, replace(report, answers=answers))
 
 
 @dataclass(frozen=True)

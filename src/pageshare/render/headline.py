@@ -82,9 +82,11 @@ def footer(report: Report) -> Iterator[str]:
         f" it took {size(report.table_bytes)}{per_page}"
     )
     how = "map and scan" if report.overlapped else f"scan in {report.readings} readings" if report.readings else "scan"
+    rest = seconds.total - seconds.map - seconds.scan
     yield (
         f"{duration(seconds.total)} in all: {duration(seconds.map)} to open and map,"
-        f" {duration(seconds.scan)} to {how}{rate}, {report.threads} thread{'s' * (report.threads > 1)}"
+        f" {duration(seconds.scan)} to {how}{rate}, {report.threads} thread{'s' * (report.threads > 1)};"
+        f" {duration(max(0.0, rest))} to start and to answer"
     )
 
 
