@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageshare import limits, policies
+from pageshare import limits
 from pageshare.answers.ask import Questions, answered
 from pageshare.core import (
     Census,
@@ -33,6 +33,9 @@ from pageshare.inventory import Inventory
 from pageshare.limits import Memory
 from pageshare.report import Partial, Report, Seconds, count, known_of
 from pageshare.space import DEFAULT_DOMAIN, PageSpace
+
+if TYPE_CHECKING:
+    from pageshare.policies import Policy
 
 BATCH = 64 << 20
 """Bytes of pages to a call of the core in a scan by policy: some ten milliseconds."""
@@ -300,6 +303,8 @@ def _census(space: PageSpace, options: Options, reading: Reading, control: Contr
 
 def _by_policy(space: PageSpace, options: Options, reading: Reading, control: Control) -> _Found:
     """As many visits as ``options.limit`` says, in the policy's order. A stop cuts them short."""
+    from pageshare import policies
+
     if not reading.large:
         _map_all(space, control)
     mapped = time.perf_counter()
@@ -340,7 +345,7 @@ def _by_policy(space: PageSpace, options: Options, reading: Reading, control: Co
 
 
 def _visit(
-    table: FrameTable, control: Control, policy: policies.Policy, limit: int, reading: Reading
+    table: FrameTable, control: Control, policy: Policy, limit: int, reading: Reading
 ) -> tuple[int, bool]:
     """How many visits there were, and whether a stop cut them short."""
     visits, most = 0, batch_pages(table.space)

@@ -554,7 +554,7 @@ def _check_payload(ranges: NDArray[Any], payload: Sequence[Source]) -> None:
     claimed = [0] * len(payload)
     for block in blocks(ranges):
         data = block[block["state"] == State.DATA]
-        for number in np.unique(data["file"]):
+        for number in np.flatnonzero(np.bincount(data["file"])).tolist():
             claimed[number] += total_bytes(data[data["file"] == number])
     for each, source in zip(claimed, payload, strict=True):
         if each > source.size:

@@ -13,7 +13,6 @@ from pageshare.answers.joining import joining
 from pageshare.answers.ksm import SLEEP, ksm
 from pageshare.answers.matrix import matrix
 from pageshare.answers.memory_map import memory_map
-from pageshare.answers.placement import placement
 from pageshare.answers.runs import runs
 from pageshare.core import Control
 from pageshare.ksm import KSM_PAGES, MAX_PAGE_SHARING
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pageshare.answers.placement import Placement
+    from pageshare.inventory import Inventory
     from pageshare.report import Report
     from pageshare.space import PageSpace
 
@@ -86,7 +87,6 @@ def answered(
         raise ValueError("a scan by policy does not say which content is where")
     before = report.answers or Answers()
     few = questions.matrix or len(inventory.owners) <= MOST_IN_MATRIX
-    placing = questions.hosts is not None or questions.host_bytes is not None
     answers = Answers(
         matrix=matrix(inventory, control) if few else None,
         joining=joining(inventory, control),
@@ -112,16 +112,22 @@ def answered(
             sleep_millisecs=questions.sleep_millisecs,
             use_zero_pages=questions.use_zero_pages,
         ),
-        placement=placement(
-            inventory,
-            hosts=questions.hosts,
-            host_bytes=questions.host_bytes,
-            headroom=questions.headroom,
-            seed=report.seed,
-        )
-        if placing
-        else None,
+        placement=_placement(inventory, questions, report.seed),
         page_sizes=before.page_sizes,
         similar=before.similar,
     )
     return replace(report, answers=answers)
+
+
+def _placement(inventory: Inventory, questions: Questions, seed: int) -> Placement | None:
+    if questions.hosts is None and questions.host_bytes is None:
+        return None
+    from pageshare.answers.placement import placement
+
+    return placement(
+        inventory,
+        hosts=questions.hosts,
+        host_bytes=questions.host_bytes,
+        headroom=questions.headroom,
+        seed=seed,
+    )
