@@ -18,6 +18,7 @@ import zstandard
 import pageshare
 from pageshare.answers.similar import INDEXED, KEYS, MOST_COMPRESSED, MOST_PATCH, _Index, _left
 from pageshare.core import NO_PAGE, Control, PageReader
+from pageshare.inventory import Inventory
 from pageshare.space import PageSpace
 
 SEEDS = 6
@@ -52,7 +53,7 @@ def compressor(page_size: int, reference: bytes | None) -> Callable[[bytes], byt
 def main(path: str, count: str = "250") -> None:
     """Measure, and print."""
     space = PageSpace([("dump", [pageshare.open_image(path)])])
-    distinct, _, _ = _left(space, pageshare.census(space))
+    distinct = _left(Inventory.of(space, pageshare.census(space)))
     chosen = np.sort(np.random.default_rng(1).choice(len(distinct), int(count), replace=False))
     reader, size = PageReader(space), space.page_size
     pages = [page.tobytes() for page in reader.read(distinct[chosen])]

@@ -42,6 +42,10 @@ from pageshare.space import PageSpace
 PAGE = 4096
 
 
+def inventory_of(space):
+    return Inventory.of(space, pageshare.census(space.undivided()))
+
+
 def level(number, dictionary=None):
     parameters = zstandard.ZstdCompressionParameters.from_level(
         number,
@@ -129,7 +133,7 @@ def expected(made, domains, candidates, *, half=PAGE // 2, most=PAGE * 3 // 4):
 
 def looked_up(space, found, seed):
     """For each content, by domain, its candidates' contents, as the index has them."""
-    distinct, _, _ = _left(space, found)
+    distinct = _left(found)
     rng = np.random.default_rng(seed)
     reader = PageReader(space, seed=int(rng.integers(2**63)))
     index = _Index(reader, distinct, KEYS, INDEXED, Control())
@@ -155,7 +159,7 @@ def test_all_figures_by_plain_loops(owners):
     made = images(rng, owners)
     domains = {name: f"d{int(rng.integers(3)) if owners % 3 == 0 else 0}" for name in made}
     space = space_of(made, domains)
-    found = pageshare.census(space)
+    found = inventory_of(space)
     answer = similar(space, found, seed=owners, sample=None)
     candidates, index = looked_up(space, found, owners)
     left, reclaimed, rows = expected(made, domains, candidates)
@@ -181,7 +185,7 @@ def test_candidates_by_plain_loops(seed):
     rng = np.random.default_rng(seed)
     made = images(rng, 4, pages=120)
     space = space_of(made)
-    distinct, _, _ = _left(space, pageshare.census(space))
+    distinct = _left(inventory_of(space))
     reader = PageReader(space, seed=seed)
     chosen = np.sort(rng.choice(len(distinct), len(distinct) // 2, replace=False))
     index = _Index(reader, distinct, 3, 2, Control())
@@ -243,7 +247,7 @@ def test_planted_near_duplicates_are_found_as_often_as_foretold(changed):
             1, 256, changed, np.uint8
         )
     space = PageSpace.of(np.concatenate([firsts, seconds]).tobytes())
-    distinct, _, _ = _left(space, pageshare.census(space))
+    distinct = _left(inventory_of(space))
     index = _Index(PageReader(space, seed=1), distinct, KEYS, INDEXED, Control())
     found = (index.candidates(np.arange(pairs, 2 * pairs)) == np.arange(pairs)[:, None]).any(axis=1).sum()
     alike = (512 - changed) / (512 + changed)
@@ -272,7 +276,7 @@ def test_most_of_what_all_pairs_would_save_is_found():
         else:
             whole.append(page)
     space = PageSpace.of(b"".join(pages))
-    found = similar(space, pageshare.census(space), seed=1, sample=None).ways[0]
+    found = similar(space, inventory_of(space), seed=1, sample=None).ways[0]
     assert len(whole) == 30
     assert 0.8 < found.reclaimed.value / possible <= 1.05
 
@@ -283,7 +287,7 @@ def test_planted_near_duplicates_become_patches():
     seconds = firsts.copy()
     seconds[:, [100, 2000]] ^= 7
     space = PageSpace.of({"a": firsts.tobytes(), "b": seconds.tobytes(), "c": rng.bytes(20 * PAGE)})
-    answer = similar(space, pageshare.census(space), seed=1, sample=None)
+    answer = similar(space, inventory_of(space), seed=1, sample=None)
     patch, lz4_, zstd = answer.ways[0], answer.ways[1], answer.ways[2]
     assert (answer.references, patch.patched.value, answer.nearer.value) == (50, 50, 50)
     assert 50 * (PAGE - 64) < patch.reclaimed.value < 50 * PAGE
@@ -296,7 +300,7 @@ def test_pages_of_other_domains_are_no_references():
     near = base[:-1] + b"x"
     for domains, patched in ((["one", "one"], 1), (["one", "two"], 0)):
         space = PageSpace.of({"a": base, "b": near}, domains=domains)
-        answer = similar(space, pageshare.census(space), seed=1)
+        answer = similar(space, inventory_of(space), seed=1)
         assert (answer.ways[0].patched.value, answer.references) == (patched, patched)
 
 
@@ -312,7 +316,7 @@ def test_pages_that_are_almost_zero_are_no_near_duplicates_of_each_other():
     pages = np.zeros((500, 512), np.uint64)
     pages[:, 3] = rng.integers(1, 2**63, 500)
     space = PageSpace.of(pages.tobytes() + bytes(10 * PAGE))
-    answer = similar(space, pageshare.census(space), seed=1, sample=None)
+    answer = similar(space, inventory_of(space), seed=1, sample=None)
     assert (answer.distinct, answer.references, answer.with_candidate.value) == (500, 0, 0)
 
 
@@ -323,7 +327,7 @@ def test_pages_that_are_almost_zero_are_no_near_duplicates_of_each_other():
 @pytest.mark.parametrize("sample", [None, 1, 20_000])
 def test_little_memory(data, distinct, sample):
     space = PageSpace.of(data) if data else PageSpace([])
-    answer = similar(space, pageshare.census(space), seed=1, sample=sample)
+    answer = similar(space, inventory_of(space), seed=1, sample=sample)
     assert (answer.distinct, answer.sampled, answer.whole) == (distinct, distinct, True)
     assert answer.shared_reclaimed == max(0, len(data) // PAGE - 1)
     for way in answer.ways:
@@ -335,19 +339,10 @@ def test_little_memory(data, distinct, sample):
 
 def test_a_seed_gives_the_same_answer():
     space = space_of(images(np.random.default_rng(1), 6, pages=200))
-    found = pageshare.census(space)
+    found = inventory_of(space)
     one, same, other = (similar(space, found, seed=seed, sample=60) for seed in (1, 1, 2))
     assert one == same
     assert one != other
-
-
-def test_inventory_and_census_agree():
-    made = images(np.random.default_rng(1), 6, pages=100)
-    domains = {name: f"d{number % 2}" for number, name in enumerate(made)}
-    space = space_of(made, domains)
-    by_census = similar(space, pageshare.census(space), seed=4, sample=100)
-    inventory = Inventory.of(space, pageshare.census(space.undivided()))
-    assert similar(space, inventory, seed=4, sample=100) == by_census
 
 
 def test_the_sample_estimates_the_whole():
@@ -356,8 +351,8 @@ def test_the_sample_estimates_the_whole():
     pages = [rng.bytes(size) + bytes(PAGE - size) for size in rng.integers(8, PAGE, 1500).tolist()]
     near = [page[:16] + rng.bytes(4) + page[20:] for page in pages[:500]]
     space = PageSpace.of(b"".join(pages + near))
-    found = pageshare.census(space)
-    distinct, _, _ = _left(space, found)
+    found = inventory_of(space)
+    distinct = _left(found)
     # Each page by itself is as costly in a sample as in the whole: they are measured once.
     index = _Index(PageReader(space, seed=1), distinct, KEYS, INDEXED, Control())
     has = (index.candidates(np.arange(len(distinct))) != NO_PAGE).any(axis=1)
@@ -396,7 +391,7 @@ def test_intervals_where_little_was_seen():
 
 def test_workers_agree_and_count(monkeypatch):
     space = space_of(images(np.random.default_rng(1), 6, pages=200))
-    found = pageshare.census(space)
+    found = inventory_of(space)
     control = Control()
     here = similar(space, found, seed=1, sample=None, control=control)
     assert control.done == steps(here.distinct, None) == 2 * here.distinct
@@ -409,7 +404,7 @@ def test_workers_agree_and_count(monkeypatch):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_stop(workers):
     space = space_of(images(np.random.default_rng(1), 6, pages=200))
-    found = pageshare.census(space)
+    found = inventory_of(space)
     control = Control()
     control.stop()
     with pytest.raises(Stopped):
@@ -419,7 +414,7 @@ def test_stop(workers):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_stop_while_pages_are_measured(workers, monkeypatch):
     space = space_of(images(np.random.default_rng(1), 6, pages=400))
-    found, control = pageshare.census(space), Control()
+    found, control = inventory_of(space), Control()
     batches = _Index.batches
 
     def stopping(self, chosen):
@@ -431,13 +426,13 @@ def test_stop_while_pages_are_measured(workers, monkeypatch):
     monkeypatch.setattr(_Index, "batches", stopping)
     with pytest.raises(Stopped):
         similar(space, found, seed=1, sample=None, workers=workers, control=control)
-    distinct = len(_left(space, found)[0])
+    distinct = len(_left(found))
     assert distinct <= control.done < steps(distinct, None)
 
 
 def test_settings_out_of_range():
     space = PageSpace.of(b"x" * PAGE)
-    found = pageshare.census(space)
+    found = inventory_of(space)
     for wrong in (
         {"sample": 0},
         {"keys": 0},
@@ -453,7 +448,7 @@ def test_settings_out_of_range():
 
 def test_bounds_are_kept():
     space = space_of(images(np.random.default_rng(1), 6, pages=100))
-    found = pageshare.census(space)
+    found = inventory_of(space)
     tight = similar(space, found, seed=1, sample=None, most_patch=0.01, most_compressed=0.1, metadata=0)
     usual = similar(space, found, seed=1, sample=None)
     for few, many in zip(tight.ways, usual.ways, strict=True):
@@ -468,14 +463,14 @@ def test_a_missing_codec_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "zstandard", None)
     space = PageSpace.of(b"x" * PAGE)
     with pytest.raises(ValueError, match=r"pip install 'pageshare\[codecs\]'"):
-        similar(space, pageshare.census(space), seed=1)
+        similar(space, inventory_of(space), seed=1)
 
 
 def test_other_page_sizes():
     rng = np.random.default_rng(1)
     data = rng.bytes(65536)
     space = PageSpace.of(data + data[:-1] + b"x" + bytes(65536), page_size=65536)
-    answer = similar(space, pageshare.census(space), seed=1)
+    answer = similar(space, inventory_of(space), seed=1)
     assert (answer.page_size, answer.most_patch, answer.ways[0].patched.value) == (65536, 32768, 1)
 
 
@@ -485,7 +480,7 @@ def test_files_that_are_read(tmp_path):
     path = tmp_path / "vm"
     path.write_bytes(b"".join(made["vm0"]))
     mapped = PageSpace([("vm0", [pageshare.open_image(path)])])
-    found = pageshare.census(mapped)
+    found = inventory_of(mapped)
     read = PageSpace([("vm0", [pageshare.open_image(path)])])
     for source in read.sources:
         source.memory = None
@@ -502,7 +497,7 @@ def test_memory_of_the_index():
     data = np.zeros((pages, 32), np.uint64)
     data[:, :4] = rng.integers(1, 5000, (pages, 4))
     space = PageSpace.of(data.tobytes(), page_size=256)
-    distinct, _, _ = _left(space, pageshare.census(space))
+    distinct = _left(inventory_of(space))
     assert len(distinct) > 0.9 * pages
     reader = PageReader(space)
     tracemalloc.start()
@@ -521,7 +516,7 @@ def report_of(space):
 
 def test_tables_say_what_the_answer_says():
     space = space_of(images(np.random.default_rng(1), 4, pages=100))
-    answer = similar(space, pageshare.census(space), seed=1, sample=50)
+    answer = similar(space, inventory_of(space), seed=1, sample=50)
     shown = render.section(answer, report_of(space))
     saved, pages, searched = (list(csv.DictReader(io.StringIO(as_csv(table)))) for table in shown.tables)
     assert saved[0]["way"] == "share"
@@ -546,7 +541,7 @@ def test_tables_say_what_the_answer_says():
 @pytest.mark.parametrize("sample", [None, 50])
 def test_bars_are_as_long_as_the_figures(sample):
     space = space_of(images(np.random.default_rng(1), 4, pages=100))
-    answer = similar(space, pageshare.census(space), seed=1, sample=sample)
+    answer = similar(space, inventory_of(space), seed=1, sample=sample)
     svg = ElementTree.fromstring(render.chart(answer))
     assert svg.get("role") == "img"
     assert svg.find("title").text
@@ -558,7 +553,7 @@ def test_bars_are_as_long_as_the_figures(sample):
 
 def test_views_of_no_memory():
     for space in (PageSpace([]), PageSpace.of(bytes(3 * PAGE))):
-        answer = similar(space, pageshare.census(space), seed=1)
+        answer = similar(space, inventory_of(space), seed=1)
         shown = render.section(answer, report_of(space))
         assert all(as_csv(table) for table in shown.tables)
         assert all(ElementTree.fromstring(each) is not None for each in shown.charts)
@@ -566,7 +561,7 @@ def test_views_of_no_memory():
 
 def test_as_json():
     space = space_of(images(np.random.default_rng(1), 2))
-    document = asdict(similar(space, pageshare.census(space), seed=1))
+    document = asdict(similar(space, inventory_of(space), seed=1))
     assert set(document) >= {"ways", "assumptions", "sampled", "distinct"}
     assert {type(each) for each in document["assumptions"]} == {str}
 

@@ -144,7 +144,8 @@ def contents(
         top = [replace(each, hash=digest) for each, digest in zip(top, hashes, strict=True)]
     if show_contents and reader is not None:
         zeros = [replace(each, bytes=bytes(min(SHOWN, inventory.page_size)).hex()) for each in zeros]
-        top = [replace(each, bytes=held) for each, held in zip(top, _first_bytes(reader, first), strict=True)]
+        shown = reader.read(first)[:, :SHOWN]
+        top = [replace(each, bytes=held.tobytes().hex()) for each, held in zip(top, shown, strict=True)]
     tally = _Tally()
     if look is not None:
         found = look(first)
@@ -266,18 +267,6 @@ def _places(
         rows = zip(owners.tolist(), frames.tolist(), strict=True)
         places.append(tuple(Place(inventory.owners[owner], frame * inventory.page_size) for owner, frame in rows))
     return places
-
-
-def _first_bytes(reader: PageReader, pages: NDArray[np.uint32]) -> Iterator[str]:
-    """The first bytes of pages, in hex."""
-    if not len(pages):
-        return
-    size = reader.space.page_size
-    copies = PageSpace.of(np.zeros(len(pages) * size, np.uint8), page_size=size).private()
-    reader.copy_to(PageReader(copies), np.arange(len(pages)), pages)
-    held = memoryview(copies.sources[0].memory)
-    for at in range(0, len(held), size):
-        yield held[at : at + min(SHOWN, size)].hex()
 
 
 def _others(

@@ -24,9 +24,8 @@ import numpy as np
 
 from pageshare import limits
 from pageshare.answers._sizes import CODECS, NO_PATCH, PATCHES, Batch, measure_with, measured
-from pageshare.core import NO_PAGE, UNIQUE_CLASS, Census, Control, PageReader
+from pageshare.core import NO_PAGE, UNIQUE_CLASS, Control, PageReader
 from pageshare.inventory import Inventory
-from pageshare.report import count, known_of
 from pageshare.space import PageSpace
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ class Similar:
 
 def similar(
     space: PageSpace,
-    found: Census | Inventory,
+    inventory: Inventory,
     *,
     seed: int,
     sample: int | None = SAMPLE,
@@ -148,11 +147,12 @@ def similar(
     ``control`` counts each distinct page once, and once more each that is measured (``steps``).
     Raises ValueError for settings out of range and where a codec is missing, MediaError, ``Stopped``.
 
-    >>> import pageshare
     >>> import numpy as np
+    >>> import pageshare
+    >>> from pageshare.inventory import Inventory
     >>> page = np.random.default_rng(1).bytes(4096)
     >>> space = pageshare.PageSpace.of(page + page + b"other" + page[5:] + bytes(8192))
-    >>> found = similar(space, pageshare.census(space), seed=1)
+    >>> found = similar(space, Inventory.of(space, pageshare.census(space)), seed=1)
     >>> found.distinct, found.shared_reclaimed, found.references, found.ways[0].name, found.ways[0].patched.value
     (2, 2, 1, 'patch', 1.0)
     """
@@ -167,7 +167,7 @@ def similar(
         raise ValueError(f"{metadata} bytes of metadata: they must be 0 or more, and less than a page")
     measure_with(space.page_size)  # a missing package is told of at once
     control = Control() if control is None else control
-    distinct, reclaimed, known = _left(space, found)
+    distinct = _left(inventory)
     rng = np.random.default_rng(seed)
     chosen = np.arange(len(distinct))
     if sample is not None and sample < len(distinct):
@@ -186,8 +186,8 @@ def similar(
         sizes,
         index,
         page_size=space.page_size,
-        known=known,
-        shared_reclaimed=reclaimed,
+        known=int(inventory.known.sum()),
+        shared_reclaimed=sum(inventory.reclaimed()),
         distinct=len(distinct),
         most_patch=int(most_patch * space.page_size),
         most_compressed=int(most_compressed * space.page_size),
@@ -207,17 +207,12 @@ def steps(distinct: int, sample: int | None = SAMPLE) -> int:
     return distinct + (distinct if sample is None else min(sample, distinct))
 
 
-def _left(space: PageSpace, found: Census | Inventory) -> tuple[NDArray[np.uint32], int, int]:
-    """The first page of each distinct content that is not zero; how many pages sharing saves, and are known."""
-    if isinstance(found, Inventory):
-        contents = found.contents
-        unique = np.flatnonzero(contents.classes == UNIQUE_CLASS).astype(np.uint32)
-        distinct = np.sort(np.concatenate([contents.contents["first"][1:], unique]))
-        return distinct, sum(found.reclaimed()), int(found.known.sum())
-    canonical = found.canonical
-    first = np.flatnonzero(canonical == np.arange(len(canonical), dtype=np.uint32)).astype(np.uint32)
-    pages = count(known_of(space), space.domains, found.tally, complete=True).pages
-    return np.setdiff1d(first, found.zeros, assume_unique=True), pages.reclaimed, pages.known
+def _left(inventory: Inventory) -> NDArray[np.uint32]:
+    """The first page of each distinct content that is not zero; ascending."""
+    contents = inventory.contents
+    unique = np.flatnonzero(contents.classes == UNIQUE_CLASS).astype(np.uint32)
+    left: NDArray[np.uint32] = np.sort(np.concatenate([contents.contents["first"][1:], unique]))
+    return left
 
 
 class _Index:
