@@ -1,6 +1,5 @@
 """``pageshare estimate`` as a user runs it: figures, what goes where, exit status, and how it ends."""
 
-import json
 import re
 import signal
 import subprocess
@@ -10,26 +9,16 @@ import time
 import numpy as np
 import pytest
 
+from command_line import PAGE, memory, run, run_json, two_dumps
 from oracle import census
-from pageshare.commands import main
 from pageshare.images.elf import core_header
 from pageshare.images.ranges import Kind
 from pageshare.render.units import size
 
-PAGE = 4096
-
-
-def memory(*numbers):
-    return [bytes([number]) * PAGE for number in numbers]
-
 
 @pytest.fixture
 def guests(tmp_path):
-    """Two dumps; the JSON's owners are named after their files."""
-    held = {"web.raw": memory(0, 0, 1, 1, 2, 3), "db.raw": memory(0, 1, 4)}
-    for name, pages in held.items():
-        (tmp_path / name).write_bytes(b"".join(pages))
-    return tmp_path, held
+    return two_dumps(tmp_path)
 
 
 @pytest.fixture
@@ -42,19 +31,11 @@ def many(tmp_path):
 
 
 def estimate(capsys, *arguments):
-    """(exit status, stdout, stderr) of the command."""
-    try:
-        status = main(["estimate", *map(str, arguments)])
-    except SystemExit as stopped:
-        status = stopped.code
-    out, err = capsys.readouterr()
-    return status, out, err
+    return run(capsys, "estimate", *arguments)
 
 
 def estimate_json(capsys, *arguments, status=0):
-    got, out, err = estimate(capsys, "--json", *arguments)
-    assert got == status, err
-    return json.loads(out)
+    return run_json(capsys, "estimate", *arguments, status=status)
 
 
 def is_the_truth(document, truth):

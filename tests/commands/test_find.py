@@ -9,19 +9,13 @@ from collections import defaultdict
 import pytest
 import xxhash
 
+import command_line
 from pageshare import find, saved
-from pageshare.commands import main
 from saved_scans import PAGE, ZERO, memories, save, saved_scan, space_of
 
 
 def run(capsys, *arguments):
-    """(exit status, stdout, stderr) of ``pageshare find``."""
-    try:
-        status = main(["find", *(str(argument) for argument in arguments)])
-    except SystemExit as stopped:
-        status = stopped.code
-    out, err = capsys.readouterr()
-    return status, out, err
+    return command_line.run(capsys, "find", *arguments)
 
 
 def found(capsys, *arguments):

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
+from command_line import run
 from oracle import agrees, census
 from pageshare import saved
-from pageshare.commands import main
 from pageshare.limits import Memory
 
 PAGE = 4096
@@ -31,16 +31,6 @@ def guests(tmp_path):
     for name, pages in HELD.items():
         (tmp_path / name).write_bytes(b"".join(pages))
     return [tmp_path / name for name in HELD]
-
-
-def run(capsys, *arguments):
-    """(exit status, stdout, stderr) of a command."""
-    try:
-        status = main([str(argument) for argument in arguments])
-    except SystemExit as stopped:
-        status = stopped.code
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 def test_report_is_what_scan_printed(guests, capsys, tmp_path):

@@ -13,42 +13,25 @@ from pathlib import Path
 
 import pytest
 
+from command_line import PAGE, memory, run, run_json, two_dumps
 from oracle import agrees, census
 from pageshare.commands import main
 from pageshare.images.elf import core_header
 from pageshare.images.ranges import Kind
 from pageshare.limits import Memory
 
-PAGE = 4096
-
-
-def memory(*numbers):
-    return [bytes([number]) * PAGE for number in numbers]
-
 
 @pytest.fixture
 def guests(tmp_path):
-    """Two dumps; the JSON's owners are named after their files."""
-    held = {"web.raw": memory(0, 0, 1, 1, 2, 3), "db.raw": memory(0, 1, 4)}
-    for name, pages in held.items():
-        (tmp_path / name).write_bytes(b"".join(pages))
-    return tmp_path, held
+    return two_dumps(tmp_path)
 
 
 def scan(capsys, *arguments):
-    """(exit status, stdout, stderr) of the command."""
-    try:
-        status = main(["scan", *map(str, arguments)])
-    except SystemExit as stopped:
-        status = stopped.code
-    out, err = capsys.readouterr()
-    return status, out, err
+    return run(capsys, "scan", *arguments)
 
 
 def scan_json(capsys, *arguments, status=0):
-    got, out, err = scan(capsys, "--json", *arguments)
-    assert got == status, err
-    return json.loads(out)
+    return run_json(capsys, "scan", *arguments, status=status)
 
 
 def test_json_has_the_figures_of_a_dict(guests, capsys):
