@@ -439,7 +439,7 @@ def test_a_full_scan_that_is_stopped_gives_no_figures(guests):
 def test_a_policy_scan_that_is_stopped_gives_what_it_found(guests, monkeypatch):
     monkeypatch.setattr(scanner, "BATCH", 50 * PAGE)
     control = Control()
-    feedback = pageshare.scanner.policies.Sequential.feedback
+    feedback = pageshare.policies.Sequential.feedback
     batches = []
 
     def stop_after_three(self, pages, outcomes, partners):
@@ -448,7 +448,7 @@ def test_a_policy_scan_that_is_stopped_gives_what_it_found(guests, monkeypatch):
             control.stop()
         feedback(self, pages, outcomes, partners)
 
-    monkeypatch.setattr(pageshare.scanner.policies.Sequential, "feedback", stop_after_three)
+    monkeypatch.setattr(pageshare.policies.Sequential, "feedback", stop_after_three)
     report = pageshare.scan(guests, policy="sequential", control=control)
     assert report.interrupted
     assert report.partial.visits == 150
