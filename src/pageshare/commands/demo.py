@@ -203,6 +203,7 @@ def _what_to_try(keep: Path | None) -> str:
     tries += [
         ('pageshare capture --stop -o mine $(pgrep -u "$USER" NAME)', "your own processes"),
         ("pageshare scan mine", "how much they could share"),
+        ("pageshare scan mine --html report.html", "the same as a page, with pictures"),
         ("pageshare scan --json mine | jq .nonzero", "the same for programs"),
         ("pageshare scan web=web.elf db=db.raw", "dumps of two guests"),
     ]
