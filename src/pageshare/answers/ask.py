@@ -11,7 +11,7 @@ from pageshare.answers.groups import groups
 from pageshare.answers.isolation import isolation
 from pageshare.answers.joining import joining
 from pageshare.answers.ksm import SLEEP, ksm
-from pageshare.answers.matrix import matrix
+from pageshare.answers.matrix import ALWAYS, matrix
 from pageshare.answers.memory_map import memory_map
 from pageshare.answers.runs import runs
 from pageshare.core import Control
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from pageshare.report import Report
     from pageshare.space import PageSpace
 
-MOST_IN_MATRIX = 256
-"""Owners up to which their matrix is part of every report."""
-
 
 @dataclass(frozen=True)
 class Questions:
@@ -36,8 +33,8 @@ class Questions:
 
     ``matrix``: of more than 256 owners too. ``top`` contents are told of, their first bytes with ``show_contents``.
     ``page_sizes``: of smaller and larger pages. ``similar``: patching and compressing, on a sample, or on all pages if
-    ``full``. ``hosts`` and ``host_bytes``: placement on so many hosts, of that size,
-    a share of ``headroom`` of which stays free. The others are settings of KSM, by the kernel's names.
+    ``full``. ``hosts`` and ``host_bytes``: placement on so many hosts, of that size, a share of ``headroom`` of which
+    stays free. The others are settings of KSM, by the kernel's names.
     """
 
     matrix: bool = False
@@ -86,7 +83,7 @@ def answered(
     if inventory is None:
         raise ValueError("a scan by policy does not say which content is where")
     before = report.answers or Answers()
-    few = questions.matrix or len(inventory.owners) <= MOST_IN_MATRIX
+    few = questions.matrix or len(inventory.owners) <= ALWAYS
     answers = Answers(
         matrix=matrix(inventory, control) if few else None,
         joining=joining(inventory, control),
