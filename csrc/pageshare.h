@@ -340,29 +340,39 @@ ps_status ps_contents_share(const ps_content *contents, uint32_t count, const ps
 
 /* ---- runs.c ---- */
 
-/* `pages` pages from `page` on that are the same as those from `matches` on; zeros, if that is PS_NONE. */
+/* Pages in spans, each at consecutive frames: span i has pages first[i] .. first[i + 1] - 1, the last one up to `end`. */
+typedef struct {
+    const uint32_t *first;
+    const uint64_t *frame;
+    size_t count;
+    uint64_t end;
+} ps_spans;
+
+/* Sets a bit for each page that does not follow the one before it, in the memory of the same owner. */
+void ps_runs_apart(const ps_spans *read, const uint32_t *owner_first, uint32_t owner_count, uint64_t *apart);
+
+/* An owner's pages: those that are read, and known zeros, by ascending frame. The rest is of all owners. */
+typedef struct {
+    ps_spans read;
+    ps_spans zeros;
+    const uint32_t *classes;
+    const ps_content *contents;
+    const uint64_t *apart;
+    const uint32_t *owner_first;
+    uint32_t owner_count;
+} ps_run_source;
+
+/* `pages` pages from `page` on that are the same as those from `matches` on. */
 typedef struct {
     uint32_t page;
     uint32_t pages;
     uint32_t matches;
 } ps_stretch;
 
-/* The maximal stretches of zeros, and of pages that are not the first of their content, as long as pages and their first
- * pages follow each other; by ascending page. Page begins[i] (ascending; the first of all is one) does not follow the page
- * before it. `runs` has room for one a page of these, and one more. Of control only `stop` is used. */
-ps_status ps_contents_runs(const uint32_t *classes, uint32_t pages, const ps_content *contents, const uint32_t *begins,
-                           uint32_t begin_count, ps_stretch *runs, uint32_t *count, const ps_control *control);
-
 typedef struct {
     uint64_t runs;
     uint64_t pages;
 } ps_lengths;
-
-/* Entry i is about stretches of 2^i to 2^(i+1) - 1 pages. */
-typedef struct {
-    ps_lengths runs[32];
-    ps_lengths zeros[32];
-} ps_run_sums;
 
 typedef struct {
     uint64_t runs;
@@ -370,12 +380,21 @@ typedef struct {
     uint64_t longest;      /* in pages */
 } ps_run_pair;
 
-/* Adds stretches up, by length in `sums` and by the owner of what they match in pairs[0 .. owner_count-1]. Of all that are
- * not zeros, longest[0 .. *kept-1] stay the `most` longest ones, the longest first, of equal ones the first. Owner o has
- * pages owner_first[o] .. owner_first[o+1]-1. Of control only `stop` is used. */
-ps_status ps_runs_sum(const ps_stretch *runs, size_t count, const uint32_t *owner_first, uint32_t owner_count,
-                      ps_run_sums *sums, ps_run_pair *pairs, ps_stretch *longest, uint32_t most, uint32_t *kept,
-                      const ps_control *control);
+/* Stretches by length: entry i is about those of 2^i to 2^(i+1) - 1 pages; by the owner of what they match, pairs[0 ..
+ * owner_count-1]; and longest[0 .. kept-1], the `most` longest ones, the longest first, of equal ones the first. Zeros are
+ * by themselves, and by length alone. All is zero at first. */
+typedef struct {
+    ps_lengths runs[32];
+    ps_lengths zeros[32];
+    ps_run_pair *pairs;
+    ps_stretch *longest;
+    uint32_t most;
+    uint32_t kept;
+} ps_run_found;
+
+/* Adds up the maximal stretches of an owner's pages begin .. end-1 that are not the first of their content, as long as they
+ * and their first pages follow each other; and those of zeros. Of control only `stop` is used. */
+ps_status ps_runs_find(const ps_run_source *from, uint32_t begin, uint32_t end, ps_run_found *to, const ps_control *control);
 
 /* ---- estimate.c ---- */
 

@@ -37,7 +37,7 @@ class Places:
 
     def locate(self, pages: NDArray[Any]) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
         """For an array of page numbers, each one's owner and frame number there."""
-        numbers = np.asarray(pages, np.uint64)
+        numbers = np.asarray(pages, np.uint32)
         runs = np.searchsorted(self.first, numbers, side="right") - 1
         owners = (np.searchsorted(self.owner_first, numbers, side="right") - 1) % max(1, self.owners)
         return owners.astype(np.uint32), self.frame[runs] + (numbers - self.first[runs])
@@ -58,13 +58,14 @@ class Places:
 
     def runs(
         self, owner: int, *, zeros: bool = False
-    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint32]]:
         """An owner's runs, of known ``zeros`` or of pages that are read: the frame, the page number, and the number of
-        pages of each, all uint64."""
+        pages of each."""
         part = owner + self.owners * zeros
-        edges = np.append(self.owner_first, np.uint64(self.pages))[part : part + 2]
+        # In the type of what they are looked up in, which would be copied in that of both.
+        edges = np.append(self.owner_first, np.uint64(self.pages))[part : part + 2].astype(np.uint32)
         low, high = np.searchsorted(self.first, edges)
-        first = self.first[low:high].astype(np.uint64)
+        first = self.first[low:high]
         return self.frame[low:high], first, np.diff(first, append=edges[1:])
 
     @property

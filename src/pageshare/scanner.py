@@ -181,7 +181,7 @@ def scan_space(
     )
     if found.inventory is None:
         return report
-    return _took(ended, answered(report, options.questions, space=space, control=control))
+    return _took(ended, answered(report, options.questions, space=space, threads=options.threads, control=control))
 
 
 def _took(began: float, report: Report) -> Report:

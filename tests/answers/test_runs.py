@@ -92,6 +92,11 @@ def test_few_are_told(memory, most):
     assert (few.runs, few.pages) == (found.runs, found.pages)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_find_the_same(memory, threads):
+    assert runs(memory.inventory, threads=threads) == runs(memory.inventory)
+
+
 def test_tables_add_up(memory):
     found = runs(memory.inventory)
     lengths, pairs, longest, zeros = tables(found, PAGE)

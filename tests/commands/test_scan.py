@@ -341,8 +341,8 @@ def most_of_its_own(*arguments):
 
 
 def test_pages_and_holes_that_take_turns_take_little_memory(tmp_path):
-    """As docs/design.md has it: a page with a hole behind it, up to 125 bytes."""
-    runs, dump, small = 100_000, tmp_path / "turns.raw", tmp_path / "small.raw"
+    """As docs/design.md has it: a page with a hole behind it, up to 130 bytes."""
+    runs, dump, small = 200_000, tmp_path / "turns.raw", tmp_path / "small.raw"
     small.write_bytes(bytes(PAGE))
     with dump.open("wb") as file:
         for number in range(runs):

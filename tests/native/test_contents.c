@@ -145,93 +145,141 @@ static void check_common(const memory *m, const ps_content *contents, uint32_t c
     }
 }
 
-/* Frames follow each other but where an owner begins, and before every 7th page. */
+/* Frames follow each other but where an owner begins, and before every 7th page: there a frame of known zeros is left,
+ * and at every 14th one more, of which nothing is known. */
 static int begins(const memory *m, uint32_t page)
 {
     return page == m->pages || page % 7 == 0 || m->owner[page] != m->owner[page - 1];
 }
 
-static void check_sums(const memory *m, const ps_stretch *runs, uint32_t count, const ps_control *stop)
-{
-    ps_run_sums sums, expected;
-    ps_run_pair pairs[MOST_OWNERS], expected_pairs[MOST_OWNERS];
-    ps_stretch longest[3];
-    uint32_t kept = 0, others = 0;
+#define NOTHING (PS_NONE - 1)
+#define MOST_FRAMES (2 * MOST_PAGES)
 
-    memset(&sums, 0, sizeof sums);
-    memset(&expected, 0, sizeof expected);
-    memset(pairs, 0, sizeof pairs);
-    memset(expected_pairs, 0, sizeof expected_pairs);
-    /* In two calls, as it is called for one owner after another. */
-    CHECK_EQUAL(ps_runs_sum(runs, count / 2, m->first, m->owners, &sums, pairs, longest, 3, &kept, NULL), PS_OK);
-    CHECK_EQUAL(ps_runs_sum(runs + count / 2, count - count / 2, m->first, m->owners, &sums, pairs, longest, 3, &kept,
-                            NULL), PS_OK);
-    for (uint32_t i = 0; i < count; i++) {
-        int zero = runs[i].matches == PS_NONE, power = 0;
-        while (2u << power <= runs[i].pages)
-            power++;
-        (zero ? expected.zeros : expected.runs)[power].runs++;
-        (zero ? expected.zeros : expected.runs)[power].pages += runs[i].pages;
-        if (zero)
+/* What is at each frame of an owner: a page, PS_NONE for known zeros, NOTHING. The spans that it comes to. */
+typedef struct {
+    uint32_t frames, at[MOST_FRAMES];
+    uint32_t read_first[MOST_PAGES], zero_first[MOST_PAGES];
+    uint64_t read_frame[MOST_PAGES], zero_frame[MOST_PAGES];
+    ps_spans read, zeros;
+} layout;
+
+static void lay_out(const memory *m, uint32_t owner, layout *l)
+{
+    memset(l, 0, sizeof *l);
+    for (uint32_t page = m->first[owner]; page < m->first[owner + 1]; page++) {
+        if (page % 7 == 0) {
+            l->zero_first[l->zeros.count] = 1000 + (uint32_t)l->zeros.count;
+            l->zero_frame[l->zeros.count++] = l->frames;
+            l->at[l->frames++] = PS_NONE;
+            if (page % 14 == 0)
+                l->at[l->frames++] = NOTHING;
+        }
+        /* Spans may follow each other, too. */
+        if (begins(m, page) || page % 5 == 0) {
+            l->read_first[l->read.count] = page;
+            l->read_frame[l->read.count++] = l->frames;
+        }
+        l->at[l->frames++] = page;
+    }
+    l->read = (ps_spans){l->read_first, l->read_frame, l->read.count, m->first[owner + 1]};
+    l->zeros = (ps_spans){l->zero_first, l->zero_frame, l->zeros.count, 1000 + l->zeros.count};
+}
+
+static void count_length(ps_lengths *lengths, uint32_t pages)
+{
+    int power = 0;
+
+    while (2u << power <= pages)
+        power++;
+    lengths[power].runs++;
+    lengths[power].pages += pages;
+}
+
+static void expect_zeros(const memory *m, const layout *l, ps_lengths *lengths)
+{
+    for (uint32_t frame = 0, pages = 0; frame <= l->frames; frame++) {
+        uint32_t at = frame == l->frames ? NOTHING : l->at[frame];
+        if (at == PS_NONE || (at < m->pages && m->value[at] == 0))
+            pages++;
+        else if (pages) {
+            count_length(lengths, pages);
+            pages = 0;
+        }
+    }
+}
+
+/* Of pages other than zeros: into `runs`, by ascending page. */
+static uint32_t expect_runs(const memory *m, uint32_t owner, ps_stretch *runs)
+{
+    uint32_t count = 0;
+
+    for (uint32_t page = m->first[owner], end; page < m->first[owner + 1]; page = end) {
+        uint32_t match = lowest(m, page, 0);
+        end = page + 1;
+        if (m->value[page] == 0 || m->value[page] == PS_NONE || match == page)
             continue;
-        ps_run_pair *pair = &expected_pairs[m->owner[runs[i].matches]];
+        while (!begins(m, end) && m->value[end] != 0 && m->value[end] != PS_NONE && lowest(m, end, 0) != end &&
+               lowest(m, end, 0) == match + end - page && !begins(m, match + end - page))
+            end++;
+        runs[count++] = (ps_stretch){.page = page, .pages = end - page, .matches = match};
+    }
+    return count;
+}
+
+static void check_found(const memory *m, uint32_t owner, const layout *l, const ps_run_found *found)
+{
+    ps_stretch runs[MOST_PAGES];
+    ps_run_pair pairs[MOST_OWNERS];
+    ps_lengths lengths[32], zeros[32];
+    uint32_t count = expect_runs(m, owner, runs);
+
+    memset(pairs, 0, sizeof pairs);
+    memset(lengths, 0, sizeof lengths);
+    memset(zeros, 0, sizeof zeros);
+    expect_zeros(m, l, zeros);
+    CHECK_EQUAL(found->kept, count < found->most ? count : found->most);
+    for (uint32_t i = 0; i < count; i++) {
+        ps_run_pair *pair = &pairs[m->owner[runs[i].matches]];
+        count_length(lengths, runs[i].pages);
         pair->runs++;
         pair->pages += runs[i].pages;
         pair->longest = pair->longest > runs[i].pages ? pair->longest : runs[i].pages;
         uint32_t before = 0; /* how many are longer, or as long and earlier */
         for (uint32_t j = 0; j < count; j++)
-            before += runs[j].matches != PS_NONE &&
-                      (runs[j].pages > runs[i].pages || (runs[j].pages == runs[i].pages && j < i));
-        if (before < 3)
-            CHECK_EQUAL(longest[before].page, runs[i].page);
-        others++;
+            before += runs[j].pages > runs[i].pages || (runs[j].pages == runs[i].pages && j < i);
+        if (before < found->most)
+            CHECK_EQUAL(memcmp(&found->longest[before], &runs[i], sizeof *runs), 0);
     }
-    CHECK_EQUAL(kept, others < 3 ? others : 3);
-    CHECK_EQUAL(memcmp(&sums, &expected, sizeof sums), 0);
-    CHECK_EQUAL(memcmp(pairs, expected_pairs, m->owners * sizeof *pairs), 0);
-    if (count)
-        CHECK_EQUAL(ps_runs_sum(runs, count, m->first, m->owners, &sums, pairs, longest, 0, &kept, stop), PS_STOPPED);
-    kept = 0;
-    CHECK_EQUAL(ps_runs_sum(runs, count, m->first, m->owners, &sums, pairs, NULL, 0, &kept, NULL), PS_OK);
-    CHECK_EQUAL(kept, 0);
+    CHECK_EQUAL(memcmp(found->runs, lengths, sizeof lengths), 0);
+    CHECK_EQUAL(memcmp(found->zeros, zeros, sizeof zeros), 0);
+    CHECK_EQUAL(memcmp(found->pairs, pairs, m->owners * sizeof *pairs), 0);
 }
 
 static void check_runs(const memory *m, const uint32_t *classes, const ps_content *contents, const ps_control *stop)
 {
-    uint32_t places[MOST_PAGES], matches[MOST_PAGES], place_count = 0, count = 0, room = 0, next = 0;
+    static layout l;
+    uint64_t apart[MOST_PAGES / 64 + 1] = {0}, expected[MOST_PAGES / 64 + 1] = {0};
 
-    for (uint32_t page = 0; page < m->pages; page++) {
+    for (uint32_t page = 0; page < m->pages; page++)
         if (begins(m, page))
-            places[place_count++] = page;
-        matches[page] = m->value[page] == PS_NONE ? page : lowest(m, page, 0);
-        room += m->value[page] == 0 || matches[page] != page;
+            expected[page / 64] |= (uint64_t)1 << page % 64;
+    for (uint32_t owner = 0; owner < m->owners; owner++) {
+        lay_out(m, owner, &l);
+        ps_runs_apart(&l.read, m->first, m->owners, apart);
     }
-    ps_stretch *runs = malloc((room + 1) * sizeof *runs);
-    CHECK_EQUAL(ps_contents_runs(classes, m->pages, contents, places, place_count, runs, &count, NULL), PS_OK);
-    for (uint32_t page = 0, end; page < m->pages; page = end) {
-        end = page + 1;
-        if (m->value[page] == 0) {
-            while (!begins(m, end) && m->value[end] == 0)
-                end++;
-        } else if (matches[page] != page) {
-            while (!begins(m, end) && m->value[end] != 0 && matches[end] != end &&
-                   matches[end] == matches[end - 1] + 1 && !begins(m, matches[end]))
-                end++;
-        } else {
-            continue;
-        }
-        if (!CHECK_EQUAL(next < count, 1))
-            break;
-        CHECK_EQUAL(runs[next].page, page);
-        CHECK_EQUAL(runs[next].pages, end - page);
-        CHECK_EQUAL(runs[next].matches, m->value[page] ? matches[page] : PS_NONE);
-        next++;
+    CHECK_EQUAL(memcmp(apart, expected, m->pages / 64 * sizeof *apart), 0);
+    for (uint32_t owner = 0; owner < m->owners; owner++) {
+        ps_run_pair pairs[MOST_OWNERS];
+        ps_stretch longest[3];
+        memset(pairs, 0, sizeof pairs);
+        lay_out(m, owner, &l);
+        ps_run_source from = {l.read, l.zeros, classes, contents, expected, m->first, m->owners};
+        ps_run_found found = {.pairs = pairs, .longest = longest, .most = m->pages % 4};
+        uint32_t begin = m->first[owner], end = m->first[owner + 1];
+        CHECK_EQUAL(ps_runs_find(&from, begin, end, &found, NULL), PS_OK);
+        check_found(m, owner, &l, &found);
+        CHECK_EQUAL(ps_runs_find(&from, begin, end, &found, stop), begin < end ? PS_STOPPED : PS_OK);
     }
-    CHECK_EQUAL(next, count);
-    check_sums(m, runs, count, stop);
-    if (m->pages)
-        CHECK_EQUAL(ps_contents_runs(classes, m->pages, contents, places, place_count, runs, &count, stop), PS_STOPPED);
-    free(runs);
 }
 
 static void check_shares(const memory *m, const ps_content *contents, uint32_t count, const ps_holding *holdings)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pageshare import limits
 from pageshare.answers import Answers
 from pageshare.answers.contents import contents
 from pageshare.answers.groups import groups
@@ -71,6 +74,7 @@ def answered(
     space: PageSpace | None = None,
     kinds: NDArray[np.uint8] | None = None,
     digests: NDArray[np.uint8] | None = None,
+    threads: int | None = None,
     control: Control | None = None,
 ) -> Report:
     """The report of a full scan with answers to all that needs a few pages at most; what it answers of the bytes of
@@ -84,11 +88,10 @@ def answered(
         raise ValueError("a scan by policy does not say which content is where")
     before = report.answers or Answers()
     few = questions.matrix or len(inventory.owners) <= ALWAYS
-    answers = Answers(
-        matrix=matrix(inventory, control) if few else None,
-        joining=joining(inventory, control),
-        groups=groups(inventory),
-        contents=contents(
+    # The longest ones first, so that one thread has these while another has the rest.
+    asked: dict[str, Callable[[], Any]] = {
+        "runs": lambda: runs(inventory, threads=threads, control=control),
+        "contents": lambda: contents(
             inventory,
             space,
             most=questions.top,
@@ -98,10 +101,8 @@ def answered(
             digests=digests,
             control=control,
         ),
-        memory_map=memory_map(inventory, control=control),
-        runs=runs(inventory, control=control),
-        isolation=isolation(inventory, control),
-        ksm=ksm(
+        "memory_map": lambda: memory_map(inventory, control=control),
+        "ksm": lambda: ksm(
             inventory,
             holes=[owner.coverage.zero_inferred for owner in report.owners],
             max_page_sharing=questions.max_page_sharing,
@@ -109,11 +110,15 @@ def answered(
             sleep_millisecs=questions.sleep_millisecs,
             use_zero_pages=questions.use_zero_pages,
         ),
-        placement=_placement(inventory, questions, report.seed),
-        page_sizes=before.page_sizes,
-        similar=before.similar,
-    )
-    return replace(report, answers=answers)
+        "groups": lambda: groups(inventory),
+        "isolation": lambda: isolation(inventory, control),
+        "joining": lambda: joining(inventory, control),
+        "matrix": lambda: matrix(inventory, control) if few else None,
+        "placement": lambda: _placement(inventory, questions, report.seed),
+    }
+    with ThreadPoolExecutor(threads or limits.cpus()) as pool:
+        found = {name: pool.submit(answer) for name, answer in asked.items()}
+    return replace(report, answers=replace(before, **{name: each.result() for name, each in found.items()}))
 
 
 def _placement(inventory: Inventory, questions: Questions, seed: int) -> Placement | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -135,7 +135,7 @@ def _states(
 
 
 def _pieces(
-    frame: NDArray[np.uint64], pages: NDArray[np.uint64], shift: int
+    frame: NDArray[np.uint64], pages: NDArray[Any], shift: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
     """Runs of pages cut where cells of 2^shift frames meet: each piece's cell, its pages, and how many come before."""
     step = np.uint64(shift)
@@ -155,14 +155,18 @@ def _counted(first: NDArray[np.uint64], last: NDArray[np.uint64]) -> tuple[NDArr
     return whose, first[whose] + within.astype(np.uint64)
 
 
-def _cells(parts: Sequence[_Spans], most: int) -> tuple[int, NDArray[np.uint64]]:
+def _cells(parts: Sequence[tuple[NDArray[np.uint64], NDArray[Any]]], most: int) -> tuple[int, NDArray[np.uint64]]:
     """The smallest power of two of frames a cell with which ``most`` are enough, and the cells (frame >> it); parts are
     the first frames and the pages of runs."""
     total = sum(int(pages.sum()) for _, pages in parts)
     shift = max(0, (total - 1) // most).bit_length() - 1 if total > most else 0
     while True:
         step, one = np.uint64(shift), np.uint64(1)
-        spans = [_joined(frame >> step, frame + pages - one >> step) for frame, pages in parts]
+        spans = [
+            _joined(frame[some] >> step, frame[some] + pages[some] - one >> step)
+            for frame, pages in parts
+            for some in _some(len(frame))
+        ] or [_joined(*np.empty((2, 0), np.uint64))]
         low, high = _joined(*(np.concatenate(column) for column in zip(*spans, strict=True)))
         if int((high - low).sum()) + len(low) <= most:
             return shift, _counted(low, high)[1]

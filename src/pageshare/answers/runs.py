@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageshare.core import LENGTHS, NO_PAGE, RUN_PAIR, STRETCH, Control
+from pageshare import limits
+from pageshare.core import LENGTHS, STRETCH, Control, RunFinder
 from pageshare.inventory import Inventory
 
 if TYPE_CHECKING:
@@ -85,67 +87,41 @@ class Runs:
 
 
 def runs(
-    inventory: Inventory, *, most_runs: int = 50, most_pairs: int = 1000, control: Control | None = None
+    inventory: Inventory,
+    *,
+    most_runs: int = 50,
+    most_pairs: int = 1000,
+    threads: int | None = None,
+    control: Control | None = None,
 ) -> Runs:
     """Find the runs of an inventory; the ``most_runs`` longest are told one by one. Raises ``Stopped``."""
-    contents, owners = inventory.contents, inventory.owners
-    stretches = contents.runs(_begins(inventory), control)
-    edges = np.searchsorted(stretches["page"], inventory.places.read_first).tolist()
-    lengths, longest = np.zeros((2, 32), LENGTHS), np.zeros(min(most_runs, len(stretches)), STRETCH)
-    pairs = []
-    for owner, part in enumerate(map(slice, edges[:-1], edges[1:])):
-        others, before = np.zeros(len(owners), RUN_PAIR), lengths[1].copy()
-        contents.sum_runs(stretches[part], lengths, others, longest, control)
-        if len(inventory.places.runs(owner, zeros=True)[0]):
-            lengths[1] = before
-            _add(lengths[1], _zeros(inventory, owner, stretches[part]))
-        for other in np.flatnonzero(others["runs"]).tolist():
-            pairs.append(Pair(owners[owner], owners[other], *others[other].tolist()))
+    places, owners = inventory.places, inventory.owners
+    finder = RunFinder(inventory.contents, places.first, places.frame, places.owner_first, places.pages)
+    lengths, zeros = np.zeros(32, LENGTHS), np.zeros(32, LENGTHS)
+    pairs, longest = [], np.empty(0, STRETCH)
+    with ThreadPoolExecutor(threads or limits.cpus()) as pool:
+        found_of = pool.map(lambda owner: finder.of(owner, most_runs, control), range(len(owners)))
+        for owner, found in zip(owners, found_of, strict=True):
+            matched = zip(found.matched.tolist(), found.pairs.tolist(), strict=True)
+            pairs += [Pair(owner, owners[other], *pair) for other, pair in matched]
+            for column in ("runs", "pages"):
+                lengths[column] += found.lengths[column]
+                zeros[column] += found.zeros[column]
+            longest = np.append(longest, found.longest)
+            order = np.argsort(-longest["pages"].astype(np.int64), kind="stable")
+            longest = longest[order[:most_runs]]
     pairs.sort(key=lambda each: -each.pages)
     return Runs(
-        runs=int(lengths[0]["runs"].sum()),
-        pages=int(lengths[0]["pages"].sum()),
-        lengths=_by_length(lengths[0]),
+        runs=int(lengths["runs"].sum()),
+        pages=int(lengths["pages"].sum()),
+        lengths=_by_length(lengths),
         pairs=tuple(pairs[:most_pairs]),
         more_pairs=len(pairs[most_pairs:]),
-        longest=_longest(inventory, longest[longest["pages"] > 0]),
-        zero_runs=int(lengths[1]["runs"].sum()),
-        zero_pages=int(lengths[1]["pages"].sum()),
-        zeros=_by_length(lengths[1]),
+        longest=_longest(inventory, longest),
+        zero_runs=int(zeros["runs"].sum()),
+        zero_pages=int(zeros["pages"].sum()),
+        zeros=_by_length(zeros),
     )
-
-
-def _begins(inventory: Inventory) -> NDArray[np.uint32]:
-    """Pages that are read whose frame does not follow that of the page before, in the same owner; ascending."""
-    places = inventory.places
-    count = int(np.searchsorted(places.first, places.readable))
-    first, frame = places.first[:count], places.frame[:count]
-    begins = np.ones(count, bool)
-    begins[1:] = frame[1:] - frame[:-1] != first[1:] - first[:-1]
-    owners = np.searchsorted(first, places.read_first)
-    begins[owners[owners < count]] = True
-    return first[begins]
-
-
-def _zeros(inventory: Inventory, owner: int, stretches: NDArray[Any]) -> NDArray[np.int64]:
-    """How long an owner's stretches of zero pages are, of those that are read and those that need no reading."""
-    read = stretches[stretches["matches"] == NO_PAGE]
-    frame, _, pages = inventory.places.runs(owner, zeros=True)
-    length = pages.view(np.int64)
-    if len(read):
-        frame = np.concatenate([inventory.places.locate(read["page"])[1], frame])
-        length = np.concatenate([read["pages"].astype(np.int64), length])
-        order = np.argsort(frame, kind="stable")
-        frame, length = frame[order], length[order]
-    new = np.append(True, frame[1:] - frame[:-1] != length[:-1].view(np.uint64))
-    joined: NDArray[np.int64] = np.add.reduceat(length, np.flatnonzero(new))
-    return joined
-
-
-def _add(lengths: NDArray[Any], found: NDArray[np.int64]) -> None:
-    power = np.frexp(found)[1] - 1
-    lengths["runs"] += np.bincount(power, minlength=32).astype(np.uint64)
-    lengths["pages"] += np.bincount(power, found, 32).astype(np.uint64)  # sums of less than 2^53 are exact
 
 
 def _by_length(lengths: NDArray[Any]) -> tuple[Lengths, ...]:

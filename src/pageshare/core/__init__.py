@@ -8,11 +8,8 @@ from pageshare.core._census import Census, CensusStats, census
 from pageshare.core._contents import (
     CONTENT,
     HOLDING,
-    LENGTHS,
     OWNER_PAGES,
     OWNER_SHARE,
-    RUN_PAIR,
-    STRETCH,
     UNIQUE_CLASS,
     ZERO_CLASS,
     Contents,
@@ -25,6 +22,7 @@ from pageshare.core._native import Control, MediaError, Stopped, populate, shed
 from pageshare.core._pages import DIGEST, LINE, PageReader
 from pageshare.core._process import PAGE_UNREADABLE, PAGE_ZERO, ProcessPages, read_words
 from pageshare.core._rows import RowFault, RowMaker, RowReader
+from pageshare.core._runs import LENGTHS, RUN_PAIR, STRETCH, OwnerRuns, RunFinder
 from pageshare.core._tally import OwnerTally, Tally
 
 __all__ = [
@@ -53,6 +51,7 @@ __all__ = [
     "FrameTable",
     "MediaError",
     "Outcome",
+    "OwnerRuns",
     "OwnerSample",
     "OwnerTally",
     "PageKind",
@@ -62,6 +61,7 @@ __all__ = [
     "RowFault",
     "RowMaker",
     "RowReader",
+    "RunFinder",
     "Scanned",
     "Stopped",
     "TableStats",

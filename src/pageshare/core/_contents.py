@@ -28,15 +28,9 @@ OWNER_PAGES = np.dtype([("zero", "=u8"), ("unique", "=u8"), ("unreadable", "=u8"
 OWNER_SHARE = np.dtype([("pages", "=u8"), ("contents", "=u8"), ("only", "=u8"), ("kept", "=f8")])
 """What an owner has of the contents that several pages hold, as ``ps_owner_share``."""
 
-LENGTHS = np.dtype([("runs", "=u8"), ("pages", "=u8")])
-"""Stretches of some length, and their pages, as ``ps_lengths``."""
-RUN_PAIR = np.dtype([("runs", "=u8"), ("pages", "=u8"), ("longest", "=u8")])
-"""What the stretches of one owner match in the memory of another, as ``ps_run_pair``."""
-STRETCH = np.dtype([("page", "=u4"), ("pages", "=u4"), ("matches", "=u4")])
-"""Pages side by side, and those that they match, as ``ps_stretch``."""
 
-
-def _pointer(kind: str, array: NDArray[Any]) -> Any:
+def pointer(kind: str, array: NDArray[Any]) -> Any:
+    """To an array's first element, which may have none; the array must outlive it."""
     return ffi.cast(kind, ffi.from_buffer(array)) if array.size else ffi.NULL
 
 
@@ -70,9 +64,9 @@ class Contents:
         stop = ffi.NULL if control is None else control._c
         count, held = ffi.new("uint32_t *"), ffi.new("uint32_t *")
         contents = np.empty(len(canonical) // 2 + 1, CONTENT)
-        classes = _pointer("uint32_t *", canonical)
+        classes = pointer("uint32_t *", canonical)
         check(
-            lib.ps_contents_number(classes, len(canonical), zero, _pointer("ps_content *", contents), count, stop)
+            lib.ps_contents_number(classes, len(canonical), zero, pointer("ps_content *", contents), count, stop)
         )
         contents = contents[: count[0]].copy() if len(contents) > 2 * count[0] else contents[: count[0]]
         holdings = np.empty(int(contents["pages"][1:].sum(dtype=np.uint64)), HOLDING)
@@ -81,13 +75,13 @@ class Contents:
         check(
             lib.ps_contents_hold(
                 classes,
-                _pointer("uint32_t *", owner_first),
+                pointer("uint32_t *", owner_first),
                 len(owner_pages),
-                _pointer("ps_content *", contents),
+                pointer("ps_content *", contents),
                 len(contents),
-                _pointer("ps_holding *", holdings),
+                pointer("ps_holding *", holdings),
                 held,
-                _pointer("ps_owner_pages *", owner_pages),
+                pointer("ps_owner_pages *", owner_pages),
                 stop,
             )
         )
@@ -101,14 +95,14 @@ class Contents:
         canonical = np.empty_like(self.classes)
         check(
             lib.ps_contents_divide(
-                _pointer("uint32_t *", self.classes),
-                _pointer("uint32_t *", self.owner_first),
+                pointer("uint32_t *", self.classes),
+                pointer("uint32_t *", self.owner_first),
                 len(self.owner_pages),
-                _pointer("uint32_t *", numbers),
+                pointer("uint32_t *", numbers),
                 int(numbers.max(initial=0)) + 1,
-                _pointer("ps_content *", self.contents),
+                pointer("ps_content *", self.contents),
                 len(self.contents),
-                _pointer("uint32_t *", canonical),
+                pointer("uint32_t *", canonical),
                 ffi.NULL if control is None else control._c,
             )
         )
@@ -125,12 +119,12 @@ class Contents:
         numbers = np.ascontiguousarray(domains, np.uint32)
         check(
             lib.ps_contents_tally(
-                _pointer("ps_content *", self.contents),
+                pointer("ps_content *", self.contents),
                 len(self.contents),
-                _pointer("ps_holding *", self.holdings),
-                _pointer("ps_owner_pages *", self.owner_pages),
+                pointer("ps_holding *", self.holdings),
+                pointer("ps_owner_pages *", self.owner_pages),
                 len(self.owner_pages),
-                _pointer("uint32_t *", numbers),
+                pointer("uint32_t *", numbers),
                 owners,
                 total,
                 ffi.NULL if control is None else control._c,
@@ -145,72 +139,16 @@ class Contents:
         common = np.empty(shape, np.uint64)
         check(
             lib.ps_contents_common(
-                _pointer("ps_content *", self.contents),
+                pointer("ps_content *", self.contents),
                 len(self.contents),
-                _pointer("ps_holding *", self.holdings),
-                _pointer("ps_owner_pages *", self.owner_pages),
+                pointer("ps_holding *", self.holdings),
+                pointer("ps_owner_pages *", self.owner_pages),
                 len(self.owner_pages),
-                _pointer("uint64_t *", common),
+                pointer("uint64_t *", common),
                 ffi.NULL if control is None else control._c,
             )
         )
         return common
-
-    def runs(self, begins: NDArray[np.uint32], control: Control | None = None) -> NDArray[Any]:
-        """Maximal stretches (``STRETCH``) of pages that are not the first of their content, and whose first pages, from
-        ``matches`` on, follow each other as they do; and of zeros, of which ``matches`` is ``NO_PAGE``.
-
-        By ascending page. Pages in ``begins``, ascending, do not lie behind the page before them. Raises ``Stopped``.
-        """
-        begins = np.ascontiguousarray(begins, np.uint32)
-        shared = self.contents[1:]
-        most = int(self.contents["pages"].sum(dtype=np.uint64)) - len(shared)
-        # What is not used of it takes no memory.
-        runs, count = np.empty(most + 1, STRETCH), ffi.new("uint32_t *")
-        check(
-            lib.ps_contents_runs(
-                _pointer("uint32_t *", self.classes),
-                len(self.classes),
-                _pointer("ps_content *", self.contents),
-                _pointer("uint32_t *", begins),
-                len(begins),
-                _pointer("ps_stretch *", runs),
-                count,
-                ffi.NULL if control is None else control._c,
-            )
-        )
-        return runs[: count[0]]
-
-    def sum_runs(
-        self,
-        runs: NDArray[Any],
-        lengths: NDArray[Any],
-        pairs: NDArray[Any],
-        longest: NDArray[Any],
-        control: Control | None = None,
-    ) -> NDArray[Any]:
-        """Add some of ``runs()`` to ``lengths`` (``LENGTHS``, (2, 32): stretches that match something, and zeros; entry
-        i of either is of 2^i to 2^(i + 1) - 1 pages) and to ``pairs`` (``RUN_PAIR``, one an owner of what they match).
-
-        Returns ``longest`` (``STRETCH``, the longest first), with those that are among the longest now: as many as
-        ``longest`` has room for. Its entries of no pages are none yet. Raises ``Stopped``.
-        """
-        kept = ffi.new("uint32_t *", int(np.count_nonzero(longest["pages"])))
-        check(
-            lib.ps_runs_sum(
-                _pointer("ps_stretch *", runs),
-                len(runs),
-                _pointer("uint32_t *", self.owner_first),
-                len(self.owner_pages),
-                _pointer("ps_run_sums *", lengths),
-                _pointer("ps_run_pair *", pairs),
-                _pointer("ps_stretch *", longest),
-                len(longest),
-                kept,
-                ffi.NULL if control is None else control._c,
-            )
-        )
-        return longest
 
     def shares(self, control: Control | None = None) -> NDArray[Any]:
         """What each owner has of the contents, zeros left out (``OWNER_SHARE``): ``pages``, how many ``contents``, how
@@ -219,11 +157,11 @@ class Contents:
         shares = np.empty(len(self.owner_pages), OWNER_SHARE)
         check(
             lib.ps_contents_share(
-                _pointer("ps_content *", self.contents),
+                pointer("ps_content *", self.contents),
                 len(self.contents),
-                _pointer("ps_holding *", self.holdings),
+                pointer("ps_holding *", self.holdings),
                 len(self.owner_pages),
-                _pointer("ps_owner_share *", shares),
+                pointer("ps_owner_share *", shares),
                 ffi.NULL if control is None else control._c,
             )
         )
