@@ -257,15 +257,15 @@ static void take(uint64_t *sample, size_t count, const uint8_t *page, size_t byt
 static bool is_dense(const uint8_t *page, size_t bytes)
 {
     uint64_t sample[MOST_SAMPLED];
-    uint8_t seen[256] = {0}, value[sizeof sample];
+    uint8_t seen[256] = {0};
     unsigned different = 0;
 
     if (bytes < sizeof sample)
         return false;
     take(sample, MOST_SAMPLED, page, bytes);
-    memcpy(value, sample, sizeof sample);
-    for (size_t i = 0; i < sizeof sample; i++)
-        seen[value[i]] = 1;
+    for (size_t i = 0; i < MOST_SAMPLED; i++)
+        for (int shift = 0; shift < 64; shift += 8)
+            seen[(uint8_t)(sample[i] >> shift)] = 1;
     for (int i = 0; i < 256; i++)
         different += seen[i];
     return different >= DENSE_LEAST;
