@@ -9,14 +9,13 @@ import os
 import sys
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 import inputs
 from commands import peak
 from pageshare import limits, saved
 from pageshare.answers.ask import Questions, answered
-from pageshare.core import KIND_NAMES, Control
+from pageshare.core import Control
 from pageshare.inventory import Inventory
 from pageshare.scanner import Options, Reading, answered_by_bytes, exact, scan_space
 from passes import HashPass, guests_or_skip, mapped
@@ -68,15 +67,9 @@ def test_answers(beside, scanned):
 def test_saving(beside, scanned, tmp_path):
     """Hashes, kinds, and the file, beside a bare pass."""
     found, space, _, report = scanned
-    kinds = np.empty(len(report.inventory.first_pages()), np.uint8)
     path = tmp_path / "scan.parquet"
-
-    def save():
-        digests = saved.digests_of(space, report.inventory, kinds=kinds)
-        saved.write(path, report, digests, kinds=(kinds, KIND_NAMES))
-
     beside(
-        save,
+        lambda: saved.write(path, report, space),
         HashPass(space, THREADS),
         rounds=3,
         what="saving",
@@ -87,7 +80,7 @@ def test_saving(beside, scanned, tmp_path):
     most = peak(sys.executable, "-m", "pageshare", "report", "--json", path)
     beside.benchmark.extra_info.update(
         bytes_a_page=path.stat().st_size / space.readable,
-        hashes_a_page=16 * len(kinds) / space.readable,
+        hashes_a_page=16 * len(report.inventory.first_pages()) / space.readable,
         report_memory=most.with_files,
     )
 

@@ -59,7 +59,7 @@ def scanned(space):
 def save(path, space, **options):
     """The report of a scan that is saved."""
     report = scanned(space)
-    saved.write(path, report, saved.digests_of(space, report.inventory), **options)
+    saved.write(path, report, space, **{"kinds": False, **options})
     return report
 
 

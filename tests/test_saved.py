@@ -146,15 +146,16 @@ def test_digests_and_kinds_come_back_in_order(tmp_path):
     numbers, first = report.inventory.numbers(), report.inventory.first_pages()
     reader = PageReader(space)
     assert digests[numbers].tolist() == reader.digests(np.arange(space.readable)).tolist()
-    kinds = np.array([number % 3 for number in range(len(first))], np.uint8)
-    saved.write(path, report, digests, kinds=(kinds, ["one", "two", "three"]))
+    saved.write(path, report, space, threads=2)
     scan = saved.read(path)
     assert np.array_equal(scan.digests, digests)
+    kinds = np.zeros(len(first), np.uint8)  # that of zeros
+    kinds[1:] = reader.kinds(first[1:])
     assert np.array_equal(scan.kinds[0], kinds)
-    assert scan.kinds[1] == ("one", "two", "three")
+    assert scan.kinds[1] == KIND_NAMES
     told = {row["content"]: row["kind"] for row in rows_of(path) if row["count"] is not None}
     order = {content: number for number, content in enumerate(scan.numbers.tolist())}
-    assert told == {content: ["one", "two", "three"][order[content] % 3] for content in told}
+    assert told == {content: KIND_NAMES[kinds[order[content]]] for content in told}
 
 
 def test_nothing_and_no_zeros(tmp_path):
@@ -230,7 +231,7 @@ def test_hashing_stops(tmp_path):
         lambda: saved.digests_of(space, report.inventory, control=control),
         lambda: PageReader(space).digests([0, 1], control),
         lambda: Key(b"k").keyed(np.zeros((2, 16), np.uint8), control),
-        lambda: saved.write(tmp_path / "x", report, saved.digests_of(space, report.inventory), control=control),
+        lambda: saved.write(tmp_path / "x", report, space, control=control),
     ):
         with pytest.raises(Stopped):
             stopped()
@@ -283,9 +284,7 @@ def test_a_saved_scan_is_answered_as_the_scan_was(tmp_path, seed):
     reading = Reading.of(space, limits.memory())
     for question in questions.of_bytes:
         report = answered_by_bytes(question, report, space, options, reading=reading, control=control)
-    kinds = np.zeros(len(report.inventory.first_pages()), np.uint8)
-    digests = saved.digests_of(space, report.inventory, kinds=kinds)
-    saved.write(path, report, digests, kinds=(kinds, KIND_NAMES))
+    saved.write(path, report, space)
     scan = saved.read(path)
     again = answered(scan.report, questions, kinds=scan.page_kinds, digests=scan.digests)
     hashed = [bytes.fromhex(each.hash) for each in again.answers.contents.top]
@@ -332,14 +331,13 @@ def test_the_file_appears_whole_and_is_private(tmp_path, monkeypatch):
     before = path.read_bytes()
     space = space_of(memories(2, 2), tmp_path)
     report = scanned(space)
-    digests = saved.digests_of(space, report.inventory)
 
     def fail(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pageshare.saved._format.Checks.result", fail)
     with pytest.raises(OSError, match="No space left"):
-        saved.write(path, report, digests)
+        saved.write(path, report, space)
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir() if "parquet" in each.name] == ["scan.parquet"]
 
@@ -358,7 +356,7 @@ def test_what_can_not_be_saved(tmp_path):
     space = PageSpace.of({"a": b"x" * PAGE})
     report = pageshare.scan(b"x" * PAGE, policy="sequential")
     with pytest.raises(ValueError, match="by policy"):
-        saved.write(tmp_path / "x", report, np.zeros((2, 16), np.uint8))
+        saved.write(tmp_path / "x", report, space)
     with pytest.raises(ValueError, match="by policy"):
         in_domains(report, ["a"])
     image = pageshare.images.image_of_buffer(b"x" * PAGE)

@@ -49,7 +49,7 @@ from typing import Any
 from pageshare import limits
 from pageshare.core import MOST_THREADS, ContentSample, Control, sample_contents
 from pageshare.report import Seconds
-from pageshare.scanner import changes, domains_of, incomplete, open_dumps
+from pageshare.scanner import domains_of, incomplete, open_dumps
 from pageshare.space import Coverage, PageSpace
 
 FORMAT = "pageshare-estimate/1"
@@ -322,7 +322,7 @@ def estimate_space(
         readable=space.readable,
         seconds=Seconds(map=began - (began if opening is None else opening), scan=ended - began, total=ended - started),
         incomplete=tuple(incomplete(space, sample.by_owner)),
-        warnings=(*warnings, *space.warnings, *changes(space)),
+        warnings=(*warnings, *space.warnings, *space.changes()),
         skipped=tuple(skipped),
     )
 

@@ -152,7 +152,7 @@ def scan_space(
     scan = _by_policy if options.policy is not None or options.limit is not None else _census
     found = scan(space, replace(options, seed=seed), reading, control)
     counts = count(known_of(space), space.domains, found.tally, complete=found.complete)
-    changed = changes(space)
+    changed = space.changes()
     ended = time.perf_counter()
     report = Report(
         page_size=space.page_size,
@@ -369,12 +369,6 @@ def incomplete(space: PageSpace, owners: Sequence[OwnerTally | OwnerSample]) -> 
             yield from (f"{file.source.path}: {sentence}" for sentence in file.incomplete)
         if mine.unreadable:
             yield f"{owner.name}: {mine.unreadable} pages could not be read (I/O error); they count as lost"
-
-
-def changes(space: PageSpace) -> list[str]:
-    """A sentence for each file that was written to since it was opened."""
-    payload = (source for owner in space.owners for file in owner.files for source in file.payload)
-    return [sentence for source in payload if (sentence := source.changed())]
 
 
 def domains_of(

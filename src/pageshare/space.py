@@ -317,6 +317,11 @@ class PageSpace:
         """The first page number of each owner, and ``readable``: owner i has pages owner_first[i] .. [i + 1] - 1."""
         return self.places.read_first
 
+    def changes(self) -> list[str]:
+        """A sentence for each file that was written to since it was opened."""
+        payload = (source for owner in self.owners for file in owner.files for source in file.payload)
+        return [sentence for source in payload if (sentence := source.changed())]
+
     def undivided(self) -> PageSpace:
         """The same pages, all in one sharing domain."""
         if len(self.domains) < 2:

@@ -38,15 +38,15 @@ def scanned(folder):
     return pageshare.scan({path.name: path for path in sorted(folder.iterdir())})
 
 
-def digests(folder, report):
+def space_of(folder, page_size=4096):
     named = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-    return saved.digests_of(pageshare.PageSpace.of(named, page_size=report.page_size), report.inventory)
+    return pageshare.PageSpace.of(named, page_size=page_size)
 
 
 def save(folder, path, key=None, **changed):
     """What ``scan -o`` writes."""
     report = replace(scanned(folder), **changed)
-    saved.write(path, report, digests(folder, report), key=key)
+    saved.write(path, report, space_of(folder, report.page_size), key=key)
     return path
 
 
@@ -72,7 +72,7 @@ def test_json_is_what_the_library_finds(sides, capsys):
     scans = []
     for folder in sides:
         report = scanned(folder)
-        scans.append(Scan(str(folder), report.inventory, digests(folder, report)))
+        scans.append(Scan(str(folder), report.inventory, saved.digests_of(space_of(folder), report.inventory)))
     expected = json.loads(json.dumps(compare(*scans).to_dict()))
     assert document == {**expected, "incomplete": [], "warnings": [], "skipped": []}
     changed = sum(
@@ -154,10 +154,8 @@ def test_owners_are_matched(sides, capsys):
 
 
 def test_pages_of_different_size(sides, tmp_path, capsys):
-    report = pageshare.scan({path.name: path for path in sides[0].iterdir()}, page_size=8192)
-    named = {path.name: path.read_bytes() for path in sides[0].iterdir()}
-    space = pageshare.PageSpace.of(named, page_size=8192)
-    saved.write(tmp_path / "large", report, saved.digests_of(space, report.inventory))
+    report = pageshare.scan({path.name: path for path in sorted(sides[0].iterdir())}, page_size=8192)
+    saved.write(tmp_path / "large", report, space_of(sides[0], 8192))
     small = save(sides[1], tmp_path / "small")
     assert main(["compare", str(tmp_path / "large"), str(small)]) == 1
     assert "has pages of 8192 bytes" in capsys.readouterr().err

@@ -96,32 +96,24 @@ def save(
 ) -> Report:
     """Save a scan; returns its report, with a warning for each file that was written to since. Raises OSError,
     MediaError; KeyboardInterrupt or Terminated when told to stop."""
-    from dataclasses import replace
-
-    import numpy as np
-
     from pageshare import saved
     from pageshare.commands._work import run_with_progress
-    from pageshare.core import KIND_NAMES, Control
-    from pageshare.scanner import changes
+    from pageshare.core import Control
 
     inventory = report.inventory
     assert inventory is not None  # noqa: S101 - of a full scan
     control = Control()
-    kinds = np.empty(len(inventory.first_pages()), np.uint8)
 
     def work() -> Report:
-        digests = saved.digests_of(
+        return saved.write(
+            path,
+            report,
             space,
-            inventory,
-            kinds=kinds,
+            key=key,
             threads=args.threads,
             keep_mapped=reading.keep_mapped if reading.large else None,
             control=control,
         )
-        finished = replace(report, warnings=tuple(dict.fromkeys((*report.warnings, *changes(space)))))
-        saved.write(path, finished, digests, kinds=(kinds, KIND_NAMES), key=key, control=control)
-        return finished
 
     contents = int(len(inventory.everywhere.contents) - 1 + inventory.everywhere.owner_pages["unique"].sum())
     finished, interrupt = run_with_progress(

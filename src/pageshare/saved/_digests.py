@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -82,39 +82,63 @@ def ordered(inventory: Inventory) -> tuple[NDArray[np.uint32], NDArray[np.uint32
     return pages, numbers
 
 
-def digests_of(
-    space: PageSpace,
-    inventory: Inventory,
-    *,
-    kinds: NDArray[np.uint8] | None = None,
-    threads: int | None = None,
-    keep_mapped: int | None = None,
-    control: Control | None = None,
-) -> NDArray[np.uint8]:
+class Hasher:
+    """Hashes pages and tells what they look like, by some threads, until it is closed.
+
+    With ``keep_mapped`` no more bytes of files, and some, stay mapped.
+    """
+
+    def __init__(
+        self,
+        space: PageSpace,
+        *,
+        threads: int | None = None,
+        keep_mapped: int | None = None,
+        control: Control | None = None,
+    ) -> None:
+        self._space, self._keep_mapped, self._control = space, keep_mapped, control
+        self._reader, self._step = PageReader(space), max(1, HASHED_AT_ONCE // space.page_size)
+        self._pool = ThreadPoolExecutor(threads or limits.cpus())
+
+    def __enter__(self) -> Hasher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def of(self, pages: NDArray[np.uint32], *, kinds: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """XXH3-128 of each page, (pages, 16); best by ascending number. ``kinds`` (one a page) becomes the ``PageKind``
+        of each, ``control`` counts them. Raises MediaError, ``Stopped``."""
+        digests = np.empty((len(pages), DIGEST), np.uint8)
+
+        def work(first: int) -> None:
+            some = slice(first, first + self._step)
+            of_kind = None if kinds is None else kinds[some]
+            digests[some] = self._reader.digests(pages[some], self._control, kinds=of_kind)
+            if self._keep_mapped is not None:
+                shed(self._space, self._keep_mapped)
+
+        for _ in self._pool.map(work, range(0, len(pages), self._step)):
+            pass
+        return digests
+
+
+def digest_of_zeros(page_size: int) -> NDArray[np.uint8]:
+    """The hash of a page of zeros, (16,)."""
+    digests: NDArray[np.uint8] = PageReader(PageSpace.of(bytes(page_size), page_size=page_size)).digests([0])[0]
+    return digests
+
+
+def digests_of(space: PageSpace, inventory: Inventory, **how: Any) -> NDArray[np.uint8]:
     """XXH3-128 of each content, (contents, 16) in the order of ``inventory.numbers()``; zeros for zeros if no page is.
 
-    One page of each content is read, by ascending number; ``control`` counts them. ``kinds`` (one a content) becomes
-    the ``PageKind`` of each. With ``keep_mapped`` no more bytes of files, and some, stay mapped. Raises MediaError,
+    One page of each content is read, by ascending number, as ``how`` tells a ``Hasher``. Raises MediaError,
     ``Stopped``.
     """
     pages, numbers = ordered(inventory)
     in_order = np.zeros((len(pages) + 1, DIGEST), np.uint8)
-    kinds_in_order = np.zeros(len(pages) + 1, np.uint8)
     if inventory.zeros.any():
-        zero = PageSpace.of(bytes(space.page_size), page_size=space.page_size)
-        in_order[0] = PageReader(zero).digests([0])[0]
-    reader, step = PageReader(space), max(1, HASHED_AT_ONCE // space.page_size)
-
-    def work(first: int) -> None:
-        some = slice(first, first + step)
-        of_kind = None if kinds is None else kinds_in_order[1:][some]
-        in_order[1:][some] = reader.digests(pages[some], control, kinds=of_kind)
-        if keep_mapped is not None:
-            shed(space, keep_mapped)
-
-    with ThreadPoolExecutor(threads or limits.cpus()) as pool:
-        for _ in pool.map(work, range(0, len(pages), step)):
-            pass
-    if kinds is not None:
-        kinds[:] = kinds_in_order[numbers]
+        in_order[0] = digest_of_zeros(space.page_size)
+    with Hasher(space, **how) as hasher:
+        in_order[1:] = hasher.of(pages)
     return in_order[numbers]

@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pageshare._version import __version__
-from pageshare.core import DIGEST, NO_PAGE, Control, RowMaker
+from pageshare.core import DIGEST, KIND_NAMES, NO_PAGE, ZERO_CLASS, Control, PageKind, RowMaker
 from pageshare.files import appearing_whole
 from pageshare.inventory import Inventory
 from pageshare.report import Report
 from pageshare.saved import _format
-from pageshare.saved._digests import Key
+from pageshare.saved._digests import Hasher, Key, digest_of_zeros
 from pageshare.saved._format import (
     CHECK,
     DATA,
@@ -41,6 +42,8 @@ from pageshare.saved._format import (
 if TYPE_CHECKING:
     import pyarrow
     from numpy.typing import NDArray
+
+    from pageshare.space import PageSpace
 
 
 def _maker(inventory: Inventory) -> RowMaker:
@@ -65,17 +68,21 @@ def _maker(inventory: Inventory) -> RowMaker:
 def write(
     path: Path,
     report: Report,
-    digests: NDArray[np.uint8],
+    space: PageSpace,
     *,
     key: Key | None = None,
-    kinds: tuple[NDArray[np.uint8], Sequence[str]] | None = None,
+    kinds: bool = True,
+    threads: int | None = None,
+    keep_mapped: int | None = None,
     control: Control | None = None,
-) -> None:
-    """Save a full scan: the file at ``path`` appears whole or not at all, for its owner's eyes only.
+) -> Report:
+    """Save a full scan of ``space``: the file at ``path`` appears whole or not at all, for its owner's eyes only.
 
-    ``digests`` are those of ``digests_of``, and are keyed if there is a ``key``; ``kinds`` are the number of each
-    content's kind, in the same order, and the kinds' names. Raises ValueError for a scan by policy and for owners of
-    one name, OSError, ``Stopped``.
+    One page of each content is read, in order, by ``threads``, with no more than ``keep_mapped`` bytes of files mapped,
+    and some: for its hash, which is keyed if there is a ``key``, and for what it looks like, if ``kinds`` are wanted.
+    ``control`` counts these pages. Returns the report as it is saved: with a warning for each file that was written to
+    since it was opened. Raises ValueError for a scan by policy and for owners of one name, OSError, MediaError,
+    ``Stopped``.
     """
     check_packages()
     inventory = report.inventory
@@ -83,50 +90,69 @@ def write(
         raise ValueError("a scan by policy does not say which content is where, and can't be saved")
     if len(set(map(_as_unicode, inventory.owners))) < len(inventory.owners):
         raise ValueError("owners of one name can't be told apart in a saved scan")
-    digests = digests if key is None else key.keyed(digests, control)
-    metadata = _metadata(report, inventory, key, kinds)
-    if len(_as_json(metadata)) > MOST_FOOTER // 2:
+    if len(_as_json(_metadata(report, inventory, key, kinds=kinds))) > MOST_FOOTER // 2:
         raise ValueError(f"{len(inventory.owners)} owners are too many to be saved")
-    with appearing_whole(path) as file:
-        _write(file, inventory, digests, kinds, metadata=metadata, control=control)
-
-
-def _write(
-    file: IO[bytes],
-    inventory: Inventory,
-    digests: NDArray[np.uint8],
-    kinds: tuple[NDArray[np.uint8], Sequence[str]] | None,
-    *,
-    metadata: dict[str, Any],
-    control: Control | None,
-) -> None:
     import pyarrow.parquet as pq
 
-    columns, checks = schema(kinds=kinds is not None), Checks()
-    names = [_as_unicode(name) for name in inventory.owners]
-    maker = _maker(inventory)
+    columns, checks = schema(kinds=kinds), Checks()
+    with (
+        appearing_whole(path) as file,
+        Hasher(space, threads=threads, keep_mapped=keep_mapped, control=control) as hasher,
+        closing(_tables(inventory, columns, checks, hasher, key=key, kinds=kinds, control=control)) as tables,
+        pq.ParquetWriter(file, columns, **encodings()) as writer,
+    ):
+        for table in tables:
+            writer.write_table(table, row_group_size=_format.ROWS)
+        report = replace(report, warnings=tuple(dict.fromkeys((*report.warnings, *space.changes()))))
+        text = _as_json({**_metadata(report, inventory, key, kinds=kinds), "checks": checks.result()})
+        writer.add_key_value_metadata({METADATA: text, CHECK: check_of(text)})
+    return report
 
-    def next_group() -> pyarrow.Table | None:
+
+def _tables(
+    inventory: Inventory,
+    columns: pyarrow.Schema,
+    checks: Checks,
+    hasher: Hasher,
+    *,
+    key: Key | None,
+    kinds: bool,
+    control: Control | None,
+) -> Generator[pyarrow.Table]:
+    """All rows in order, a row group at a time, the next one of which is made while its taker has the last."""
+    maker, firsts = _maker(inventory), inventory.first_pages()
+    names = [_as_unicode(name) for name in inventory.owners]
+    zero = digest_of_zeros(inventory.page_size)
+
+    def look(which: NDArray[np.uint32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """The hashes of contents, and what they look like."""
+        at = np.flatnonzero(which == ZERO_CLASS)
+        pages = firsts[np.delete(which, at)]
+        of_kind = np.empty(len(pages), np.uint8) if kinds else None
+        digests = np.insert(hasher.of(pages, kinds=of_kind), at, zero, axis=0)
+        return (
+            digests if key is None else key.keyed(digests, control),
+            None if of_kind is None else np.insert(of_kind, at, PageKind.ZERO),
+        )
+
+    def next_table() -> pyarrow.Table | None:
         made = maker.make(_format.ROWS, control)
         which = made.pop("which")
         rows = Rows(**made)
         if not len(rows.owner):
             return None
+        hashes, of_kind = look(which)
         checks.rows(rows)
-        checks.add("hash", hashes := digests[which])
-        of_kind = None if kinds is None else (kinds[0][which], kinds[1])
+        checks.add("hash", hashes)
         if of_kind is not None:
-            checks.add("kind", of_kind[0])
+            checks.add("kind", of_kind)
         return _table(rows, columns, names, hashes, of_kind)
 
-    # The next rows are made while pyarrow writes the last ones.
-    with pq.ParquetWriter(file, columns, **encodings()) as writer, ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(next_group)
-        while (group := coming.result()) is not None:
-            coming = ahead.submit(next_group)
-            writer.write_table(group, row_group_size=_format.ROWS)
-        text = _as_json({**metadata, "checks": checks.result()})
-        writer.add_key_value_metadata({METADATA: text, CHECK: check_of(text)})
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(next_table)
+        while (table := coming.result()) is not None:
+            coming = ahead.submit(next_table)
+            yield table
 
 
 def _table(
@@ -134,7 +160,7 @@ def _table(
     columns: pyarrow.Schema,
     owners: Sequence[str],
     hashes: NDArray[np.uint8],
-    kinds: tuple[NDArray[np.uint8], Sequence[str]] | None,
+    kinds: NDArray[np.uint8] | None,
 ) -> pyarrow.Table:
     """A row group; ``hashes`` and ``kinds`` are of its first rows."""
     import pyarrow as pa
@@ -161,7 +187,7 @@ def _table(
         sparse(pa.uint32(), rows.count),
     ]
     if kinds is not None:
-        arrays.append(words(sparse(pa.int32(), kinds[0].astype(np.int32)), kinds[1]))
+        arrays.append(words(sparse(pa.int32(), kinds.astype(np.int32)), KIND_NAMES))
     return pa.Table.from_arrays(arrays, schema=columns)
 
 
@@ -187,9 +213,7 @@ RECOMPUTED = ("pages", "nonzero", "coverage", "partial", "interrupted", "answers
 RECOMPUTED_OF_OWNERS = ("pages", "nonzero", "with_others")
 
 
-def _metadata(
-    report: Report, inventory: Inventory, key: Key | None, kinds: tuple[NDArray[np.uint8], Sequence[str]] | None
-) -> dict[str, Any]:
+def _metadata(report: Report, inventory: Inventory, key: Key | None, *, kinds: bool) -> dict[str, Any]:
     fields = asdict(replace(report, answers=None, inventory=None))
     for name in RECOMPUTED:
         del fields[name]
@@ -204,7 +228,7 @@ def _metadata(
         "version": __version__,
         "saved": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "key_id": None if key is None else key.id,
-        "kinds": None if kinds is None else list(kinds[1]),
+        "kinds": list(KIND_NAMES) if kinds else None,
         "read": inventory.places.readable - unreadable,
         "holes": inventory.places.pages - inventory.places.readable,
         "contents": len(everywhere.contents) - 1 + unique,
