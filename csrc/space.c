@@ -29,6 +29,8 @@
  * so much ahead. */
 #define COLD_NS 800
 #define AHEAD_BYTES (64u << 20)
+/* What lies between two pages and is asked for, or let go of, with them: a call for each page would cost more. */
+#define BRIDGED (64u << 10)
 
 /* ---- guards: the address ranges whose faults are ours ---- */
 
@@ -358,15 +360,38 @@ static uint32_t mapped_run(const ps_space *space, uint32_t page, uint32_t end, u
     return run_end;
 }
 
+/* Pages that lie close together in one source, one behind the other: from which byte to which, and the page behind them. */
+typedef struct {
+    uint32_t source;
+    uint32_t next;
+    uint64_t from;
+    uint64_t to;
+} stretch;
+
+static stretch stretch_of(const ps_space *space, uint32_t page, uint32_t end)
+{
+    const ps_segment *segment = ps_space_find(space, page);
+    uint64_t offset = ps_segment_offset(space, segment, page);
+    stretch s = {.source = segment->source, .next = page, .from = offset, .to = offset};
+
+    while (segment->source == s.source && offset >= s.to && offset - s.to <= BRIDGED) {
+        uint32_t after = ps_segment_end(space, segment) < end ? ps_segment_end(space, segment) : end;
+        s.to = offset + (uint64_t)(after - s.next) * space->page_bytes;
+        s.next = after;
+        if (after == end)
+            break;
+        offset = (++segment)->offset;
+    }
+    return s;
+}
+
 void ps_space_ask(const ps_space *space, uint32_t first, uint32_t count)
 {
     for (uint32_t page = first; page < first + count;) {
-        const ps_segment *segment = ps_space_find(space, page);
-        uint32_t end = ps_segment_end(space, segment) - first < count ? ps_segment_end(space, segment) : first + count;
-        if (space->sources[segment->source].fd >= 0)
-            posix_fadvise(space->sources[segment->source].fd, (off_t)ps_segment_offset(space, segment, page),
-                          (off_t)(end - page) * space->page_bytes, POSIX_FADV_WILLNEED);
-        page = end;
+        stretch s = stretch_of(space, page, first + count);
+        if (space->sources[s.source].fd >= 0)
+            posix_fadvise(space->sources[s.source].fd, (off_t)s.from, (off_t)(s.to - s.from), POSIX_FADV_WILLNEED);
+        page = s.next;
     }
 }
 
@@ -393,7 +418,7 @@ static void ask_ahead(ps_space *space, uint32_t next)
 ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, const ps_control *control)
 {
     uintptr_t low, high;
-    uint64_t started = now_ns();
+    uint64_t started = now_ns(), host_pages = 0;
 
     if (first > space->pages || count > space->pages - first)
         return PS_INVALID;
@@ -402,8 +427,9 @@ ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, con
         ps_status status = populate(space, low, high, control);
         if (status != PS_OK)
             return status;
+        host_pages += (high - low + host_page - 1) / host_page;
     }
-    if (now_ns() - started > (uint64_t)count * space->page_bytes / 4096 * COLD_NS)
+    if (now_ns() - started > host_pages * host_page / 4096 * COLD_NS)
         ask_ahead(space, first + count);
     return PS_OK;
 }
@@ -416,12 +442,12 @@ void ps_space_shed(ps_space *space, uint64_t most)
 
 void ps_space_let_go(ps_space *space, uint32_t first, uint32_t count)
 {
-    uintptr_t low, high;
-
     for (uint32_t page = first; page < first + count;) {
-        page = mapped_run(space, page, first + count, &low, &high);
+        stretch s = stretch_of(space, page, first + count);
+        uintptr_t base = (uintptr_t)space->sources[s.source].base, low = (base + s.from) & ~(host_page - 1);
         /* A fault put zeros there: they must stay until the space goes. */
-        if (high > low && ps_space_faulted(space) < 0)
-            madvise((void *)low, high - low, MADV_DONTNEED);
+        if (space->guards[s.source] && ps_space_faulted(space) < 0)
+            madvise((void *)low, base + s.to - low, MADV_DONTNEED);
+        page = s.next;
     }
 }

@@ -59,6 +59,7 @@ def encodings() -> dict[str, Any]:
         "column_encoding": {"frame": "DELTA_BINARY_PACKED", "content": "DELTA_BINARY_PACKED", "hash": "PLAIN"},
         "write_statistics": ["owner", "frame", "content"],
         "write_page_checksum": True,
+        "write_batch_size": 1 << 16,
     }
 
 
