@@ -418,7 +418,7 @@ static void ask_ahead(ps_space *space, uint32_t next)
 ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, const ps_control *control)
 {
     uintptr_t low, high;
-    uint64_t started = now_ns(), host_pages = 0;
+    uint64_t started = now_ns(), bytes = 0;
 
     if (first > space->pages || count > space->pages - first)
         return PS_INVALID;
@@ -427,9 +427,9 @@ ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, con
         ps_status status = populate(space, low, high, control);
         if (status != PS_OK)
             return status;
-        host_pages += (high - low + host_page - 1) / host_page;
+        bytes += (high - low + host_page - 1) & ~(uint64_t)(host_page - 1);
     }
-    if (now_ns() - started > host_pages * host_page / 4096 * COLD_NS)
+    if (now_ns() - started > bytes / 4096 * COLD_NS)
         ask_ahead(space, first + count);
     return PS_OK;
 }

@@ -251,6 +251,47 @@ static void test_a_hint_lies_in_the_lost_part(void)
     }
 }
 
+/* Whether this process has the page at an address mapped; -1 if the kernel does not say. */
+static int is_mapped(const uint8_t *at)
+{
+    uint64_t entry = 0;
+    FILE *file = fopen("/proc/self/pagemap", "rb");
+    size_t host_page = (size_t)sysconf(_SC_PAGESIZE);
+    int told = file && fseek(file, (long)((uintptr_t)at / host_page * sizeof entry), SEEK_SET) == 0 &&
+               fread(&entry, sizeof entry, 1, file) == 1;
+    if (file)
+        fclose(file);
+    return told ? (int)(entry >> 63) : -1;
+}
+
+/* Pieces of pages, near to each other and far, forwards and back: all are mapped, and all are let go of. */
+static void test_pieces_come_and_go(void)
+{
+    enum { PIECES = 130, HOST = 4096 };
+    scanned_file file = open_file(8000, MAPPED);
+    ps_segment segments[PIECES];
+    ps_space *space = NULL;
+    int mapped = 0, left = 0;
+
+    for (uint32_t i = 0; i < PIECES; i++) {
+        uint64_t place = i < 80 ? 400 + i : i < 100 ? 20 * (i - 80) : 399 - i;
+        segments[i] = (ps_segment){.offset = place * HOST + i % (HOST / PAGE) * PAGE, .first = i};
+    }
+    ps_source source = {.base = file.base, .bytes = 8000 * (uint64_t)PAGE, .fd = file.fd};
+    REQUIRE(ps_space_new(&space, segments, PIECES, &source, 1, PIECES, PAGE) == PS_OK);
+    ps_space_shed(space, 0);
+    CHECK_EQUAL(ps_space_populate(space, 0, PIECES, NULL), PS_OK);
+    for (uint32_t i = 0; i < PIECES; i++)
+        mapped += is_mapped(file.base + segments[i].offset) != 0;
+    CHECK_EQUAL(mapped, PIECES);
+    ps_space_shed(space, 0);
+    for (uint32_t i = 0; i < PIECES; i++)
+        left += is_mapped(file.base + segments[i].offset) == 1;
+    CHECK_EQUAL(left, 0);
+    ps_space_free(space);
+    close_file(&file);
+}
+
 static void check_lost(const scanned_file *file, ps_space *space)
 {
     ps_table *table = table_over(space, (ps_table_config){DEFAULTS});
@@ -432,6 +473,7 @@ int main(void)
     test_arguments();
     test_no_pages_at_all();
     test_every_way_gives_the_same();
+    test_pieces_come_and_go();
     test_shrunk_before_the_scan();
     test_a_hint_lies_in_the_lost_part();
     test_other_spaces_over_the_same_mapping();
