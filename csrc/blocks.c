@@ -122,37 +122,40 @@ ps_status ps_blocks_pair(const uint32_t *classes, uint32_t count, uint64_t seed,
 }
 
 /* Keys are random numbers: their upper bits are the place of a key's bit. */
-static uint64_t *word_of(uint64_t *bits, uint32_t key, unsigned shift)
+static uint64_t *word_of(uint64_t *bits, uint32_t key, const ps_key_bits *of)
 {
-    return &bits[(key >> shift) / 64];
+    return &bits[(key >> of->shift) / 64];
 }
 
-ps_status ps_keys_again(const uint32_t *keys, uint32_t count, uint8_t *again, const ps_control *control)
+static uint64_t bit_of(uint32_t key, const ps_key_bits *of)
 {
-    unsigned shift = 32 - 6;
-    bool stopped = false;
+    return (uint64_t)1 << (key >> of->shift) % 64;
+}
 
-    while (shift && (uint64_t)1 << (32 - shift) < 32 * (uint64_t)count)
-        shift--;
-    uint64_t words = (uint64_t)1 << (32 - shift) >> 6, *once = ps_reserve(2 * words * sizeof *once);
-    if (!once)
-        return PS_NO_MEMORY;
-    uint64_t *twice = once + words;
-    for (uint32_t i = 0; i < count && !stopped; i++) {
-        stopped = i % STOP_EVERY == 0 && ps_stopped(control);
+ps_status ps_keys_mark(const uint32_t *keys, uint32_t count, const ps_key_bits *of, const ps_control *control)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (i % STOP_EVERY == 0 && ps_stopped(control))
+            return PS_STOPPED;
         if (count - i > AHEAD)
-            __builtin_prefetch(word_of(once, keys[i + AHEAD], shift), 1);
-        uint64_t bit = (uint64_t)1 << (keys[i] >> shift) % 64, *word = word_of(once, keys[i], shift);
-        if (*word & bit)
-            *word_of(twice, keys[i], shift) |= bit;
-        *word |= bit;
+            __builtin_prefetch(word_of(of->once, keys[i + AHEAD], of), 1);
+        uint64_t bit = bit_of(keys[i], of);
+        /* Other threads mark theirs meanwhile. */
+        if (__atomic_fetch_or(word_of(of->once, keys[i], of), bit, __ATOMIC_RELAXED) & bit)
+            __atomic_fetch_or(word_of(of->twice, keys[i], of), bit, __ATOMIC_RELAXED);
     }
-    for (uint32_t i = 0; i < count && !stopped; i++) {
-        stopped = i % STOP_EVERY == 0 && ps_stopped(control);
+    return PS_OK;
+}
+
+ps_status ps_keys_again(const uint32_t *keys, uint32_t count, const ps_key_bits *of, uint8_t *again,
+                        const ps_control *control)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (i % STOP_EVERY == 0 && ps_stopped(control))
+            return PS_STOPPED;
         if (count - i > AHEAD)
-            __builtin_prefetch(word_of(twice, keys[i + AHEAD], shift));
-        again[i] = !keys[i] || *word_of(twice, keys[i], shift) >> (keys[i] >> shift) % 64 & 1;
+            __builtin_prefetch(word_of(of->twice, keys[i + AHEAD], of));
+        again[i] = !keys[i] || *word_of(of->twice, keys[i], of) & bit_of(keys[i], of);
     }
-    ps_release(once, 2 * words * sizeof *once);
-    return stopped ? PS_STOPPED : PS_OK;
+    return PS_OK;
 }

@@ -445,9 +445,20 @@ typedef struct {
  * blocks or more hold, PS_NONE where that of a half is. The same for any seed, which is that of a hash table. */
 ps_status ps_blocks_pair(const uint32_t *classes, uint32_t count, uint64_t seed, uint32_t *pairs, ps_pair_counts *counts,
                          const ps_control *control);
-/* again[i] becomes 1 where keys[i] (see ps_space_peek) is 0 or is there a second time, and in some 3 % of all
- * other cases at most, if keys are as good as random; else 0. */
-ps_status ps_keys_again(const uint32_t *keys, uint32_t count, uint8_t *again, const ps_control *control);
+/* Bits for keys (see ps_space_peek), 2^(32 - shift) of either sort, zero at first: for those that are there, and for those
+ * that are there a second time. */
+typedef struct {
+    uint64_t *once;
+    uint64_t *twice;
+    uint32_t shift;        /* at most 26 */
+} ps_key_bits;
+
+/* Sets the bits of some keys; several threads may. Of control only `stop` is used, as below. */
+ps_status ps_keys_mark(const uint32_t *keys, uint32_t count, const ps_key_bits *of, const ps_control *control);
+/* When all are marked: again[i] becomes 1 where keys[i] is 0 or is there a second time; with 32 bits a key in some 3 % of
+ * all other cases too, if keys are as good as random; else 0. */
+ps_status ps_keys_again(const uint32_t *keys, uint32_t count, const ps_key_bits *of, uint8_t *again,
+                        const ps_control *control);
 
 /* ---- kinds.c ---- */
 

@@ -220,7 +220,10 @@ def answered_by_bytes(
             return exact(part, settings, Reading.of(part, limits.memory(), reading.hold_bytes), control).census
 
         answers = replace(
-            report.answers, page_sizes=page_sizes(inventory, space, recount=recount, seed=report.seed, control=control)
+            report.answers,
+            page_sizes=page_sizes(
+                inventory, space, recount=recount, threads=options.threads, seed=report.seed, control=control
+            ),
         )
     else:
         from pageshare.answers.similar import SAMPLE, similar

@@ -79,7 +79,15 @@ static void check_keys(uint64_t *state, const ps_control *stop)
 
     for (uint32_t i = 0; i < count; i++)
         keys[i] = (uint32_t)(next_random(state) % values) * 2654435769u;
-    CHECK_EQUAL(ps_keys_again(keys, count, again, NULL), PS_OK);
+    ps_key_bits of = {.shift = 26};
+    while (1u << (32 - of.shift) < 32 * count)
+        of.shift--;
+    of.once = calloc((size_t)1 << (32 - of.shift) >> 6, sizeof *of.once);
+    of.twice = calloc((size_t)1 << (32 - of.shift) >> 6, sizeof *of.twice);
+    /* In two parts, as threads do it. */
+    CHECK_EQUAL(ps_keys_mark(keys, count / 3, &of, NULL), PS_OK);
+    CHECK_EQUAL(ps_keys_mark(keys + count / 3, count - count / 3, &of, NULL), PS_OK);
+    CHECK_EQUAL(ps_keys_again(keys, count, &of, again, NULL), PS_OK);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t copies = 0;
         for (uint32_t other = 0; other < count; other++)
@@ -92,8 +100,12 @@ static void check_keys(uint64_t *state, const ps_control *stop)
         }
     }
     CHECK(by_chance <= others / 16 + 20);
-    if (count)
-        CHECK_EQUAL(ps_keys_again(keys, count, again, stop), PS_STOPPED);
+    if (count) {
+        CHECK_EQUAL(ps_keys_mark(keys, count, &of, stop), PS_STOPPED);
+        CHECK_EQUAL(ps_keys_again(keys, count, &of, again, stop), PS_STOPPED);
+    }
+    free(of.once);
+    free(of.twice);
     free(keys);
     free(again);
 }

@@ -95,10 +95,7 @@ static ps_status use_everything(FILE *file, const uint8_t *mapped)
         const uint32_t halves[4] = {1, 2, 1, 2};
         ps_pair_counts counts;
         uint32_t blocks[2];
-        uint8_t again[4];
         status = ps_blocks_pair(halves, 2, 0, blocks, &counts, NULL);
-        if (status == PS_OK)
-            status = ps_keys_again(halves, 4, again, NULL);
     }
     ps_space_free(space);
     return status;

@@ -23,6 +23,8 @@ FEW = 1 / 16
 """If at most this share of pages may be equal to others, these alone are counted: to pick them out costs time too."""
 EVERY = 64
 """One page of so many is looked at first, to see whether they may be few."""
+MIX = np.uint32(0x9E3779B1)
+"""2^32 by the golden ratio (Knuth, The Art of Computer Programming, 6.4): odd, so that no two keys become equal."""
 AT_ONCE = 1 << 14
 """Pages that are looked at between two looks at the stop flag: some milliseconds."""
 
@@ -52,7 +54,9 @@ def _candidates(space: PageSpace, threads: int | None, seed: int, control: Contr
     if _share(keys, control) > FEW:
         return None
     keys = _keys(space, np.arange(space.readable, dtype=np.uint32), threads, seed, control)
-    chosen = np.flatnonzero(again(keys, control))
+    chosen = np.flatnonzero(again(keys, control, threads=threads))
+    # Once more by other bits of them, which leaves few that are there by chance.
+    chosen = chosen[again(keys[chosen] * MIX, control, threads=threads)]
     return chosen if len(chosen) <= FEW * space.readable else None
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pageshare import limits
 from pageshare._core import ffi, lib
 from pageshare.core._census import Census
 from pageshare.core._contents import CONTENT
@@ -15,6 +17,9 @@ from pageshare.core._native import Control, check
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+KEYS_AT_ONCE = 1 << 18
+"""Keys that a thread looks at in one call."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,9 @@ def paired(classes: NDArray[np.uint32], *, seed: int | None = None, control: Con
     return Paired(pairs, counts.unknown, counts.zero, counts.unique, counts.shared, counts.kept)
 
 
-def again(keys: NDArray[np.uint32], control: Control | None = None) -> NDArray[np.bool_]:
+def again(
+    keys: NDArray[np.uint32], control: Control | None = None, *, threads: int | None = None
+) -> NDArray[np.bool_]:
     """Which of some keys (``PageReader.peek``) are 0 or there more than once; and, by chance, up to 3 % of the
     others. Memory: 17 bytes a key at most, the result included. Raises ``Stopped``.
 
@@ -64,15 +71,26 @@ def again(keys: NDArray[np.uint32], control: Control | None = None) -> NDArray[n
     >>> again(np.array([0, 1 << 31, 5 << 28, 7 << 28, 5 << 28], np.uint32)).tolist()
     [True, False, True, False, True]
     """
+    shift = 26
+    while shift and 1 << (32 - shift) < 32 * len(keys):
+        shift -= 1
+    bits = np.zeros((2, 1 << (32 - shift) >> 6), np.uint64)
     found = np.empty(len(keys), np.bool_)
-    check(
-        lib.ps_keys_again(
-            ffi.from_buffer("uint32_t[]", keys),
-            len(keys),
-            ffi.from_buffer("uint8_t[]", found),
-            ffi.NULL if control is None else control._c,
-        )
-    )
+    of = ffi.new("ps_key_bits *", {"shift": shift})
+    of.once, of.twice = (ffi.from_buffer("uint64_t[]", each) for each in bits)
+    stop = ffi.NULL if control is None else control._c
+
+    def mark(some: slice) -> None:
+        check(lib.ps_keys_mark(ffi.from_buffer("uint32_t[]", keys[some]), len(keys[some]), of, stop))
+
+    def look(some: slice) -> None:
+        part = ffi.from_buffer("uint32_t[]", keys[some])
+        check(lib.ps_keys_again(part, len(part), of, ffi.from_buffer("uint8_t[]", found[some]), stop))
+
+    parts = [slice(first, first + KEYS_AT_ONCE) for first in range(0, len(keys), KEYS_AT_ONCE)]
+    with ThreadPoolExecutor(threads or limits.cpus()) as pool:
+        for step in (mark, look):
+            list(pool.map(step, parts))
     return found
 
 
