@@ -2,7 +2,8 @@
  * contents.c - what a census comes to content by content: which are held more than once, and by whom.
  *
  * All of it are passes over the pages in order, each page with a look at its content's record; records are asked for some
- * pages ahead. A content that is held once gets no record: there may be as many as pages.
+ * pages ahead. A content that is held once gets no record: there may be as many as pages. Passes are cut into parts for
+ * several threads: of pages, or of contents.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,126 +12,200 @@
 
 /* Pages between two looks at the stop flag: a few milliseconds. */
 #define STOP_EVERY (1u << 16)
-/* Pages that are sorted out together; a multiple of 64. */
+/* Pages that are sorted out together. */
 #define STRIP 512
-/* How many pages ahead memory is asked for: first what names the record, or the record, then what that leads to. */
+/* How many pages ahead memory is asked for: first the record, then what that leads to. */
 #define AHEAD 32
 #define LAST_AHEAD 16
 
-static bool is_set(const uint64_t *bits, uint32_t i)
+static unsigned ones(uint64_t bits)
 {
-    return bits[i / 64] >> i % 64 & 1;
+    bits -= bits >> 1 & 0x5555555555555555u;
+    bits = (bits & 0x3333333333333333u) + (bits >> 2 & 0x3333333333333333u);
+    bits = (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return (unsigned)(bits * 0x0101010101010101u >> 56);
 }
 
-static void set(uint64_t *bits, uint32_t i)
+static uint64_t bit_of(uint32_t page)
 {
-    bits[i / 64] |= (uint64_t)1 << i % 64;
+    return (uint64_t)1 << page % 64;
 }
 
 /* ---- numbering ---- */
 
-/* Below, `named` has a bit for each page whose entry is a class number already, or will be before the next strip; the
- * others' is still the canonical page. */
-
-/* Of a strip, the pages that are not the first of their content, and neither zero nor unreadable: how many. Zeros get
- * their number. No branch here, since none could be foretold. */
-static uint32_t find_others(uint32_t *classes, uint64_t *named, uint32_t first, uint32_t count, uint32_t zero,
-                            uint32_t *others, uint32_t *zeros)
+/* Here and below, what is sorted out is written whether it counts or not, and no branch is taken on it: none could be
+ * foretold. */
+ps_status ps_contents_mark(const uint32_t *canonical, uint32_t first, uint32_t end, uint32_t zero, uint64_t *shared,
+                           const ps_control *control)
 {
-    uint32_t found = 0, zero_count = 0;
+    uint32_t heads[STRIP];
 
-    for (uint32_t low = 0; low < count; low += 64) {
-        uint32_t most = count - low < 64 ? count - low : 64;
-        uint64_t bits = 0;
-        for (uint32_t i = 0; i < most; i++) {
-            uint32_t page = first + low + i, head = classes[page];
-            bool is_lost = head == PS_NONE, is_zero = (head == zero) & !is_lost;
-            bool is_other = (head != page) & !is_lost & !is_zero;
-            classes[page] = is_zero ? PS_CLASS_ZERO : head;
-            others[found] = page;
-            found += is_other;
-            zero_count += is_zero;
-            bits |= (uint64_t)(is_lost | is_zero | is_other) << i;
+    for (uint32_t low = first, count; low < end; low += count) {
+        uint32_t found = 0;
+        if ((low - first) % STOP_EVERY == 0 && ps_stopped(control))
+            return PS_STOPPED;
+        count = end - low < STRIP ? end - low : STRIP;
+        for (uint32_t page = low; page < low + count; page++) {
+            uint32_t head = canonical[page];
+            heads[found] = head;
+            found += (head != page) & (head != zero) & (head != PS_NONE);
         }
-        named[(first + low) / 64] |= bits;
+        for (uint32_t i = 0; i < found; i++) {
+            uint64_t *word = &shared[heads[i] / 64], bit = bit_of(heads[i]);
+            if (!(__atomic_load_n(word, __ATOMIC_RELAXED) & bit))
+                __atomic_fetch_or(word, bit, __ATOMIC_RELAXED);
+        }
     }
-    *zeros += zero_count;
+    return PS_OK;
+}
+
+uint32_t ps_contents_rank(const uint64_t *shared, uint32_t pages, uint32_t *ranks)
+{
+    uint32_t rank = 1;
+
+    for (uint32_t i = 0; i <= pages / 64; i++) {
+        ranks[i] = rank;
+        rank += ones(shared[i]);
+    }
+    return rank;
+}
+
+/* Of a strip, the pages whose content has a record: how many. The others get their number. */
+static uint32_t find_shared(uint32_t *classes, uint32_t first, uint32_t count, uint32_t zero, const uint64_t *shared,
+                            uint32_t *pages)
+{
+    uint32_t found = 0;
+
+    for (uint32_t page = first; page < first + count; page++) {
+        uint32_t head = classes[page];
+        bool is_lost = head == PS_NONE, is_zero = (head == zero) & !is_lost;
+        uint32_t at = is_lost ? page : head, other = is_lost ? PS_NONE : is_zero ? PS_CLASS_ZERO : PS_CLASS_UNIQUE;
+        bool is_shared = (shared[at / 64] >> at % 64 & 1) & !is_lost & !is_zero;
+        pages[found] = page;
+        found += is_shared;
+        classes[page] = is_shared ? head : other;
+    }
     return found;
 }
 
-static void number_others(uint32_t *classes, uint64_t *named, const uint32_t *others, uint32_t found,
-                          ps_content *contents, uint32_t *count)
+ps_status ps_contents_name(uint32_t *classes, uint32_t first, uint32_t end, uint32_t zero, const uint64_t *shared,
+                           const uint32_t *ranks, ps_content *contents, const ps_control *control)
 {
-    for (uint32_t i = 0; i < found; i++) {
-        if (i + AHEAD < found) {
-            uint32_t head = classes[others[i + AHEAD]];
-            __builtin_prefetch(&classes[head], 1);
-            __builtin_prefetch(&named[head / 64], 1);
+    uint32_t pages[STRIP];
+
+    for (uint32_t low = first, count; low < end; low += count) {
+        if ((low - first) % STOP_EVERY == 0 && ps_stopped(control))
+            return PS_STOPPED;
+        count = end - low < STRIP ? end - low : STRIP;
+        uint32_t found = find_shared(classes, low, count, zero, shared, pages);
+        for (uint32_t i = 0; i < found; i++) {
+            uint32_t head = classes[pages[i]], number = ranks[head / 64] + ones(shared[head / 64] & (bit_of(head) - 1));
+            classes[pages[i]] = number;
+            if (contents && head == pages[i])
+                contents[number].first = head;
         }
-        if (i + LAST_AHEAD < found) {
-            uint32_t head = classes[others[i + LAST_AHEAD]];
-            if (is_set(named, head))
-                __builtin_prefetch(&contents[classes[head]], 1);
-        }
-        uint32_t head = classes[others[i]];
-        if (!is_set(named, head)) {
-            contents[*count] = (ps_content){.first = head, .pages = 1};
-            classes[head] = (*count)++;
-            set(named, head);
-        }
-        classes[others[i]] = classes[head];
-        contents[classes[head]].pages++;
     }
+    return PS_OK;
 }
 
-ps_status ps_contents_number(uint32_t *classes, uint32_t pages, uint32_t zero, ps_content *contents, uint32_t *count,
-                             const ps_control *control)
-{
-    uint64_t *named = calloc((size_t)pages / 64 + 1, sizeof *named);
-    uint32_t others[STRIP], strip;
-
-    if (!named)
-        return PS_NO_MEMORY;
-    contents[PS_CLASS_ZERO] = (ps_content){.first = zero};
-    *count = 1;
-    bool stopped = false;
-    for (uint32_t first = 0; first < pages && !stopped; first += strip) {
-        strip = pages - first < STRIP ? pages - first : STRIP;
-        stopped = first % STOP_EVERY == 0 && ps_stopped(control);
-        uint32_t found = find_others(classes, named, first, strip, zero, others, &contents[PS_CLASS_ZERO].pages);
-        number_others(classes, named, others, found, contents, count);
-    }
-    for (uint32_t page = 0; page < pages && !stopped; page++)
-        classes[page] = is_set(named, page) ? classes[page] : PS_CLASS_UNIQUE;
-    free(named);
-    return stopped ? PS_STOPPED : PS_OK;
-}
-
-/* ---- who holds what ---- */
+/* ---- how many pages hold them ---- */
 
 static bool is_shared(uint32_t content)
 {
     return content != PS_CLASS_ZERO && content < PS_CLASS_UNIQUE;
 }
 
-/* Of a strip, the pages whose content has a record: how many. */
-static uint32_t find_shared(const uint32_t *classes, uint32_t first, uint32_t count, uint32_t *shared,
-                            ps_owner_pages *pages)
+ps_status ps_contents_pages(const uint32_t *classes, uint32_t pages, uint32_t part, uint32_t mask, ps_content *contents,
+                            const ps_control *control)
 {
-    uint32_t found = 0, zero = 0, unique = 0, lost = 0;
+    uint32_t mine[STRIP];
 
-    for (uint32_t page = first; page < first + count; page++) {
-        uint32_t class = classes[page];
-        shared[found] = class;
-        found += is_shared(class);
-        zero += class == PS_CLASS_ZERO;
-        unique += class == PS_CLASS_UNIQUE;
-        lost += class == PS_NONE;
+    for (uint32_t low = 0, count; low < pages; low += count) {
+        uint32_t found = 0;
+        if (low % STOP_EVERY == 0 && ps_stopped(control))
+            return PS_STOPPED;
+        count = pages - low < STRIP ? pages - low : STRIP;
+        for (uint32_t page = low; page < low + count; page++) {
+            mine[found] = classes[page];
+            /* 64 records next to each other: no cache line is two threads'. */
+            found += is_shared(classes[page]) & ((classes[page] / 64 & mask) == part);
+        }
+        for (uint32_t i = 0; i < found; i++) {
+            if (i + AHEAD < found)
+                __builtin_prefetch(&contents[mine[i + AHEAD]], 1);
+            contents[mine[i]].pages++;
+        }
     }
-    pages->zero += zero;
-    pages->unique += unique;
-    pages->unreadable += lost;
-    return found;
+    return PS_OK;
+}
+
+/* ---- who holds what ---- */
+
+ps_status ps_contents_count(const uint32_t *classes, const uint32_t *owner_first, uint32_t first_owner, uint32_t end_owner,
+                            ps_owner_pages *owners, const ps_control *control)
+{
+    for (uint32_t owner = first_owner; owner < end_owner; owner++) {
+        ps_owner_pages pages = {0};
+        for (uint32_t low = owner_first[owner], end = owner_first[owner + 1], after; low < end; low = after) {
+            uint32_t zero = 0, unique = 0, lost = 0;
+            after = end - low < STOP_EVERY ? end : low + STOP_EVERY;
+            for (uint32_t page = low; page < after; page++) {
+                zero += classes[page] == PS_CLASS_ZERO;
+                unique += classes[page] == PS_CLASS_UNIQUE;
+                lost += classes[page] == PS_NONE;
+            }
+            pages.zero += zero;
+            pages.unique += unique;
+            pages.unreadable += lost;
+            if (ps_stopped(control))
+                return PS_STOPPED;
+        }
+        owners[owner] = pages;
+    }
+    return PS_OK;
+}
+
+ps_status ps_contents_states(const uint32_t *classes, const uint8_t *several, uint32_t count, const uint64_t *edges,
+                             const int64_t *cells, size_t pieces, uint64_t *counts, size_t cell_count,
+                             const ps_control *control)
+{
+    uint64_t since = STOP_EVERY;
+
+    for (size_t piece = 0; piece < pieces; piece++) {
+        uint64_t zero = 0, unique = 0, lost = 0, inter = 0, *of = counts + cells[piece];
+        if (since >= STOP_EVERY && ps_stopped(control))
+            return PS_STOPPED;
+        since = (since >= STOP_EVERY ? 0 : since) + (edges[piece + 1] - edges[piece]);
+        for (uint64_t page = edges[piece]; page < edges[piece + 1]; page++) {
+            zero += classes[page] == PS_CLASS_ZERO;
+            unique += classes[page] == PS_CLASS_UNIQUE;
+            lost += classes[page] == PS_NONE;
+        }
+        for (uint64_t page = edges[piece]; page < edges[piece + 1]; page++)
+            inter += several[classes[page] < count ? classes[page] : PS_CLASS_ZERO];
+        of[0] += zero;
+        of[cell_count] += unique;
+        of[2 * cell_count] += edges[piece + 1] - edges[piece] - zero - unique - lost - inter;
+        of[3 * cell_count] += inter;
+        of[4 * cell_count] += lost;
+    }
+    return PS_OK;
+}
+
+void ps_contents_place(ps_content *contents, uint32_t count, uint64_t pages, uint32_t parts, uint32_t *edges)
+{
+    uint64_t start = 0;
+    uint32_t part = 0;
+
+    for (uint32_t i = 1; i < count; i++) {
+        while (part < parts && start >= pages * part / parts)
+            edges[part++] = i;
+        contents[i].start = (uint32_t)start;
+        contents[i].owners = 0;
+        start += contents[i].pages;
+    }
+    while (part <= parts)
+        edges[part++] = count;
 }
 
 /* `owner` has a page more of each of these contents. Holdings of a content lie from its `start` on, with room for one a
@@ -156,34 +231,30 @@ static void hold(const uint32_t *shared, uint32_t found, uint32_t owner, ps_cont
 }
 
 ps_status ps_contents_hold(const uint32_t *classes, const uint32_t *owner_first, uint32_t owner_count, ps_content *contents,
-                           uint32_t count, ps_holding *holdings, uint32_t *holding_count, ps_owner_pages *owners,
-                           const ps_control *control)
+                           uint32_t first, uint32_t end, ps_holding *holdings, uint32_t *held, const ps_control *control)
 {
-    uint32_t start = 0, held = 0, looks = 0;
+    uint32_t looks = 0, shared[STRIP];
 
-    for (uint32_t i = 1; i < count; i++) {
-        contents[i].start = start;
-        contents[i].owners = 0;
-        start += contents[i].pages;
-    }
-    memset(owners, 0, owner_count * sizeof *owners);
     for (uint32_t owner = 0; owner < owner_count; owner++) {
-        uint32_t end = owner_first[owner + 1];
-        for (uint32_t first = owner_first[owner], after; first < end; first = after) {
-            uint32_t shared[STRIP], count_here = end - first > STRIP ? STRIP : end - first;
+        for (uint32_t low = owner_first[owner], after; low < owner_first[owner + 1]; low = after) {
+            uint32_t found = 0;
             if (looks++ % (STOP_EVERY / STRIP) == 0 && ps_stopped(control))
                 return PS_STOPPED;
-            after = first + count_here;
-            hold(shared, find_shared(classes, first, count_here, shared, &owners[owner]), owner, contents, holdings);
+            after = owner_first[owner + 1] - low > STRIP ? low + STRIP : owner_first[owner + 1];
+            for (uint32_t page = low; page < after; page++) {
+                shared[found] = classes[page];
+                found += classes[page] - first < end - first;
+            }
+            hold(shared, found, owner, contents, holdings);
         }
     }
-    for (uint32_t i = 1; i < count; i++) {
-        memmove(&holdings[held], &holdings[contents[i].start], contents[i].owners * sizeof *holdings);
-        contents[i].start = held;
-        held += contents[i].owners;
+    uint32_t at = first < end ? contents[first].start : 0, begin = at;
+    for (uint32_t i = first; i < end; i++) {
+        memmove(&holdings[at], &holdings[contents[i].start], contents[i].owners * sizeof *holdings);
+        contents[i].start = at;
+        at += contents[i].owners;
     }
-    contents[PS_CLASS_ZERO].start = contents[PS_CLASS_ZERO].owners = 0;
-    *holding_count = held;
+    *held = at - begin;
     return PS_OK;
 }
 
@@ -303,14 +374,6 @@ ps_status ps_contents_tally(const ps_content *contents, uint32_t count, const ps
  * there are 64: then the cell of two owners grows by the bits that both have. That takes owner_count^2 / 128 steps a content,
  * and is what is done if they are fewer. */
 #define IN_A_WORD 64u
-
-static unsigned ones(uint64_t bits)
-{
-    bits -= bits >> 1 & 0x5555555555555555u;
-    bits = (bits & 0x3333333333333333u) + (bits >> 2 & 0x3333333333333333u);
-    bits = (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fu;
-    return (unsigned)(bits * 0x0101010101010101u >> 56);
-}
 
 /* Clears the words. Returns whether it was stopped. */
 static bool add_words(uint64_t *words, uint32_t owner_count, uint64_t *common, const ps_control *control)

@@ -313,15 +313,39 @@ typedef struct {
     double kept;           /* its part of their frames: one each, split evenly over the pages that hold it */
 } ps_owner_share;
 
-/* Of `classes`, the canonical pages of a census over a single domain, makes the numbers of their contents, in place;
- * contents[0 .. *count-1], room for pages / 2 + 1, get `first` and `pages`. `zero` is the census's page of zeros. */
-ps_status ps_contents_number(uint32_t *classes, uint32_t pages, uint32_t zero, ps_content *contents, uint32_t *count,
-                             const ps_control *control);
-/* Owner o has pages owner_first[o] .. owner_first[o+1]-1. Fills `start` and `owners` of contents, *holding_count holdings,
- * content by content, by ascending owner, (room for the sum of all `pages` but zero's), and owners[0 .. owner_count-1]. */
-ps_status ps_contents_hold(const uint32_t *classes, const uint32_t *owner_first, uint32_t owner_count, ps_content *contents,
-                           uint32_t count, ps_holding *holdings, uint32_t *holding_count, ps_owner_pages *owners,
+/* The steps from a census over a single domain, whose page of zeros is `zero`, to the numbers of contents. Pages, owners
+ * and contents can be parted among threads. Of control only `stop` is used.
+ *
+ * Sets a bit of `shared` (one a page, zero at first, and room for one more) for each page that is the first of a content that
+ * a page of first .. end-1 holds too. */
+ps_status ps_contents_mark(const uint32_t *canonical, uint32_t first, uint32_t end, uint32_t zero, uint64_t *shared,
                            const ps_control *control);
+/* ranks[i] becomes the number of the first content that has a bit in word i of `shared`: they are numbered from 1 on by
+ * ascending first page. Returns how many there are, and one more. */
+uint32_t ps_contents_rank(const uint64_t *shared, uint32_t pages, uint32_t *ranks);
+/* Of the canonical pages in `classes`, of pages first .. end-1, makes the numbers of their contents, in place; unless it is
+ * NULL, `contents` gets `first`; not that of zeros. */
+ps_status ps_contents_name(uint32_t *classes, uint32_t first, uint32_t end, uint32_t zero, const uint64_t *shared,
+                           const uint32_t *ranks, ps_content *contents, const ps_control *control);
+/* Counts `pages` of contents i where (i / 64 & mask) == part, which are 0 at first; not that of zeros. */
+ps_status ps_contents_pages(const uint32_t *classes, uint32_t pages, uint32_t part, uint32_t mask, ps_content *contents,
+                            const ps_control *control);
+/* Owner o has pages owner_first[o] .. owner_first[o+1]-1. Fills owners[first_owner .. end_owner-1]. */
+ps_status ps_contents_count(const uint32_t *classes, const uint32_t *owner_first, uint32_t first_owner, uint32_t end_owner,
+                            ps_owner_pages *owners, const ps_control *control);
+/* Pages edges[i] .. edges[i+1]-1 lie in cell cells[i]: adds to counts[s * cell_count + cells[i]] how many of them are zero
+ * (s = 0), of a content held once (1), of one that only one owner holds (2) or several do (3), unreadable (4).
+ * several[0 .. count-1] is 1 for contents of several owners, and 0 for zeros. */
+ps_status ps_contents_states(const uint32_t *classes, const uint8_t *several, uint32_t count, const uint64_t *edges,
+                             const int64_t *cells, size_t pieces, uint64_t *counts, size_t cell_count,
+                             const ps_control *control);
+/* Of contents 1 .. count-1, that are held by so many pages together, `start` becomes where there is room for a holding of
+ * each page, and `owners` 0. Contents edges[i] .. edges[i+1]-1 are about the same work, for i < parts. */
+void ps_contents_place(ps_content *contents, uint32_t count, uint64_t pages, uint32_t parts, uint32_t *edges);
+/* Fills the holdings of contents first .. end-1, by content, then by ascending owner: *held from the `start` of the first
+ * one on; and their `start` and `owners`. */
+ps_status ps_contents_hold(const uint32_t *classes, const uint32_t *owner_first, uint32_t owner_count, ps_content *contents,
+                           uint32_t first, uint32_t end, ps_holding *holdings, uint32_t *held, const ps_control *control);
 /* canonical[page] becomes the lowest page with the same content in the same domain, where owner o is in domain domains[o]
  * < domain_count; that of zeros for them, in every domain. */
 ps_status ps_contents_divide(const uint32_t *classes, const uint32_t *owner_first, uint32_t owner_count,
@@ -440,7 +464,7 @@ typedef struct {
     uint64_t kept;
 } ps_pair_counts;
 
-/* classes[0 .. 2 * count - 1] are numbers of contents, as ps_contents_number makes them, of the halves of `count` blocks,
+/* classes[0 .. 2 * count - 1] are numbers of contents, as ps_contents_name makes them, of the halves of `count` blocks,
  * one block after the other. pairs[i] becomes the number of block i's content in the same way: from 1 on for what two
  * blocks or more hold, PS_NONE where that of a half is. The same for any seed, which is that of a hash table. */
 ps_status ps_blocks_pair(const uint32_t *classes, uint32_t count, uint64_t seed, uint32_t *pairs, ps_pair_counts *counts,

@@ -54,9 +54,11 @@ class Inventory:
     contents: Contents
 
     @classmethod
-    def of(cls, space: PageSpace, census: Census, control: Control | None = None) -> Inventory:
+    def of(
+        cls, space: PageSpace, census: Census, control: Control | None = None, *, threads: int | None = None
+    ) -> Inventory:
         """Of a census over ``space.undivided()``, whose ``canonical`` is overwritten. Raises ``Stopped``."""
-        everywhere = Contents.of(census.canonical, int(census.zeros[0]), space.owner_first, control)
+        everywhere = Contents.of(census.canonical, int(census.zeros[0]), space.owner_first, control, threads)
         domains = tuple(owner.domain for owner in space.owners)
         return cls.having(
             everywhere,

@@ -289,7 +289,7 @@ def exact(space: PageSpace, options: Options, reading: Reading, control: Control
 def _census(space: PageSpace, options: Options, reading: Reading, control: Control) -> _Found:
     done = exact(space.undivided(), options, reading, control)
     found = done.census
-    inventory = Inventory.of(space, found, control)
+    inventory = Inventory.of(space, found, control, threads=options.threads)
     return _Found(
         "streamed-census" if reading.streamed else "census",
         found.tally if len(space.domains) < 2 else inventory.contents.tally(inventory.domains, control),

@@ -40,7 +40,7 @@ def slow_states(memory):
 @pytest.mark.parametrize("at_once", [None, 13])
 def test_every_cell_is_what_plain_loops_count(memory, most_cells, at_once, monkeypatch):
     if at_once:
-        monkeypatch.setattr(module, "AT_ONCE", at_once)
+        monkeypatch.setattr(module, "RUNS_AT_ONCE", at_once)
     found, states = memory_map(memory.inventory, most_cells=most_cells), slow_states(memory)
     assert [each.owner for each in found.owners] == list(memory.inventory.owners)
     for number, owner in enumerate(found.owners):

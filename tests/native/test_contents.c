@@ -309,20 +309,70 @@ static void check_shares(const memory *m, const ps_content *contents, uint32_t c
     }
 }
 
+/* In two parts, as threads do it. */
+static ps_content *number(const memory *m, uint32_t *classes, uint32_t *count, const ps_control *stop)
+{
+    uint64_t *shared = calloc(m->pages / 64 + 1, sizeof *shared);
+    uint32_t *ranks = malloc((m->pages / 64 + 1) * sizeof *ranks), half = m->pages / 2;
+
+    if (m->pages)
+        CHECK_EQUAL(ps_contents_mark(classes, 0, m->pages, m->zero, shared, stop), PS_STOPPED);
+    CHECK_EQUAL(ps_contents_mark(classes, half, m->pages, m->zero, shared, NULL), PS_OK);
+    CHECK_EQUAL(ps_contents_mark(classes, 0, half, m->zero, shared, NULL), PS_OK);
+    *count = ps_contents_rank(shared, m->pages, ranks);
+    ps_content *contents = calloc(*count, sizeof *contents);
+    if (m->pages)
+        CHECK_EQUAL(ps_contents_name(classes, 0, m->pages, m->zero, shared, ranks, contents, stop), PS_STOPPED);
+    CHECK_EQUAL(ps_contents_name(classes, half, m->pages, m->zero, shared, ranks, contents, NULL), PS_OK);
+    CHECK_EQUAL(ps_contents_name(classes, 0, half, m->zero, shared, ranks, contents, NULL), PS_OK);
+    if (m->pages)
+        CHECK_EQUAL(ps_contents_pages(classes, m->pages, 0, 0, contents, stop), PS_STOPPED);
+    CHECK_EQUAL(ps_contents_pages(classes, m->pages, 0, 1, contents, NULL), PS_OK);
+    CHECK_EQUAL(ps_contents_pages(classes, m->pages, 1, 1, contents, NULL), PS_OK);
+    contents[PS_CLASS_ZERO].first = m->zero;
+    for (uint32_t i = 2; i < *count; i++)
+        CHECK(contents[i - 1].first < contents[i].first);
+    free(shared);
+    free(ranks);
+    return contents;
+}
+
+/* In three parts, whose holdings are put together. */
+static uint32_t hold(const memory *m, const uint32_t *classes, ps_content *contents, uint32_t count, uint32_t room,
+                     ps_holding *holdings, const ps_control *stop)
+{
+    uint32_t edges[4], held = 0, found;
+
+    ps_contents_place(contents, count, room, 3, edges);
+    CHECK_EQUAL(edges[3], count);
+    if (m->pages)
+        CHECK_EQUAL(ps_contents_hold(classes, m->first, m->owners, contents, 1, 1, holdings, &found, stop), PS_STOPPED);
+    for (int part = 2; part >= 0; part--)
+        CHECK_EQUAL(ps_contents_hold(classes, m->first, m->owners, contents, edges[part], edges[part + 1], holdings, &found,
+                                     NULL), PS_OK);
+    for (uint32_t i = 1; i < count; i++) {
+        memmove(&holdings[held], &holdings[contents[i].start], contents[i].owners * sizeof *holdings);
+        contents[i].start = held;
+        held += contents[i].owners;
+    }
+    return held;
+}
+
 static void check_memory(const memory *m, const ps_control *stop)
 {
     uint32_t *classes = malloc(m->pages * sizeof *classes + 1), *canonical = malloc(m->pages * sizeof *canonical + 1);
-    ps_content *contents = malloc((m->pages / 2 + 1) * sizeof *contents);
     ps_owner_pages pages[MOST_OWNERS];
     uint32_t count = 0, held = 0, room = 0;
 
     for (uint32_t page = 0; page < m->pages; page++)
         classes[page] = lowest(m, page, 0);
-    CHECK_EQUAL(ps_contents_number(classes, m->pages, m->zero, contents, &count, NULL), PS_OK);
+    ps_content *contents = number(m, classes, &count, stop);
     for (uint32_t i = 1; i < count; i++)
         room += contents[i].pages;
     ps_holding *holdings = malloc(room * sizeof *holdings + 1);
-    CHECK_EQUAL(ps_contents_hold(classes, m->first, m->owners, contents, count, holdings, &held, pages, NULL), PS_OK);
+    held = hold(m, classes, contents, count, room, holdings, stop);
+    for (uint32_t owner = 0; owner < m->owners; owner++)
+        CHECK_EQUAL(ps_contents_count(classes, m->first, owner, owner + 1, pages, NULL), PS_OK);
     check_records(m, classes, contents, count, holdings, held);
     check_tally(m, contents, count, holdings, pages);
     check_common(m, contents, count, holdings, pages);
@@ -337,7 +387,7 @@ static void check_memory(const memory *m, const ps_control *stop)
     if (m->pages) {
         CHECK_EQUAL(ps_contents_divide(classes, m->first, m->owners, m->domain, m->owners, contents, count, canonical, stop),
                     PS_STOPPED);
-        CHECK_EQUAL(ps_contents_number(canonical, m->pages, m->zero, contents, &count, stop), PS_STOPPED);
+        CHECK_EQUAL(ps_contents_count(classes, m->first, 0, m->owners, pages, stop), PS_STOPPED);
     }
     free(classes);
     free(canonical);

@@ -38,7 +38,7 @@ def counted(
     found = recount(space if chosen is None else space.only(chosen, space.page_size))
     if found.tally.unreadable:
         return None
-    classes, kept = numbered(found, control)
+    classes, kept = numbered(found, control, threads=threads)
     if chosen is None:
         return classes, kept
     whole = np.full(space.readable, UNIQUE_CLASS, np.uint32)

@@ -23,10 +23,6 @@ MOST_CELLS, FEWEST_CELLS, CELLS_IN_ALL = 512, 128, 1 << 14
 """Cells of an owner: of many owners each gets fewer, so that a page with all of them stays small."""
 BRIDGED = 4
 """Empty cells in a row, up to which they are shown; where more are, the map is cut."""
-COUNTERS = np.array([1, 1 << 16, 1 << 32, 1 << 48, 0], np.uint64)
-"""A page of each state, in four counters of 16 bits side by side; those of the last state are the rest."""
-AT_ONCE = 0xFFFF
-"""Pages that these can count."""
 RUNS_AT_ONCE = 1 << 14
 """Runs of pages that are cut into cells at a time."""
 
@@ -99,17 +95,15 @@ def _map(inventory: Inventory, owner: int, most: int, control: Control | None) -
     gaps = inventory.gaps[inventory.gaps["owner"] == owner]
     parts = ((read_frame, read_pages), (zero_frame, zero_pages), (gaps["frame"], gaps["pages"]))
     shift, cells = _cells(parts, most)
-    counts = np.zeros((len(STATES), len(cells)), np.int64)
+    counts = np.zeros((len(STATES), len(cells)), np.uint64)
     for state, (frame, pages) in zip((ZERO, UNKNOWN), parts[1:], strict=True):
         for some in _some(len(frame)):
             cell, length, _ = _pieces(frame[some], pages[some], shift)
-            np.add.at(counts[state], np.searchsorted(cells, cell), length.astype(np.int64))
+            np.add.at(counts[state], np.searchsorted(cells, cell), length)
     for some in _some(len(read_frame)):
         cell, length, into = _pieces(read_frame[some], read_pages[some], shift)
-        at = np.searchsorted(cells, cell)
-        edges = np.append(into, into[-1:] + length[-1:]).astype(np.int64)
-        for low, states in _states(inventory, int(read_first[some][0]), int(edges[-1]), control):
-            _count(counts, at, edges, low, states)
+        edges = np.append(into, into[-1:] + length[-1:]) + np.uint64(read_first[some][0])
+        inventory.contents.count_states(edges, np.searchsorted(cells, cell), counts, control)
     totals = dict(zip(STATES, counts.sum(axis=1).tolist(), strict=True))
     return OwnerMap(
         inventory.owners[owner],
@@ -122,16 +116,6 @@ def _map(inventory: Inventory, owner: int, most: int, control: Control | None) -
 def _some(runs: int) -> Iterator[slice]:
     """Runs that are looked at together: there may be as many as pages, and each takes a hundred bytes meanwhile."""
     return (slice(low, low + RUNS_AT_ONCE) for low in range(0, runs, RUNS_AT_ONCE))
-
-
-def _states(
-    inventory: Inventory, begin: int, count: int, control: Control | None
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """The states of ``count`` pages that are read, from ``begin`` on, by and by, and how many were before."""
-    for low in range(0, count, AT_ONCE):
-        if control is not None:
-            control.check()
-        yield low, inventory.states(begin + low, begin + min(count, low + AT_ONCE))
 
 
 def _pieces(
@@ -184,23 +168,7 @@ def _joined(low: NDArray[np.uint64], high: NDArray[np.uint64]) -> _Spans:
     return low[np.append(True, apart)[: len(low)]], high[np.append(apart, True)[: len(low)]]
 
 
-def _count(
-    counts: NDArray[np.int64], at: NDArray[np.int64], edges: NDArray[np.int64], low: int, states: NDArray[np.uint8]
-) -> None:
-    """Add an owner's pages from ``low`` on: piece i goes from edges[i] to edges[i + 1] - 1, and lies in cell at[i]."""
-    begin = int(np.searchsorted(edges, low, side="right")) - 1
-    end = int(np.searchsorted(edges, low + len(states)))
-    starts = np.maximum(edges[begin:end] - low, 0)
-    together = np.add.reduceat(COUNTERS[states], starts)
-    rest = np.diff(starts, append=len(states))
-    for state in range(UNKNOWN):
-        found = (together >> np.uint64(16 * state) & np.uint64(0xFFFF)).astype(np.int64)
-        np.add.at(counts[state], at[begin:end], found)
-        rest -= found
-    np.add.at(counts[UNKNOWN], at[begin:end], rest)
-
-
-def _segments(cells: NDArray[np.uint64], counts: NDArray[np.int64], cell_bytes: int) -> Iterator[Segment]:
+def _segments(cells: NDArray[np.uint64], counts: NDArray[np.uint64], cell_bytes: int) -> Iterator[Segment]:
     if not len(cells):
         return
     edges = [0, *(np.flatnonzero(np.diff(cells) != 1) + 1).tolist(), len(cells)]

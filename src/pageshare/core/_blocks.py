@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageshare import limits
 from pageshare._core import ffi, lib
 from pageshare.core._census import Census
-from pageshare.core._contents import CONTENT
+from pageshare.core._contents import numbers
 from pageshare.core._native import Control, check
+from pageshare.core._team import Team
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-KEYS_AT_ONCE = 1 << 18
-"""Keys that a thread looks at in one call."""
 
 
 @dataclass(frozen=True)
@@ -79,22 +75,16 @@ def again(
     of = ffi.new("ps_key_bits *", {"shift": shift})
     of.once, of.twice = (ffi.from_buffer("uint64_t[]", each) for each in bits)
     stop = ffi.NULL if control is None else control._c
-
-    def mark(some: slice) -> None:
-        check(lib.ps_keys_mark(ffi.from_buffer("uint32_t[]", keys[some]), len(keys[some]), of, stop))
-
-    def look(some: slice) -> None:
-        part = ffi.from_buffer("uint32_t[]", keys[some])
-        check(lib.ps_keys_again(part, len(part), of, ffi.from_buffer("uint8_t[]", found[some]), stop))
-
-    parts = [slice(first, first + KEYS_AT_ONCE) for first in range(0, len(keys), KEYS_AT_ONCE)]
-    with ThreadPoolExecutor(threads or limits.cpus()) as pool:
-        for step in (mark, look):
-            list(pool.map(step, parts))
+    all_keys, flags = ffi.from_buffer("uint32_t[]", keys), ffi.from_buffer("uint8_t[]", found)
+    with Team(threads) as team:
+        team.part(len(keys), lambda low, end: lib.ps_keys_mark(all_keys + low, end - low, of, stop))
+        team.part(len(keys), lambda low, end: lib.ps_keys_again(all_keys + low, end - low, of, flags + low, stop))
     return found
 
 
-def numbered(census: Census, control: Control | None = None) -> tuple[NDArray[np.uint32], int]:
+def numbered(
+    census: Census, control: Control | None = None, *, threads: int | None = None
+) -> tuple[NDArray[np.uint32], int]:
     """The numbers of what pages hold, as ``Contents.classes`` has them but with those of different domains different
     (zeros are 0 in all), and how many contents, zeros apart, are held more than once.
 
@@ -108,15 +98,6 @@ def numbered(census: Census, control: Control | None = None) -> tuple[NDArray[np
         known = canonical < len(canonical)
         canonical[known & is_zero[np.where(known, canonical, 0)]] = there.min()
     zero = int(there.min()) if len(there) else int(lib.PS_NONE)
-    contents, count = np.empty(len(canonical) // 2 + 1, CONTENT), ffi.new("uint32_t *")
-    check(
-        lib.ps_contents_number(
-            ffi.from_buffer("uint32_t[]", canonical),
-            len(canonical),
-            zero,
-            ffi.cast("ps_content *", ffi.from_buffer(contents)),
-            count,
-            ffi.NULL if control is None else control._c,
-        )
-    )
-    return canonical, count[0] - 1
+    with Team(threads) as team:
+        count, _ = numbers(canonical, zero, team, control, records=False)
+    return canonical, count - 1

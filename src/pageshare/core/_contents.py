@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from pageshare._core import ffi, lib
 from pageshare.core._native import Control, check
 from pageshare.core._tally import Tally, tally_of
+from pageshare.core._team import Team
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +35,26 @@ OWNER_SHARE = np.dtype([("pages", "=u8"), ("contents", "=u8"), ("only", "=u8"), 
 def pointer(kind: str, array: NDArray[Any]) -> Any:
     """To an array's first element, which may have none; the array must outlive it."""
     return ffi.cast(kind, ffi.from_buffer(array)) if array.size else ffi.NULL
+
+
+def numbers(
+    canonical: NDArray[np.uint32], zero: int, team: Team, control: Control | None = None, *, records: bool = True
+) -> tuple[int, NDArray[Any]]:
+    """Make ``Contents.classes`` of the canonical pages of a census, in place: how many contents have a number, zeros
+    included, and ``Contents.contents`` with ``first`` and ``pages`` of all but zeros (none without ``records``)."""
+    stop, pages = ffi.NULL if control is None else control._c, len(canonical)
+    shared, ranks = np.zeros(pages // 64 + 1, np.uint64), np.empty(pages // 64 + 1, np.uint32)
+    classes, bits = pointer("uint32_t *", canonical), pointer("uint64_t *", shared)
+    team.part(pages, lambda low, end: lib.ps_contents_mark(classes, low, end, zero, bits, stop))
+    of_word = pointer("uint32_t *", ranks)
+    count = lib.ps_contents_rank(bits, pages, of_word)
+    contents = np.zeros(count if records else 0, CONTENT)
+    into = pointer("ps_content *", contents)
+    team.part(pages, lambda low, end: lib.ps_contents_name(classes, low, end, zero, bits, of_word, into, stop))
+    if records:
+        mask = (1 << (team.size - 1).bit_length()) - 1
+        team.each(lambda part: lib.ps_contents_pages(classes, pages, part, mask, into, stop), mask + 1)
+    return count, contents
 
 
 @dataclass(frozen=True)
@@ -58,34 +81,40 @@ class Contents:
         zero: int,
         owner_first: NDArray[np.uint32],
         control: Control | None = None,
+        threads: int | None = None,
     ) -> Contents:
         """Of a census over one domain, whose ``canonical`` is overwritten; ``zero`` is its canonical page of zeros.
         Owner i has pages owner_first[i] .. owner_first[i + 1] - 1. Raises ``Stopped``."""
         stop = ffi.NULL if control is None else control._c
-        count, held = ffi.new("uint32_t *"), ffi.new("uint32_t *")
-        contents = np.empty(len(canonical) // 2 + 1, CONTENT)
-        classes = pointer("uint32_t *", canonical)
-        check(
-            lib.ps_contents_number(classes, len(canonical), zero, pointer("ps_content *", contents), count, stop)
-        )
-        contents = contents[: count[0]].copy() if len(contents) > 2 * count[0] else contents[: count[0]]
-        holdings = np.empty(int(contents["pages"][1:].sum(dtype=np.uint64)), HOLDING)
         owner_first = np.ascontiguousarray(owner_first, np.uint32)
         owner_pages = np.empty(len(owner_first) - 1, OWNER_PAGES)
-        check(
-            lib.ps_contents_hold(
-                classes,
-                pointer("uint32_t *", owner_first),
-                len(owner_pages),
-                pointer("ps_content *", contents),
-                len(contents),
-                pointer("ps_holding *", holdings),
-                held,
-                pointer("ps_owner_pages *", owner_pages),
-                stop,
+        classes, first = pointer("uint32_t *", canonical), pointer("uint32_t *", owner_first)
+        owners = pointer("ps_owner_pages *", owner_pages)
+        with Team(threads) as team:
+            _, contents = numbers(canonical, zero, team, control)
+            records = pointer("ps_content *", contents)
+            team.part(len(owner_pages), lambda low, end: lib.ps_contents_count(classes, first, low, end, owners, stop))
+            contents[0] = (zero, owner_pages["zero"].sum(), 0, 0)
+            shared = len(canonical) - sum(int(owner_pages[name].sum()) for name in ("zero", "unique", "unreadable"))
+            holdings = np.empty(shared, HOLDING)
+            into = pointer("ps_holding *", holdings)
+            edges, held = ffi.new("uint32_t[]", team.size + 1), ffi.new("uint32_t[]", team.size)
+            lib.ps_contents_place(records, len(contents), shared, team.size, edges)
+            team.each(
+                lambda i: lib.ps_contents_hold(
+                    classes, first, len(owner_pages), records, edges[i], edges[i + 1], into, held + i, stop
+                ),
+                team.size,
             )
-        )
-        holdings = holdings[: held[0]].copy() if len(holdings) > 2 * held[0] else holdings[: held[0]]
+        count = 0
+        for (low, end), more in zip(pairwise(edges), held, strict=True):
+            if low < end:
+                begin = int(contents["start"][low])
+                if begin > count:
+                    ffi.memmove(into + count, into + begin, more * HOLDING.itemsize)
+                    contents["start"][low:end] -= np.uint32(begin - count)
+                count += more
+        holdings = holdings[:count].copy() if len(holdings) > 2 * count else holdings[:count]
         return cls(canonical, contents, holdings, owner_pages, owner_first)
 
     def divided(self, domains: Sequence[int], control: Control | None = None) -> Contents:
@@ -149,6 +178,36 @@ class Contents:
             )
         )
         return common
+
+    @cached_property
+    def several(self) -> NDArray[np.bool_]:
+        """Of each number, whether several owners hold the content; not that of zeros."""
+        several: NDArray[np.bool_] = self.contents["owners"] > 1
+        return several
+
+    def count_states(
+        self,
+        edges: NDArray[np.uint64],
+        cells: NDArray[np.int64],
+        counts: NDArray[np.uint64],
+        control: Control | None = None,
+    ) -> None:
+        """Pages edges[i] .. edges[i + 1] - 1 lie in cell cells[i]: add to ``counts``, (5, cells), how many of them are
+        zero, of a content held once, of one that one owner holds, of one that several hold, unreadable. Raises
+        ``Stopped``."""
+        check(
+            lib.ps_contents_states(
+                pointer("uint32_t *", self.classes),
+                pointer("uint8_t *", self.several),
+                len(self.several),
+                pointer("uint64_t *", edges),
+                pointer("int64_t *", cells),
+                len(cells),
+                pointer("uint64_t *", counts),
+                counts.shape[1],
+                ffi.NULL if control is None else control._c,
+            )
+        )
 
     def shares(self, control: Control | None = None) -> NDArray[Any]:
         """What each owner has of the contents, zeros left out (``OWNER_SHARE``): ``pages``, how many ``contents``, how
