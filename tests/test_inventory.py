@@ -24,16 +24,17 @@ def pages_of(data):
     return [data[i : i + PAGE] for i in range(0, len(data), PAGE)]
 
 
-def inventory_of(named, domains=None):
+def inventory_of(named, domains=None, threads=None):
     space = pageshare.PageSpace.of(named, domains=domains)
-    return Inventory.of(space, census(space.undivided()))
+    return Inventory.of(space, census(space.undivided()), threads=threads)
 
 
+@pytest.mark.parametrize("threads", [None, 1, 3, 16])
 @pytest.mark.parametrize("owners", [1, 2, 3, 7, 12])
 @pytest.mark.parametrize("seed", range(6))
-def test_contents_and_their_holders(seed, owners):
+def test_contents_and_their_holders(seed, owners, threads):
     named = memories(seed, owners)
-    found = inventory_of(named)
+    found = inventory_of(named, threads=threads)
     all_pages = [page for data in named.values() for page in pages_of(data)]
     held = Counter(all_pages)
     first = {page: all_pages.index(page) for page in held}
@@ -53,6 +54,8 @@ def test_contents_and_their_holders(seed, owners):
             holdings = contents.holdings[record["start"] : record["start"] + record["owners"]]
             assert dict(holdings.tolist()) == by_owner[page]
             assert holdings["owner"].tolist() == sorted(by_owner[page])
+    assert (np.diff(contents.contents["first"][1:].astype(int)) > 0).all()
+    assert len(contents.holdings) == contents.contents["owners"].sum()
     assert len(contents.contents) == 1 + sum(count > 1 and any(page) for page, count in held.items())
     assert contents.contents["pages"][ZERO_CLASS] == held[bytes(PAGE)]
     assert found.canonical().tolist() == [first[page] for page in all_pages]

@@ -142,7 +142,7 @@ def _curve(copies: NDArray[np.int64], contents: NDArray[np.int64]) -> tuple[tupl
     y = np.append(0, np.cumsum((copies - 1) * contents)) / ((copies - 1) * contents).sum()
     if len(x) > POINTS:
         # x + y goes from 0 to 2, and grows wherever the curve does.
-        kept = np.unique(np.searchsorted(x + y, np.linspace(0, 2, POINTS - 1)[:-1]))
-        kept = np.append(kept, len(x) - 1)
+        kept = np.searchsorted(x + y, np.linspace(0, 2, POINTS - 1)[:-1])
+        kept = np.append(kept[np.append(True, kept[1:] > kept[:-1])], len(x) - 1)
         x, y = x[kept], y[kept]
     return tuple(zip(x.tolist(), y.tolist(), strict=True))

@@ -96,13 +96,14 @@ def _share(text: str) -> float:
 def questions_asked(args: argparse.Namespace) -> Questions:
     """What the arguments ask. Raises UsageError or ValueError, before anything is read, for what makes no sense."""
     from pageshare.answers.ask import Questions
-    from pageshare.answers.placement import host_pages
 
     if args.headroom is not None and args.host_memory is None:
         raise UsageError("--headroom is a share of a host's memory: say --host-memory SIZE too")
     if getattr(args, "full", False) and not args.similar:
         raise UsageError("--full is about --similar: say both")
-    if hasattr(args, "page_size"):  # else a saved scan has it
+    if args.host_memory is not None and hasattr(args, "page_size"):  # else a saved scan has it
+        from pageshare.answers.placement import host_pages
+
         try:
             host_pages(args.host_memory, args.headroom or 0.0, args.page_size)
         except ValueError as error:

@@ -31,6 +31,9 @@ OWNER_PAGES = np.dtype([("zero", "=u8"), ("unique", "=u8"), ("unreadable", "=u8"
 OWNER_SHARE = np.dtype([("pages", "=u8"), ("contents", "=u8"), ("only", "=u8"), ("kept", "=f8")])
 """What an owner has of the contents that several pages hold, as ``ps_owner_share``."""
 
+MOST_PARTS = 4
+"""Parts of contents: for each of them all pages are gone through."""
+
 
 def pointer(kind: str, array: NDArray[Any]) -> Any:
     """To an array's first element, which may have none; the array must outlive it."""
@@ -52,7 +55,7 @@ def numbers(
     into = pointer("ps_content *", contents)
     team.part(pages, lambda low, end: lib.ps_contents_name(classes, low, end, zero, bits, of_word, into, stop))
     if records:
-        mask = (1 << (team.size - 1).bit_length()) - 1
+        mask = (1 << (min(team.size, MOST_PARTS) - 1).bit_length()) - 1
         team.each(lambda part: lib.ps_contents_pages(classes, pages, part, mask, into, stop), mask + 1)
     return count, contents
 
@@ -98,13 +101,14 @@ class Contents:
             shared = len(canonical) - sum(int(owner_pages[name].sum()) for name in ("zero", "unique", "unreadable"))
             holdings = np.empty(shared, HOLDING)
             into = pointer("ps_holding *", holdings)
-            edges, held = ffi.new("uint32_t[]", team.size + 1), ffi.new("uint32_t[]", team.size)
-            lib.ps_contents_place(records, len(contents), shared, team.size, edges)
+            parts = min(team.size, MOST_PARTS)
+            edges, held = ffi.new("uint32_t[]", parts + 1), ffi.new("uint32_t[]", parts)
+            lib.ps_contents_place(records, len(contents), shared, parts, edges)
             team.each(
                 lambda i: lib.ps_contents_hold(
                     classes, first, len(owner_pages), records, edges[i], edges[i + 1], into, held + i, stop
                 ),
-                team.size,
+                parts,
             )
         count = 0
         for (low, end), more in zip(pairwise(edges), held, strict=True):
