@@ -127,7 +127,7 @@ ps_status ps_contents_pages(const uint32_t *classes, uint32_t pages, uint32_t pa
         count = pages - low < STRIP ? pages - low : STRIP;
         for (uint32_t page = low; page < low + count; page++) {
             mine[found] = classes[page];
-            /* 64 records next to each other: no cache line is two threads'. */
+            /* 64 records next to each other, so that few cache lines are two threads'. */
             found += is_shared(classes[page]) & ((classes[page] / 64 & mask) == part);
         }
         for (uint32_t i = 0; i < found; i++) {

@@ -429,7 +429,7 @@ ps_status ps_space_populate(ps_space *space, uint32_t first, uint32_t count, con
             return status;
         bytes += (high - low + host_page - 1) & ~(uint64_t)(host_page - 1);
     }
-    if (now_ns() - started > bytes / 4096 * COLD_NS)
+    if (bytes && now_ns() - started > bytes / 4096 * COLD_NS)
         ask_ahead(space, first + count);
     return PS_OK;
 }

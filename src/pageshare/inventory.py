@@ -69,14 +69,21 @@ class Inventory:
             places=space.places,
             gaps=space.gaps,
             control=control,
+            threads=threads,
         )
 
     @classmethod
     def having(
-        cls, everywhere: Contents, *, domains: tuple[int, ...], control: Control | None = None, **others: Any
+        cls,
+        everywhere: Contents,
+        *,
+        domains: tuple[int, ...],
+        control: Control | None = None,
+        threads: int | None = None,
+        **others: Any,
     ) -> Inventory:
         """Of contents whatever the domain."""
-        contents = everywhere if len(set(domains)) < 2 else everywhere.divided(domains, control)
+        contents = everywhere if len(set(domains)) < 2 else everywhere.divided(domains, control, threads)
         return cls(domains=domains, everywhere=everywhere, contents=contents, **others)
 
     @cached_property
@@ -134,9 +141,9 @@ class Inventory:
         by_domain = np.bincount(np.asarray(of, np.int64), self.zeros, minlength=1) if len(of) else np.zeros(1)
         return tally.shared - tally.kept, int(np.maximum(by_domain - 1, 0).sum())
 
-    def states(self, first: int = 0, end: int | None = None) -> NDArray[np.uint8]:
-        """What each page is that is read, of numbers ``first`` .. ``end`` - 1: ZERO, UNIQUE, INTRA, INTER, UNKNOWN."""
-        classes = self.contents.classes[first:end]
+    def states(self) -> NDArray[np.uint8]:
+        """What each page is that is read: ZERO, UNIQUE, INTRA, INTER, UNKNOWN."""
+        classes = self.contents.classes
         states: NDArray[np.uint8] = np.take(self._state_of, classes, mode="clip")
         if self.contents.owner_pages["unreadable"].any():
             states[classes == NO_PAGE] = UNKNOWN

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageshare.answers._holder_sets import HolderSets
+from pageshare.core import Control
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -151,18 +152,21 @@ class Hosting:
         return best, (float(least), float(need.flat[best]))
 
 
-def search(sets: HolderSets, hosts: int, room: Room, seed: int) -> tuple[tuple[float, float], NDArray[Any]]:
+def search(
+    sets: HolderSets, hosts: int, room: Room, seed: int, control: Control
+) -> tuple[tuple[float, float], NDArray[Any]]:
     """The best placement that is found, and what it costs (``Hosting.cost``): from each of some starts, the best step
-    is made as long as there is one that brings something."""
+    is made as long as there is one that brings something. Raises ``Stopped``."""
     found = []
-    for start in _starts(sets, hosts, room, seed):
+    for start in _starts(sets, hosts, room, seed, control):
         while start.improve(room):
-            pass
+            control.check()
         found.append((start.cost(room), start.host))
     return min(found, key=lambda each: each[0])
 
 
-def _starts(sets: HolderSets, hosts: int, room: Room, seed: int) -> Iterator[Hosting]:
+def _starts(sets: HolderSets, hosts: int, room: Room, seed: int, control: Control) -> Iterator[Hosting]:
+    control.check()
     yield _filled(Hosting(sets, hosts), room)
     yield _inserted(Hosting(sets, hosts), room, np.argsort(-sets.alone, kind="stable"))
     packed = first_fit(sets.alone, room.pages)
@@ -173,6 +177,7 @@ def _starts(sets: HolderSets, hosts: int, room: Room, seed: int) -> Iterator[Hos
         yield start
     draw = np.random.default_rng([seed, 1])
     for _ in range(RANDOM_STARTS):
+        control.check()
         start = Hosting(sets, hosts)
         for owner in draw.permutation(len(sets.own)).tolist():
             fitting = np.flatnonzero(start.fits(owner, room))
@@ -254,22 +259,27 @@ def first_fit(sizes: NDArray[Any], pages: float) -> list[int] | None:
     return hosts
 
 
-def fewest_hosts(sets: HolderSets, pages: float, least: int, seed: int) -> int:
+def fewest_hosts(sets: HolderSets, pages: float, least: int, seed: int, control: Control) -> int:
     """The fewest hosts of a size on which ``search`` finds a placement. Each owner must fit on one; ``least`` are
-    needed in any case. Hosts are filled one by one; then one less is searched, as long as that goes well."""
+    needed in any case. Hosts are filled one by one; then one less is searched, as long as that goes well. Raises
+    ``Stopped``."""
     room = Room(pages, len(sets.own))
     hosts = len(set(first_fit(sets.alone, pages) or ()))
     start = _filled(Hosting(sets, hosts), room)
     if not start.cost(room)[0]:
         hosts = int(np.count_nonzero(start.owners))
-    while hosts > least and any(_made_to_fit(start, room) for start in _starts(sets, hosts - 1, room, seed)):
+    while hosts > least:
+        starts = _starts(sets, hosts - 1, room, seed, control)
+        if not any(_made_to_fit(start, room, control) for start in starts):
+            break
         hosts -= 1
     return hosts
 
 
-def _made_to_fit(start: Hosting, room: Room) -> bool:
+def _made_to_fit(start: Hosting, room: Room, control: Control) -> bool:
     """Make the best steps until no host is too small; False if they end before."""
     while start.cost(room)[0]:
+        control.check()
         if not start.improve(room):
             return False
     return True

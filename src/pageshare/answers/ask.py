@@ -86,10 +86,11 @@ def answered(
     inventory = report.inventory
     if inventory is None:
         raise ValueError("a scan by policy does not say which content is where")
-    before = report.answers or Answers()
+    before, control = report.answers or Answers(), control or Control()
     few = questions.matrix or len(inventory.owners) <= ALWAYS
     # The longest ones first, so that one thread has these while another has the rest.
     asked: dict[str, Callable[[], Any]] = {
+        "placement": lambda: _placement(inventory, questions, report.seed, control),
         "runs": lambda: runs(inventory, threads=threads, control=control),
         "contents": lambda: contents(
             inventory,
@@ -114,14 +115,20 @@ def answered(
         "isolation": lambda: isolation(inventory, control),
         "joining": lambda: joining(inventory, control),
         "matrix": lambda: matrix(inventory, control) if few else None,
-        "placement": lambda: _placement(inventory, questions, report.seed),
     }
     with ThreadPoolExecutor(threads or limits.cpus()) as pool:
-        found = {name: pool.submit(answer) for name, answer in asked.items()}
-    return replace(report, answers=replace(before, **{name: each.result() for name, each in found.items()}))
+        coming = {name: pool.submit(answer) for name, answer in asked.items()}
+        try:
+            found = {name: each.result() for name, each in coming.items()}
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if not isinstance(error, Exception):  # this thread was interrupted: the others are to end too
+                control.stop()
+            raise
+    return replace(report, answers=replace(before, **found))
 
 
-def _placement(inventory: Inventory, questions: Questions, seed: int) -> Placement | None:
+def _placement(inventory: Inventory, questions: Questions, seed: int, control: Control) -> Placement | None:
     if questions.hosts is None and questions.host_bytes is None:
         return None
     from pageshare.answers.placement import placement
@@ -132,4 +139,5 @@ def _placement(inventory: Inventory, questions: Questions, seed: int) -> Placeme
         host_bytes=questions.host_bytes,
         headroom=questions.headroom,
         seed=seed,
+        control=control,
     )

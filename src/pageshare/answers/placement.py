@@ -18,6 +18,7 @@ import numpy as np
 
 from pageshare.answers._holder_sets import HolderSets
 from pageshare.answers._hosting import Room, drawn, fewest_hosts, first_fit, search
+from pageshare.core import Control
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,12 +104,13 @@ def placement(
     headroom: float = 0.0,
     seed: int = 0,
     trials: int = TRIALS,
+    control: Control | None = None,
 ) -> Placement:
     """Owners on ``hosts`` hosts, each with ``host_bytes`` of memory, of which a share of ``headroom`` stays free.
 
     Without ``host_bytes`` hosts take as many owners each: ceil(owners / hosts) at most. Without ``hosts`` as few are
     used as are found to be enough. ``seed`` fixes all that is drawn. Takes some 40 bytes for each owner of a content
-    that several hold. Raises ValueError for what makes no sense.
+    that several hold. Raises ValueError for what makes no sense, ``Stopped``.
 
     >>> import pageshare
     >>> a, b, c, d = (bytes([n]) * 4096 for n in b"abcd")
@@ -121,7 +123,7 @@ def placement(
         raise ValueError("a placement needs a number of hosts, or the size of one")
     if hosts is not None and hosts < 1:
         raise ValueError(f"{hosts} hosts: there must be one at least")
-    pages = host_pages(host_bytes, headroom, inventory.page_size)
+    pages, control = host_pages(host_bytes, headroom, inventory.page_size), control or Control()
     n = len(inventory.owners)
     sets = HolderSets.of(inventory)
     alone = sets.alone
@@ -133,7 +135,7 @@ def placement(
     if pages is not None:
         at_least = max(math.ceil(sets.distinct / pages), math.ceil(n / together) if together else n)
         fewest = Fewest(
-            found=None if too_large else fewest_hosts(sets, pages, at_least, seed),
+            found=None if too_large else fewest_hosts(sets, pages, at_least, seed, control),
             at_least=at_least,
             alone=_hosts_used(first_fit(alone, pages)),
             known=_hosts_used(first_fit(inventory.known, pages)),
@@ -144,10 +146,10 @@ def placement(
     fits = not too_large
     if fits:
         # More hosts than owners stay empty, and would only take memory here.
-        (over, _), host_of = search(sets, min(used, n), room, seed)
+        (over, _), host_of = search(sets, min(used, n), room, seed, control)
         fits = not over
         placed = _hosts(inventory, sets, host_of) if fits else ()
-        random = _random(sets, min(used, n), room, seed, trials)
+        random = _random(sets, min(used, n), room, seed, trials=trials, control=control)
     need = sum(host.need for host in placed) if fits else None
     return Placement(
         fits=fits,
@@ -209,9 +211,12 @@ def _hosts_used(host_of: list[int] | None) -> int | None:
     return None if host_of is None else len(set(host_of))
 
 
-def _random(sets: HolderSets, hosts: int, room: Room, seed: int, trials: int) -> Random:
-    draw = np.random.default_rng([seed, 2])
-    needs = [need for _ in range(trials) if (need := drawn(sets, hosts, room, draw)) is not None]
+def _random(sets: HolderSets, hosts: int, room: Room, seed: int, *, trials: int, control: Control) -> Random:
+    draw, needs = np.random.default_rng([seed, 2]), []
+    for _ in range(trials):
+        control.check()
+        if (need := drawn(sets, hosts, room, draw)) is not None:
+            needs.append(need)
     if not needs:
         return Random(trials, 0, None, None, None, None)
     return Random(

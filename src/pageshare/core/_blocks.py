@@ -73,12 +73,14 @@ def again(
     bits = np.zeros((2, 1 << (32 - shift) >> 6), np.uint64)
     found = np.empty(len(keys), np.bool_)
     of = ffi.new("ps_key_bits *", {"shift": shift})
-    of.once, of.twice = (ffi.from_buffer("uint64_t[]", each) for each in bits)
+    once, twice = (ffi.from_buffer("uint64_t[]", each) for each in bits)
+    of.once, of.twice = once, twice
+    kept = (of, once, twice)  # as long as a thread may look there: the struct alone does not keep them
     stop = ffi.NULL if control is None else control._c
     all_keys, flags = ffi.from_buffer("uint32_t[]", keys), ffi.from_buffer("uint8_t[]", found)
     with Team(threads) as team:
-        team.part(len(keys), lambda low, end: lib.ps_keys_mark(all_keys + low, end - low, of, stop))
-        team.part(len(keys), lambda low, end: lib.ps_keys_again(all_keys + low, end - low, of, flags + low, stop))
+        team.part(len(keys), lambda low, end: lib.ps_keys_mark(all_keys + low, end - low, kept[0], stop))
+        team.part(len(keys), lambda low, end: lib.ps_keys_again(all_keys + low, end - low, kept[0], flags + low, stop))
     return found
 
 

@@ -36,8 +36,8 @@ MOST_PARTS = 4
 
 
 def pointer(kind: str, array: NDArray[Any]) -> Any:
-    """To an array's first element, which may have none; the array must outlive it."""
-    return ffi.cast(kind, ffi.from_buffer(array)) if array.size else ffi.NULL
+    """To an array's first element, which may have none; it keeps the array alive, but its copy in a struct does not."""
+    return ffi.from_buffer(kind.replace(" *", "[]"), array) if array.size else ffi.NULL
 
 
 def numbers(
@@ -121,7 +121,9 @@ class Contents:
         holdings = holdings[:count].copy() if len(holdings) > 2 * count else holdings[:count]
         return cls(canonical, contents, holdings, owner_pages, owner_first)
 
-    def divided(self, domains: Sequence[int], control: Control | None = None) -> Contents:
+    def divided(
+        self, domains: Sequence[int], control: Control | None = None, threads: int | None = None
+    ) -> Contents:
         """The same pages, where what owners of different domains hold are different contents; zeros stay number 0.
         Owner i is in domain ``domains[i]``."""
         numbers = np.ascontiguousarray(domains, np.uint32)
@@ -139,7 +141,7 @@ class Contents:
                 ffi.NULL if control is None else control._c,
             )
         )
-        return Contents.of(canonical, int(self.contents["first"][ZERO_CLASS]), self.owner_first, control)
+        return Contents.of(canonical, int(self.contents["first"][ZERO_CLASS]), self.owner_first, control, threads)
 
     @property
     def bytes(self) -> int:
