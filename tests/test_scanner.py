@@ -10,7 +10,8 @@ import pytest
 
 import pageshare
 from oracle import agrees, census
-from pageshare import scanner
+from pageshare import limits, scanner
+from pageshare.answers.ask import Questions
 from pageshare.core import Control, FrameTable, MediaError, Outcome, Stopped
 from pageshare.images.image import Descriptor
 from pageshare.limits import Memory
@@ -81,6 +82,14 @@ def test_files_by_any_number_of_threads(files, truth, threads, monkeypatch):
     assert (report.method, report.threads, report.readings) == ("census", threads, 0)
     assert report.overlapped == (threads > 1)
     assert report.coverage.data == report.pages.known == 501
+
+
+def test_no_more_threads_than_were_asked_for(files, monkeypatch):
+    """All that takes threads by itself asks how many CPUs there are."""
+    monkeypatch.setattr(limits, "cpus", lambda: pytest.fail("threads were given"))
+    questions = Questions(hosts=2, page_sizes=True, similar=True)
+    report = pageshare.scan(files, threads=1, domain_per_owner=True, questions=questions)
+    assert report.answers.page_sizes
 
 
 @pytest.mark.parametrize("threads", [1, 2])

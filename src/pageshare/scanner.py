@@ -230,7 +230,10 @@ def answered_by_bytes(
 
         sample = None if options.questions.full else SAMPLE
         answers = replace(
-            report.answers, similar=similar(space, inventory, seed=report.seed, sample=sample, control=control)
+            report.answers,
+            similar=similar(
+                space, inventory, seed=report.seed, sample=sample, threads=options.threads, control=control
+            ),
         )
     return _took(began, replace(report, answers=answers))
 

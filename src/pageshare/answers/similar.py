@@ -136,6 +136,7 @@ def similar(
     most_compressed: float = MOST_COMPRESSED,
     metadata: int = METADATA,
     workers: int | None = None,
+    threads: int | None = None,
     control: Control | None = None,
 ) -> Similar:
     """Measure on ``sample`` distinct pages, drawn without replacement, or on all (None).
@@ -143,7 +144,8 @@ def similar(
     ``found`` is the census of this space (its ``canonical`` as it was found), or the inventory; the space is the one
     with its domains, not undivided. ``seed`` draws the sample and chooses the keys; everything
     else follows from the pages. ``most_patch`` and ``most_compressed`` are shares of a page. ``workers`` processes run
-    the codecs (default: one for each ``WORTH`` pages, no more than there are CPUs; if that is one, this one).
+    the codecs (default: one for each ``WORTH`` pages, no more than ``threads``, or than there are CPUs; if that is
+    one, this one).
     ``control`` counts each distinct page once, and once more each that is measured (``steps``).
     Raises ValueError for settings out of range and where a codec is missing, MediaError, ``Stopped``.
 
@@ -175,7 +177,7 @@ def similar(
     reader = PageReader(space, seed=int(rng.integers(2**63)))
     index = _Index(reader, distinct, keys, indexed, control)
     if workers is None:
-        workers = min(limits.cpus(), len(chosen) // WORTH) if sys.executable else 1
+        workers = min(threads or limits.cpus(), len(chosen) // WORTH) if sys.executable else 1
     sizes = np.empty((len(chosen), 1 + len(CODECS)), np.uint32)
     done = 0
     for some in measured(index.batches(chosen), space.page_size, workers, control):
