@@ -40,7 +40,7 @@ def test_the_first_failure_is_raised_and_what_waits_is_left_out():
     assert len(called) <= PARTS
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("uint32_t *", "u4"), ("ps_content *", CONTENT), ("uint64_t *", "u8")])
+@pytest.mark.parametrize(("kind", "dtype"), [("uint32_t", "u4"), ("ps_content", CONTENT), ("uint64_t", "u8")])
 def test_a_pointer_keeps_its_array(kind, dtype):
     """Threads may still look there when whoever made it has been interrupted, and is gone."""
     array = np.zeros(3, dtype)

@@ -37,7 +37,7 @@ MOST_PARTS = 4
 
 def pointer(kind: str, array: NDArray[Any]) -> Any:
     """To an array's first element, which may have none; it keeps the array alive, but its copy in a struct does not."""
-    return ffi.from_buffer(kind.replace(" *", "[]"), array) if array.size else ffi.NULL
+    return ffi.from_buffer(f"{kind}[]", array) if array.size else ffi.NULL
 
 
 def numbers(
@@ -47,12 +47,12 @@ def numbers(
     included, and ``Contents.contents`` with ``first`` and ``pages`` of all but zeros (none without ``records``)."""
     stop, pages = ffi.NULL if control is None else control._c, len(canonical)
     shared, ranks = np.zeros(pages // 64 + 1, np.uint64), np.empty(pages // 64 + 1, np.uint32)
-    classes, bits = pointer("uint32_t *", canonical), pointer("uint64_t *", shared)
+    classes, bits = pointer("uint32_t", canonical), pointer("uint64_t", shared)
     team.part(pages, lambda low, end: lib.ps_contents_mark(classes, low, end, zero, bits, stop))
-    of_word = pointer("uint32_t *", ranks)
+    of_word = pointer("uint32_t", ranks)
     count = lib.ps_contents_rank(bits, pages, of_word)
     contents = np.zeros(count if records else 0, CONTENT)
-    into = pointer("ps_content *", contents)
+    into = pointer("ps_content", contents)
     team.part(pages, lambda low, end: lib.ps_contents_name(classes, low, end, zero, bits, of_word, into, stop))
     if records:
         mask = (1 << (min(team.size, MOST_PARTS) - 1).bit_length()) - 1
@@ -91,16 +91,16 @@ class Contents:
         stop = ffi.NULL if control is None else control._c
         owner_first = np.ascontiguousarray(owner_first, np.uint32)
         owner_pages = np.empty(len(owner_first) - 1, OWNER_PAGES)
-        classes, first = pointer("uint32_t *", canonical), pointer("uint32_t *", owner_first)
-        owners = pointer("ps_owner_pages *", owner_pages)
+        classes, first = pointer("uint32_t", canonical), pointer("uint32_t", owner_first)
+        owners = pointer("ps_owner_pages", owner_pages)
         with Team(threads) as team:
             _, contents = numbers(canonical, zero, team, control)
-            records = pointer("ps_content *", contents)
+            records = pointer("ps_content", contents)
             team.part(len(owner_pages), lambda low, end: lib.ps_contents_count(classes, first, low, end, owners, stop))
             contents[0] = (zero, owner_pages["zero"].sum(), 0, 0)
             shared = len(canonical) - sum(int(owner_pages[name].sum()) for name in ("zero", "unique", "unreadable"))
             holdings = np.empty(shared, HOLDING)
-            into = pointer("ps_holding *", holdings)
+            into = pointer("ps_holding", holdings)
             parts = min(team.size, MOST_PARTS)
             edges, held = ffi.new("uint32_t[]", parts + 1), ffi.new("uint32_t[]", parts)
             lib.ps_contents_place(records, len(contents), shared, parts, edges)
@@ -130,14 +130,14 @@ class Contents:
         canonical = np.empty_like(self.classes)
         check(
             lib.ps_contents_divide(
-                pointer("uint32_t *", self.classes),
-                pointer("uint32_t *", self.owner_first),
+                pointer("uint32_t", self.classes),
+                pointer("uint32_t", self.owner_first),
                 len(self.owner_pages),
-                pointer("uint32_t *", numbers),
+                pointer("uint32_t", numbers),
                 int(numbers.max(initial=0)) + 1,
-                pointer("ps_content *", self.contents),
+                pointer("ps_content", self.contents),
                 len(self.contents),
-                pointer("uint32_t *", canonical),
+                pointer("uint32_t", canonical),
                 ffi.NULL if control is None else control._c,
             )
         )
@@ -154,12 +154,12 @@ class Contents:
         numbers = np.ascontiguousarray(domains, np.uint32)
         check(
             lib.ps_contents_tally(
-                pointer("ps_content *", self.contents),
+                pointer("ps_content", self.contents),
                 len(self.contents),
-                pointer("ps_holding *", self.holdings),
-                pointer("ps_owner_pages *", self.owner_pages),
+                pointer("ps_holding", self.holdings),
+                pointer("ps_owner_pages", self.owner_pages),
                 len(self.owner_pages),
-                pointer("uint32_t *", numbers),
+                pointer("uint32_t", numbers),
                 owners,
                 total,
                 ffi.NULL if control is None else control._c,
@@ -174,12 +174,12 @@ class Contents:
         common = np.empty(shape, np.uint64)
         check(
             lib.ps_contents_common(
-                pointer("ps_content *", self.contents),
+                pointer("ps_content", self.contents),
                 len(self.contents),
-                pointer("ps_holding *", self.holdings),
-                pointer("ps_owner_pages *", self.owner_pages),
+                pointer("ps_holding", self.holdings),
+                pointer("ps_owner_pages", self.owner_pages),
                 len(self.owner_pages),
-                pointer("uint64_t *", common),
+                pointer("uint64_t", common),
                 ffi.NULL if control is None else control._c,
             )
         )
@@ -203,13 +203,13 @@ class Contents:
         ``Stopped``."""
         check(
             lib.ps_contents_states(
-                pointer("uint32_t *", self.classes),
-                pointer("uint8_t *", self.several),
+                pointer("uint32_t", self.classes),
+                pointer("uint8_t", self.several),
                 len(self.several),
-                pointer("uint64_t *", edges),
-                pointer("int64_t *", cells),
+                pointer("uint64_t", edges),
+                pointer("int64_t", cells),
                 len(cells),
-                pointer("uint64_t *", counts),
+                pointer("uint64_t", counts),
                 counts.shape[1],
                 ffi.NULL if control is None else control._c,
             )
@@ -222,11 +222,11 @@ class Contents:
         shares = np.empty(len(self.owner_pages), OWNER_SHARE)
         check(
             lib.ps_contents_share(
-                pointer("ps_content *", self.contents),
+                pointer("ps_content", self.contents),
                 len(self.contents),
-                pointer("ps_holding *", self.holdings),
+                pointer("ps_holding", self.holdings),
                 len(self.owner_pages),
-                pointer("ps_owner_share *", shares),
+                pointer("ps_owner_share", shares),
                 ffi.NULL if control is None else control._c,
             )
         )

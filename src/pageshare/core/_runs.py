@@ -57,12 +57,12 @@ class RunFinder:
         owners, readable = len(contents.owner_pages), len(contents.classes)
         self._apart = np.zeros(readable // 64 + 1, np.uint64)
         read = ffi.new("ps_spans *", self._spans(0, self._edges[owners], readable))
-        first_pages = pointer("uint32_t *", contents.owner_first)
-        lib.ps_runs_apart(read, first_pages, owners, pointer("uint64_t *", self._apart))
+        first_pages = pointer("uint32_t", contents.owner_first)
+        lib.ps_runs_apart(read, first_pages, owners, pointer("uint64_t", self._apart))
 
     def _spans(self, low: int, high: int, end: int) -> tuple[Any, Any, int, int]:
         first, frame = self._first[low:high], self._frame[low:high]
-        return pointer("uint32_t *", first), pointer("uint64_t *", frame), len(first), end
+        return pointer("uint32_t", first), pointer("uint64_t", frame), len(first), end
 
     def of(self, owner: int, most: int, control: Control | None = None) -> OwnerRuns:
         """An owner's, of which the ``most`` longest are told one by one. May be called by several threads at once.
@@ -73,10 +73,10 @@ class RunFinder:
         source = ffi.new(
             "ps_run_source *",
             {
-                "classes": pointer("uint32_t *", contents.classes),
-                "contents": pointer("ps_content *", contents.contents),
-                "apart": pointer("uint64_t *", self._apart),
-                "owner_first": pointer("uint32_t *", contents.owner_first),
+                "classes": pointer("uint32_t", contents.classes),
+                "contents": pointer("ps_content", contents.contents),
+                "apart": pointer("uint64_t", self._apart),
+                "owner_first": pointer("uint32_t", contents.owner_first),
                 "owner_count": owners,
             },
         )
@@ -85,7 +85,7 @@ class RunFinder:
             spans.first, spans.frame, spans.count, spans.end = self._spans(low, high, int(self._ends[part + 1]))
         found = ffi.new(
             "ps_run_found *",
-            {"pairs": pointer("ps_run_pair *", pairs), "longest": pointer("ps_stretch *", longest), "most": most},
+            {"pairs": pointer("ps_run_pair", pairs), "longest": pointer("ps_stretch", longest), "most": most},
         )
         begin, end = contents.owner_first[owner : owner + 2].tolist()
         check(lib.ps_runs_find(source, begin, end, found, ffi.NULL if control is None else control._c))
