@@ -1,0 +1,57 @@
+"""ESX's statistical sampling (Waldspurger, OSDI 2002, section 5.3)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pageshare.lab.memory import SECOND
+from pageshare.lab.view import View
+
+
+class Esx:
+    """Traps on pages drawn at random; the share that is touched within a period; the largest of three averages.
+
+    A slow and a fast exponentially weighted moving average take in each period's share; the third is the fast one as
+    it would be if the period ended now. So the estimate rises fast and falls slowly. Section 5.3 has 100 pages and
+    30 seconds of the guest's own time; the gains are not published: 1/8 and 1/2 are ours. Until a period has passed a
+    guest is taken to use all that it has.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        rng: np.random.Generator,
+        *,
+        n: int = 100,
+        period: float = 30.0,
+        slow: float = 1 / 8,
+        fast: float = 1 / 2,
+    ) -> None:
+        self.view, self.rng = view, rng
+        self.n, self.period = min(int(n), view.pages), round(period * SECOND)
+        self.gains = (slow, fast)
+        self.averages: tuple[float, float] | None = None
+        self.active = 1.0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.ends = self.view.now + self.period
+        pages = self.rng.choice(self.view.pages, self.n, replace=False, shuffle=False)
+        self.traps = self.view.traps(pages.astype(np.uint32))
+
+    def step(self) -> None:
+        """Count the traps that were sprung; at a period's end take the averages on, and draw other pages."""
+        self.traps.poll()
+        share = np.count_nonzero(self.traps.sprung) / self.n
+        slow_gain, fast_gain = self.gains
+        ended = self.view.now >= self.ends
+        if self.averages is None:
+            if not ended:
+                return
+            self.averages = (share, share)
+        slow, fast = self.averages
+        current = fast + fast_gain * (share - fast)
+        if ended:
+            self.averages = slow, fast = slow + slow_gain * (share - slow), current
+            self._begin()
+        self.active = max(slow, fast, current)

@@ -1,0 +1,79 @@
+"""A guest's memory as it is used: who touched which page when. The truth, and the accessed bits and traps over it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SECOND = 1_000_000
+"""Virtual time is counted in microseconds, in int64."""
+NEVER = -(1 << 62)
+"""The time of what has not happened. Far from the end of int64, so that times can be subtracted."""
+WINDOW = 30 * SECOND
+"""A page is active if the guest's own work touched it in a window of so long: ESX's sampling period."""
+NOBODY = 0xFFFF
+
+
+class Memory:
+    """The pages of one guest, numbered 0 to pages-1, with the times of what was last done to each.
+
+    Times are the guest's own: they stand still while it does not run, since ESX samples by "virtual machine execution
+    time" (Waldspurger, OSDI 2002, section 5.3).
+
+    Attributes, arrays of shape (pages,): ``touched``, ``written`` (int64, microseconds): by anyone; ``worked``: by the
+    guest's own work, which threads that clear or collect pages are no part of; ``zero`` (bool): whether all its bytes
+    are zero; ``free`` (bool): whether it is on the guest's free list; ``freed`` (int64): since when; ``thread``
+    (uint16): the guest's thread that touched it last.
+    """
+
+    def __init__(self, pages: int) -> None:
+        if not 0 < pages < 1 << 32:
+            raise ValueError(f"{pages} pages: must be from 1 to 2^32 - 1")
+        self.pages = pages
+        self.now = 0
+        self.touched = np.full(pages, NEVER, np.int64)
+        self.worked = np.full(pages, NEVER, np.int64)
+        self.written = np.full(pages, NEVER, np.int64)
+        self.freed = np.full(pages, NEVER, np.int64)
+        self.zero = np.ones(pages, np.bool_)
+        self.free = np.ones(pages, np.bool_)
+        self.thread = np.full(pages, NOBODY, np.uint16)
+
+    def touch(
+        self,
+        pages: NDArray[np.uint32],
+        *,
+        write: NDArray[np.bool_] | bool = False,
+        zero: NDArray[np.bool_] | bool = False,
+        work: NDArray[np.bool_] | bool = True,
+        thread: NDArray[np.uint16] | int = 0,
+    ) -> None:
+        """Pages are touched now. ``write``: whether written; ``zero``: whether what is written leaves all bytes zero;
+        ``work``: whether by the guest's own work. Each is one for all, or an array as long as ``pages``."""
+        self.touched[pages] = self.now
+        self.thread[pages] = thread
+        self.free[pages] = False
+        if isinstance(work, np.ndarray):
+            self.worked[pages[work]] = self.now
+        elif work:
+            self.worked[pages] = self.now
+        if isinstance(write, np.ndarray):
+            written = pages[write]
+            self.written[written] = self.now
+            self.zero[written] = zero[write] if isinstance(zero, np.ndarray) else zero
+        elif write:
+            self.written[pages] = self.now
+            self.zero[pages] = zero
+
+    def release(self, pages: NDArray[np.uint32]) -> None:
+        """The guest puts pages on its free list."""
+        self.free[pages] = True
+        self.freed[pages] = self.now
+
+    def active(self, window: int = WINDOW) -> float:
+        """The truth: the share of pages that the guest's own work touched within the last ``window`` microseconds."""
+        return float(np.count_nonzero(self.worked > self.now - window)) / self.pages
