@@ -23,13 +23,16 @@ class Touch:
     """Pages that are touched together: ``pages`` (uint32), in the order of the touches, each once.
 
     ``kinds`` are bits as above, ``work`` whether the touch is the program's own work, ``thread`` which of the guest's
-    threads it is that touches: one for all, or an array as long as ``pages``.
+    threads it is that touches: one for all, or an array as long as ``pages``. ``contents`` (uint64) stand for what is
+    written: equal numbers are equal bytes, in whichever guest, 0 is all zero; without them each page that is written
+    holds what no other holds.
     """
 
     pages: NDArray[np.uint32]
     kinds: NDArray[np.uint8] | int = READ
     work: NDArray[np.bool_] | bool = True
     thread: NDArray[np.uint16] | int = 0
+    contents: NDArray[np.uint64] | None = None
 
 
 class Program(Protocol):

@@ -1,0 +1,295 @@
+"""The balloon: a driver in the guest that takes its pages and gives them to the host, message by message.
+
+The rules are those of ESX (Waldspurger, OSDI 2002, section 3.2), and of its driver in Linux (drivers/misc/vmw_balloon.c):
+
+- The driver asks for its target: so many pages it is to hold. It takes pages from the guest as any driver does, so that
+  the guest itself chooses what to give up, and tells the host their numbers (LOCK); the host annotates them and frees
+  what lies behind them.
+- To give pages back it tells the host first (UNLOCK), and only when the host has answered are they the guest's again.
+  Nothing physical comes back: the next touch finds no frame, and gets a zeroed one, as the first touch ever does.
+- A touch of a page that the balloon has pops it: a guest that was reset knows of no balloon. The page gets a zeroed
+  frame, and the next message of a driver is answered with RESET: it forgets all, and both begin anew (START).
+
+When the driver looks for a new target is one of ``fixed`` polls (the paper's, once a second), ``adaptive`` polls, or a
+``doorbell``: the host says that there is one, as virtio's configuration interrupt does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pageshare.lab.guest import DRIVER
+from pageshare.lab.memory import SECOND
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pageshare.lab.guest import Guest
+
+BATCH = 512
+"""Pages a message (vmw_balloon's batches; virtio's have 256)."""
+OOM_PAGES = 256
+"""What virtio-balloon gives back at a time to a guest that has no memory left."""
+
+
+@dataclass(frozen=True)
+class Polls:
+    """When a driver asks for its target: every ``period`` microseconds, for the first time after ``phase``.
+
+    Adaptive if ``fastest`` is less than the period: it then asks again after half the time if its target had changed,
+    down to ``fastest``, and after twice the time if not. With a ``doorbell`` it also asks when the host rings.
+    """
+
+    period: int = SECOND
+    phase: int | None = None
+    fastest: int | None = None
+    doorbell: bool = False
+
+    def __post_init__(self) -> None:
+        if self.period <= 0 or (self.fastest is not None and not 0 < self.fastest <= self.period):
+            raise ValueError("polls: 0 < fastest <= period")
+
+
+@dataclass(frozen=True)
+class Safeguards:
+    """What keeps the pages safe. Each can be left out, to see what goes wrong without it."""
+
+    tell_first: bool = True
+    """No page is used again before the host has answered UNLOCK."""
+    reset: bool = True
+    """After a pop the host wants a RESET, and forgets what it had annotated."""
+    ignore_stale: bool = True
+    """A message of before the guest's reset counts for nothing."""
+
+
+class Driver:
+    """The balloon of a guest: attaches itself to it.
+
+    ``latency``: microseconds that a message takes, each way; ``page_time``: that taking a page takes the driver.
+    ``rate``: pages a second that it takes at most. Attributes: ``held``, how many pages it has; ``messages``, how many
+    were sent, in both directions.
+    """
+
+    def __init__(
+        self,
+        guest: Guest,
+        polls: Polls | None = None,
+        *,
+        latency: int = 20,
+        page_time: float = 0.5,
+        rate: float | None = None,
+        batch: int = BATCH,
+        safeguards: Safeguards | None = None,
+    ) -> None:
+        self.guest, self.host, self.clock = guest, guest.host, guest.host.clock
+        self.polls = polls or Polls()
+        self.latency, self.page_time, self.rate, self.batch = latency, page_time, rate, batch
+        self.safeguards = safeguards or Safeguards()
+        self.messages = self.resets = 0
+        self._pages = np.zeros(guest.pages, np.uint32)
+        self.held = 0
+        self._on_the_way: NDArray[np.uint32] = np.zeros(0, np.uint32)
+        """Pages that were taken or are to be given back, while the host has not answered."""
+        self._life = 0
+        self._busy = self._again = False
+        self._target: int | None = None
+        self._period = self.polls.period
+        guest.driver = self
+        self.clock.after(self._period if self.polls.phase is None else self.polls.phase, self._poll)
+        if self.polls.doorbell:
+            self._rung_for = 0
+            self.host.changed.append(self._ring)
+
+    # When.
+
+    def _poll(self) -> None:
+        before = self._target
+        self.wake()
+        if self.polls.fastest is not None:
+            busy = self._target != before or self._busy
+            self._period = (
+                max(self.polls.fastest, self._period // 2) if busy else min(self.polls.period, self._period * 2)
+            )
+        self.clock.after(self._period, self._poll)
+
+    def _ring(self) -> None:
+        target = self.host.balloon_target(self.guest.number)
+        if target != self._rung_for:
+            self._rung_for = target
+            self.messages += 1
+            self.clock.after(self.latency, self.wake)
+
+    # Messages. Each is on its way for a time in which anything else may happen.
+
+    def _ask(self, serve: Callable[[], None], answer: Callable[[], None], delay: float = 0) -> None:
+        """Send a message after ``delay``; the host serves it, and the driver gets the answer."""
+        life = self._life
+
+        def arrive() -> None:
+            if life != self._life and self.safeguards.ignore_stale:
+                return
+            serve()
+            self.messages += 1
+            self.clock.after(self.latency, back)
+
+        def back() -> None:
+            if life == self._life:
+                answer()
+
+        self.messages += 1
+        self.clock.after(self.latency + round(delay), arrive)
+
+    def wake(self) -> None:
+        """Ask for the target, and do what it takes to get there."""
+        if self._busy:
+            self._again = True
+            return
+        self._busy = True
+        told: list[int | None] = []
+
+        def serve() -> None:
+            popped = self.guest.pmap.popped and self.safeguards.reset
+            told.append(None if popped else self.host.balloon_target(self.guest.number))
+
+        self._ask(serve, lambda: self._told(told[0]))
+
+    def _told(self, target: int | None) -> None:
+        if target is None:
+            self._begin_anew()
+        else:
+            self._target = target
+            self._go_on()
+
+    def _rest(self) -> None:
+        self._busy = False
+        if self._again:
+            self._again = False
+            self.wake()
+
+    def _go_on(self) -> None:
+        """The next batch towards the target."""
+        missing = (self._target or 0) - self.held
+        if missing > 0:
+            self._inflate(min(missing, self.batch))
+        elif missing < 0:
+            self._deflate(min(-missing, self.batch))
+        else:
+            self._rest()
+
+    def _inflate(self, count: int) -> None:
+        pages, waited = self.guest.allocate(count, DRIVER)
+        if not len(pages):
+            self._rest()
+            return
+        took = max(waited + len(pages) * self.page_time, len(pages) / self.rate * 1e6 if self.rate else 0)
+        self._on_the_way = pages
+
+        def locked() -> None:
+            self._pages[self.held : self.held + len(pages)] = pages
+            self.held += len(pages)
+            self._on_the_way = pages[:0]
+            if self._again:
+                self._rest()
+            else:
+                self._go_on()
+
+        self._ask(lambda: self.host.lock(self.guest, pages), locked, took)
+
+    def _pop_off(self, count: int) -> NDArray[np.uint32]:
+        self.held -= count
+        return self._pages[self.held : self.held + count].copy()
+
+    def _deflate(self, count: int) -> None:
+        pages = self._pop_off(count)
+        if self.safeguards.tell_first:
+            self._on_the_way = pages
+        else:
+            self.guest.give_back(pages)
+
+        def unlocked() -> None:
+            self._on_the_way = pages[:0]
+            if self.safeguards.tell_first:
+                self.guest.give_back(pages)
+            if self._again:
+                self._rest()
+            else:
+                self._go_on()
+
+        self._ask(lambda: self.host.unlock(self.guest, pages), unlocked)
+
+    def _begin_anew(self) -> None:
+        """RESET: all pages are the guest's again without a word about each; then START."""
+        self.resets += 1
+        if self.held:
+            self.guest.give_back(self._pop_off(self.held))
+        self._ask(lambda: self.host.reset(self.guest), self._rest)
+
+    # What else may happen to it.
+
+    def restart(self) -> None:
+        """The guest was reset: this is another driver, which knows of nothing. What the host annotated stays, until a
+        touch pops it or the new driver's first message tells."""
+        self._life += 1
+        self.held = 0
+        self._on_the_way = self._on_the_way[:0]
+        self._busy = self._again = False
+        self._target = None
+        if self.guest.pmap.ballooned.any() and self.safeguards.reset:
+            self._busy = True
+            self._ask(lambda: self.host.reset(self.guest), self._rest)
+
+    def out_of_memory(self) -> bool:
+        """The guest has no memory left: give some back at once, and tell the host of it; whether there was any."""
+        count = min(self.held, OOM_PAGES)
+        if not count:
+            return False
+        pages = self._pop_off(count)
+        self.messages += 2
+        self.host.unlock(self.guest, pages)
+        self.guest.give_back(pages)
+        return True
+
+    def check(self) -> None:
+        """Raise AssertionError unless it has just the pages that the guest says it has, and all those that it told of
+        are annotated (popped ones are not)."""
+        guest = self.guest
+        own = np.concatenate([self._pages[: self.held], self._on_the_way])
+        assert len(np.unique(own)) == len(own), "the balloon has a page once"
+        assert (guest.holder[own] == DRIVER).all(), "what the balloon has, the guest does not"
+        assert np.count_nonzero(guest.holder == DRIVER) == len(own), "no page is lost"
+        if not guest.pmap.popped and self.safeguards.reset:
+            assert guest.pmap.ballooned[self._pages[: self.held]].all(), "what the balloon told of is annotated"
+            assert np.count_nonzero(guest.pmap.ballooned) <= len(own) or self._busy
+
+
+class FreePageReporting:
+    """The guest tells which of its pages are free, and the host takes what is behind them; nothing is told when they
+    are used again (virtio's free page reporting; Linux, mm/page_reporting.c).
+
+    Whole blocks of ``block`` pages that have been free for ``after`` microseconds, each told once.
+    """
+
+    def __init__(self, guest: Guest, *, after: int = 2 * SECOND, block: int = 512, latency: int = 20) -> None:
+        self.guest, self.after, self.block, self.latency = guest, after, block, latency
+        self.messages = 0
+        guest.host.clock.every(after, self._report)
+
+    def _report(self) -> None:
+        guest = self.guest
+        blocks = guest.pages // self.block
+        memory, size = guest.memory, blocks * self.block
+        ripe = memory.free[:size] & (memory.freed[:size] <= memory.now - self.after)
+        ripe = ripe.reshape(blocks, self.block).all(axis=1)
+        behind = (guest.pmap.frame[:size] >= 0).reshape(blocks, self.block).any(axis=1)
+        pages = np.flatnonzero(np.repeat(ripe & behind, self.block)).astype(np.uint32)
+        if not len(pages):
+            return
+        # The guest keeps them off its free list until the host has answered (they are "isolated"), so nothing of it
+        # can be used in between; here both happen in one moment.
+        self.messages += 2
+        guest.host.leave(guest, pages)
+        guest.host.look()

@@ -1,0 +1,328 @@
+"""A guest: its programs, its operating system's memory, its own paging, and the balloon in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pageshare.lab.disk import Disk
+from pageshare.lab.frames import ZEROS, Place, Pmap
+from pageshare.lab.memory import NEVER, SECOND, Memory
+from pageshare.lab.programs import RELEASED, WRITTEN, ZERO, Program, Touch
+from pageshare.lab.shares import Client
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pageshare.lab.balloon import Driver
+    from pageshare.lab.estimators import Estimator
+    from pageshare.lab.host import Host
+
+FREE, DRIVER = -1, -2
+"""Who has a page of the guest, where that is not a program."""
+NOWHERE = -1
+STEP = SECOND // 10
+AT_ONCE = 64
+"""Pages that a guest's memory is made room for at a time."""
+DRAWN = 16
+"""A guest that needs memory looks at so many pages for each that it takes, and takes those that were not used for
+longest: about what a clock or two lists come to."""
+CACHE_AGES = 2.0
+"""A page of the page cache is taken as if it had not been used for so many times as long."""
+
+
+@dataclass
+class GuestCounts:
+    """What happened in a guest, in pages; ``stalled`` in microseconds of the host's time, ``ran`` of its own."""
+
+    paged_out: int = 0
+    paged_in: int = 0
+    dropped: int = 0
+    """Pages of files that were dropped."""
+    read: int = 0
+    """Pages of files that were read."""
+    out_of_memory: int = 0
+    """Touches that found no memory, and were left out: a process would have been killed."""
+    ran: int = 0
+    stalled: float = 0.0
+    blocked: int = 0
+
+
+class Guest:
+    """A guest of ``pages`` on a host.
+
+    ``shares`` are one a page, unless given; ``least`` is its minimum (half of its size). Of each program's pages those
+    from ``file_pages[i]`` on are a file's: clean, dropped for nothing and read again from disk. ``step`` is the time
+    for which it runs at a time, in microseconds of its own. A guest that ``halts`` has no time of its own while none
+    of its programs does anything.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        pages: int,
+        programs: Sequence[Program] = (),
+        *,
+        name: str = "",
+        shares: float | None = None,
+        least: int | None = None,
+        step: int = STEP,
+        start: int = 0,
+        halts: bool = False,
+        disk: Disk | None = None,
+        deflate_on_oom: bool = False,
+    ) -> None:
+        self.host, self.pages, self.programs = host, pages, list(programs)
+        self.shares = float(pages if shares is None else shares)
+        self.least = pages // 2 if least is None else least
+        self.step, self.halts = step, halts
+        self.disk = disk or Disk(host.clock)
+        self.memory, self.pmap, self.counts = Memory(pages), Pmap(pages), GuestCounts()
+        self.driver: Driver | None = None
+        self.estimator: Estimator | None = None
+        self.deflate_on_oom = deflate_on_oom
+        self.most_ballooned = pages * 65 // 100
+        self.offsets = np.concatenate([[0], np.cumsum([program.pages for program in self.programs])]).astype(np.int64)
+        count = int(self.offsets[-1])
+        self.holder = np.full(pages, FREE, np.int32)
+        self.at = np.full(count, NOWHERE, np.int32)
+        self.file = np.zeros(count, np.bool_)
+        for program, offset in zip(self.programs, self.offsets[:-1], strict=True):
+            first = getattr(program, "file_pages", program.pages)
+            self.file[offset + first : offset + program.pages] = True
+        self.paged_out = np.zeros(count, np.bool_)
+        self.held = np.zeros(count, np.uint64)
+        """What each page of a program holds: what the host has to give it back."""
+        self._free = np.arange(pages - 1, -1, -1, dtype=np.uint32)
+        self.free = pages
+        self._fresh = 0
+        self.number = host.add(self)
+        self.name = name or f"guest{self.number + 1}"
+        self.rng = np.random.default_rng([host.seed, 1, self.number])
+        self._time = 0
+        host.clock.at(host.clock.now + start, self._run)
+
+    # What the host asks.
+
+    def allocated(self) -> float:
+        """Machine pages that it has."""
+        return self.pmap.allocated(self.host.frames)
+
+    def demand(self) -> int:
+        """The most that it can make use of: pages that it ever touched."""
+        return int(np.count_nonzero(self.pmap.ever))
+
+    def client(self) -> Client:
+        """The guest as one that memory is divided among."""
+        most = max(self.demand(), self.least)
+        active = self.estimator.active * self.pages if self.estimator is not None else float(most)
+        return Client(self.shares, self.least, most, min(active, most))
+
+    # Running.
+
+    def _run(self) -> None:
+        """One step of all programs; the next one follows when it is over, waiting included."""
+        host, clock = self.host, self.host.clock
+        if host.blocks(self.number):
+            began = clock.now
+
+            def resume() -> None:
+                self.counts.blocked += clock.now - began
+                self._run()
+
+            host.when_not_low(resume)
+            return
+        begin, end = self._time, self._time + self.step
+        stall, busy = 0.0, not self.halts
+        before = self.memory.now
+        self.memory.now = before + self.step
+        for program, offset in zip(self.programs, self.offsets[:-1], strict=True):
+            for touch in program.run(begin, end):
+                busy = True
+                stall += self.touch(touch, int(offset))
+        if not busy:
+            self.memory.now = before
+        self._time = end
+        self.counts.ran += self.step
+        self.counts.stalled += stall
+        if self.estimator is not None:
+            self.estimator.step()
+        clock.after(self.step + round(stall), self._run)
+
+    def touch(self, touch: Touch, offset: int = 0) -> float:
+        """A program, whose pages begin at ``offset``, touches pages; microseconds that it waits."""
+        pages = touch.pages.astype(np.int64) + offset
+        kinds = np.broadcast_to(np.asarray(touch.kinds, np.uint8), pages.shape)
+        released = (kinds & RELEASED) != 0
+        stall = 0.0
+        if released.any():
+            self._release(pages[released])
+            used = ~released
+            touch = Touch(
+                touch.pages[used],
+                kinds[used],
+                touch.work[used] if isinstance(touch.work, np.ndarray) else touch.work,
+                touch.thread[used] if isinstance(touch.thread, np.ndarray) else touch.thread,
+                touch.contents[used] if touch.contents is not None else None,
+            )
+            pages, kinds = pages[used], kinds[used]
+        if (self.at[pages] == NOWHERE).any():
+            for begin in range(0, len(pages), AT_ONCE):
+                some = slice(begin, begin + AT_ONCE)
+                stall += self._touch(pages[some], kinds[some], touch, some)
+        else:
+            stall += self._touch(pages, kinds, touch, slice(None))
+        return stall
+
+    def _touch(self, pages: NDArray[np.int64], kinds: NDArray[np.uint8], touch: Touch, some: slice) -> float:
+        """Pages few enough to have room for, or all of which are in memory."""
+        missing = pages[self.at[pages] == NOWHERE]
+        stall = self._bring_in(missing, pages) if len(missing) else 0.0
+        there = self.at[pages] != NOWHERE
+        if not there.all():
+            self.counts.out_of_memory += int(np.count_nonzero(~there))
+            pages, kinds = pages[there], kinds[there]
+        else:
+            there = slice(None)  # type: ignore[assignment]
+
+        def part(values: NDArray[np.generic] | bool | int) -> NDArray[np.generic] | bool | int:
+            return values[some][there] if isinstance(values, np.ndarray) else values
+
+        own = self.at[pages].astype(np.uint32)
+        write, zero = (kinds & WRITTEN) != 0, (kinds & ZERO) != 0
+        contents = None
+        if write.any():
+            contents = self._contents(touch, len(pages), part) * ~zero
+            self.held[pages[write]] = contents[write]
+        stall += self.host.touch(self, own, write, contents)
+        self.memory.touch(own, write=write, zero=zero, work=part(touch.work), thread=part(touch.thread))  # type: ignore[arg-type]
+        return stall
+
+    def _contents(self, touch: Touch, count: int, part: object) -> NDArray[np.uint64]:
+        """What is written: as the program says, else what no other page holds."""
+        if touch.contents is not None:
+            return part(touch.contents)  # type: ignore[operator,no-any-return]
+        first = (np.uint64(self.number + 1) << np.uint64(48)) + np.uint64(self._fresh)
+        self._fresh += count
+        return first + np.arange(count, dtype=np.uint64)
+
+    # The guest's memory.
+
+    def _bring_in(self, pages: NDArray[np.int64], but: NDArray[np.int64]) -> float:
+        """Give programs' pages a page of the guest's each, with what they hold, but not one of those that ``but`` have;
+        microseconds that it takes."""
+        own, stall = self.allocate(len(pages), but=but)
+        pages = pages[: len(own)]
+        self.at[pages] = own
+        self.holder[own] = pages
+        files = self.file[pages]
+        paged = self.paged_out[pages]
+        self.paged_out[pages] = False
+        stall += self.disk.reads(int(np.count_nonzero(files | paged)))
+        self.counts.read += int(np.count_nonzero(files))
+        self.counts.paged_in += int(np.count_nonzero(paged))
+        # The kernel writes every page that it hands out: zeros, a file's bytes, or what was paged out.
+        contents = self.held[pages]
+        stall += self.host.touch(self, own, np.ones(len(own), np.bool_), contents)
+        self.memory.touch(own, write=True, zero=contents == ZEROS)
+        self.memory.freed[own] = NEVER
+        return stall
+
+    def allocate(
+        self, count: int, holder: int | None = None, but: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.uint32], float]:
+        """Free pages of the guest's, as many as it can make free, and microseconds that it takes; programs' pages
+        ``but`` stay in memory. ``holder``, if it is not a program's: its balloon's driver gets no page back from
+        itself."""
+        stall = 0.0
+        while self.free < count:
+            got, waited = self._reclaim(count - self.free, but)
+            stall += waited
+            if got:
+                continue
+            if self.deflate_on_oom and holder is None and self.driver is not None and self.driver.out_of_memory():
+                continue
+            break
+        count = min(count, self.free)
+        self.free -= count
+        own = self._free[self.free : self.free + count].copy()
+        self.memory.free[own] = False
+        if holder is not None:
+            self.holder[own] = holder
+        return own, stall
+
+    def give_back(self, own: NDArray[np.uint32]) -> None:
+        """Pages of the guest's go on its free list, to be taken first."""
+        self.holder[own] = FREE
+        self._free[self.free : self.free + len(own)] = own
+        self.free += len(own)
+        self.memory.release(own)
+
+    def _release(self, pages: NDArray[np.int64]) -> None:
+        there = pages[self.at[pages] != NOWHERE]
+        own = self.at[there].astype(np.uint32)
+        self.at[there] = NOWHERE
+        self.held[pages] = ZEROS
+        self.paged_out[pages] = False
+        self.give_back(own)
+
+    def _reclaim(self, count: int, but: NDArray[np.int64] | None) -> tuple[int, float]:
+        """Take pages from programs, at least ``count`` if there are so many: files are dropped, others paged out."""
+        count = max(count, AT_ONCE)
+        eligible = self.holder >= 0
+        if but is not None:
+            eligible[self.at[but[self.at[but] != NOWHERE]]] = False
+        drawn = np.unique(self.rng.integers(0, self.pages, DRAWN * count))
+        drawn = drawn[eligible[drawn]]
+        if len(drawn) < count:
+            drawn = np.flatnonzero(eligible)
+        file = self.file[self.holder[drawn]]
+        age = (self.memory.now - self.memory.touched[drawn]) * np.where(file, CACHE_AGES, 1.0)
+        own = drawn[np.argsort(-age, kind="stable")[:count]].astype(np.uint32)
+        if not len(own):
+            return 0, 0.0
+        pages = self.holder[own].astype(np.int64)
+        anonymous = ~self.file[pages]
+        out = own[anonymous]
+        # To write a page out the guest has to read it: what the host has swapped comes back just to go (section 3.3).
+        stall = self.host.touch(self, out) + self.disk.writes(len(out))
+        self.paged_out[pages[anonymous]] = True
+        self.at[pages] = NOWHERE
+        self.counts.paged_out += len(out)
+        self.counts.dropped += len(own) - len(out)
+        self.give_back(own)
+        return len(own), stall
+
+    def restart(self) -> None:
+        """The guest is reset: its programs have nothing any more, and its driver begins anew without a word."""
+        self.at[:] = NOWHERE
+        self.held[:] = ZEROS
+        self.paged_out[:] = False
+        self.holder[:] = FREE
+        self._free = np.arange(self.pages - 1, -1, -1, dtype=np.uint32)
+        self.free = self.pages
+        self.memory.release(self._free)
+        if self.driver is not None:
+            self.driver.restart()
+
+    def check(self) -> None:
+        """Raise AssertionError unless every page has one holder and holds what was written to it. For tests."""
+        free = self._free[: self.free]
+        assert len(np.unique(free)) == self.free, "a page is on the free list once"
+        assert (self.holder[free] == FREE).all()
+        assert np.count_nonzero(self.holder == FREE) == self.free, "a page without a holder is on the free list"
+        there = np.flatnonzero(self.at != NOWHERE)
+        own = self.at[there]
+        assert (self.holder[own] == there).all(), "a program's page is where it is said to be"
+        assert np.count_nonzero(self.holder >= 0) == len(there)
+        assert not self.pmap.ballooned[own].any(), "no program uses what the balloon has"
+        place = self.pmap.place[own]
+        found = np.where(place == Place.SWAPPED, self.pmap.stored[own], np.uint64(ZEROS))
+        mapped = (place == Place.RESIDENT) | (place == Place.SHARED)
+        found[mapped] = self.host.frames.content[self.pmap.frame[own[mapped]]]
+        assert (found == self.held[there]).all(), "a page holds what its program wrote last"
+        if self.driver is not None:
+            self.driver.check()

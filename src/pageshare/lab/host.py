@@ -1,0 +1,312 @@
+"""A host: machine memory, guests' pages in it, and what is done when little of it is free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pageshare.lab.clock import Clock
+from pageshare.lab.disk import Disk
+from pageshare.lab.frames import NO_FRAME, ZEROS, Frames, Place, Pmap
+from pageshare.lab.memory import SECOND
+from pageshare.lab.shares import TAX, Client, divide
+from pageshare.lab.swapping import SwapDaemon
+from pageshare.lab.thresholds import State, Thresholds
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pageshare.lab.guest import Guest
+    from pageshare.lab.sharing import Sharing
+
+BALANCE = 15 * SECOND
+"""ESX works targets out anew so often (BalancePeriod), and when something happens that changes them."""
+AT_ONCE = 128
+"""Faults that room is made for at a time."""
+CLUSTER = 32
+"""Pages that a guest which finds no free frame has written out at a time."""
+
+
+@dataclass
+class Times:
+    """Microseconds that a fault takes the guest, disks aside."""
+
+    fault: float = 3.0
+    """Exit, bookkeeping, entry."""
+    zero: float = 0.5
+    """Clearing a frame, or copying one: 4096 bytes at memory's speed."""
+
+
+@dataclass
+class Counts:
+    """What happened, in pages."""
+
+    first_touches: int = 0
+    swapped_out: int = 0
+    swapped_in: int = 0
+    copied: int = 0
+    """Copies on write."""
+    pops: int = 0
+    waited_for_frames: int = 0
+    """Pages written out while the guest that needs a frame waits."""
+
+
+class Host:
+    """Machine memory of ``pages`` and its guests.
+
+    ``tax`` is the idle memory tax's rate. ``changed`` are called when targets changed: balloons that are told by
+    events listen there.
+    """
+
+    def __init__(
+        self,
+        pages: int,
+        *,
+        seed: int = 1,
+        clock: Clock | None = None,
+        thresholds: Thresholds | None = None,
+        disk: Disk | None = None,
+        tax: float = TAX,
+        balance: int = BALANCE,
+        times: Times | None = None,
+    ) -> None:
+        self.clock = clock or Clock()
+        self.rng = np.random.default_rng([seed, 0])
+        self.seed = seed
+        self.frames = Frames(pages)
+        self.thresholds = thresholds or Thresholds()
+        self.disk = disk or Disk(self.clock)
+        self.tax = tax
+        self.times = times or Times()
+        self.counts = Counts()
+        self.guests: list[Guest] = []
+        self.targets: list[int] = []
+        self.changed: list[Callable[[], None]] = []
+        self.in_state = dict.fromkeys(State, 0)
+        """Microseconds spent in each state."""
+        self._since = 0
+        self._resume: list[Callable[[], None]] = []
+        self.sharing: Sharing | None = None
+        self.swap = SwapDaemon(self)
+        self.clock.every(balance, self.balance)
+
+    @property
+    def state(self) -> State:
+        """What it does about its free memory."""
+        return self.thresholds.state
+
+    def add(self, guest: Guest) -> int:
+        """Take in a guest; its number."""
+        self.guests.append(guest)
+        self.targets.append(guest.pages)
+        self.balance()
+        return len(self.guests) - 1
+
+    # What guests do to their pages.
+
+    def touch(
+        self,
+        guest: Guest,
+        pages: NDArray[np.uint32],
+        write: NDArray[np.bool_] | None = None,
+        contents: NDArray[np.uint64] | None = None,
+    ) -> float:
+        """A guest touches pages, and writes those where ``write``, which then hold ``contents``; microseconds that it
+        waits."""
+        pmap = guest.pmap
+        stall = 0.0
+        if (pmap.place[pages] == Place.RESIDENT).all():
+            self._store(pmap, guest, pages, write, contents)
+            return stall
+        for begin in range(0, len(pages), AT_ONCE):
+            some = slice(begin, begin + AT_ONCE)
+            part = None if write is None else write[some]
+            stall += self._map(guest, pages[some], part)
+            self._store(pmap, guest, pages[some], part, None if contents is None else contents[some])
+        self.look()
+        return stall
+
+    def _store(
+        self,
+        pmap: Pmap,
+        guest: Guest,
+        pages: NDArray[np.uint32],
+        write: NDArray[np.bool_] | None,
+        contents: NDArray[np.uint64] | None,
+    ) -> None:
+        if write is None or contents is None:
+            return
+        written, contents = pages[write], contents[write]
+        self.frames.content[pmap.frame[written]] = contents
+        if self.sharing is not None:
+            self.sharing.store(guest, written, contents)
+
+    def _map(self, guest: Guest, pages: NDArray[np.uint32], write: NDArray[np.bool_] | None) -> float:
+        """Give each page a frame that it can be touched in; microseconds that it takes."""
+        pmap = guest.pmap
+        place = pmap.place[pages]
+        absent, swapped = pages[place == Place.ABSENT], pages[place == Place.SWAPPED]
+        shared = pages[(place == Place.SHARED) & write] if write is not None else pages[:0]
+        need = len(absent) + len(swapped) + len(shared)
+        if not need:
+            return 0.0
+        stall = need * (self.times.fault + self.times.zero) + self.make_room(need, guest, pages)
+        if self.frames.free < need:
+            raise MemoryError(f"{need} frames are needed, {self.frames.free} are free, and nothing can be swapped")
+        if len(absent):
+            popped = pmap.ballooned[absent]
+            if popped.any():
+                # What the balloon has was touched: the guest was reset, or it is mad. It gets zeros, as at first.
+                pmap.popped = True
+                pmap.ballooned[absent] = False
+                self.counts.pops += int(popped.sum())
+            self._place(guest, absent, self.frames.take(len(absent)))
+            self.counts.first_touches += len(absent)
+        if len(swapped):
+            stall += self.disk.reads(len(swapped))
+            frames = self.frames.take(len(swapped))
+            self.frames.content[frames] = pmap.stored[swapped]
+            self._place(guest, swapped, frames)
+            pmap.swapped -= len(swapped)
+            self.counts.swapped_in += len(swapped)
+        if len(shared):
+            held = self.frames.content[pmap.frame[shared]]
+            self.leave(guest, shared)
+            frames = self.frames.take(len(shared))
+            self.frames.content[frames] = held
+            self._place(guest, shared, frames)
+            self.counts.copied += len(shared)
+        return stall
+
+    def _place(self, guest: Guest, pages: NDArray[np.uint32], frames: NDArray[np.int32]) -> None:
+        pmap = guest.pmap
+        pmap.frame[pages] = frames
+        pmap.place[pages] = Place.RESIDENT
+        pmap.ever[pages] = True
+        pmap.resident += len(pages)
+        if self.sharing is not None:
+            self.sharing.store(guest, pages, self.frames.content[frames])
+
+    def leave(self, guest: Guest, pages: NDArray[np.uint32], place: Place = Place.ABSENT) -> None:
+        """Pages of a guest leave their frames, if they have any, for ``place``; what was on disk is forgotten."""
+        pmap = guest.pmap
+        was = pmap.place[pages]
+        mapped = pages[(was == Place.RESIDENT) | (was == Place.SHARED)]
+        if self.sharing is not None:
+            self.sharing.leave(guest, mapped)
+        self.frames.drop(pmap.frame[mapped])
+        pmap.resident -= int(np.count_nonzero(was == Place.RESIDENT))
+        pmap.shared -= int(np.count_nonzero(was == Place.SHARED))
+        pmap.swapped -= int(np.count_nonzero(was == Place.SWAPPED))
+        pmap.frame[pages] = NO_FRAME
+        pmap.place[pages] = place
+        pmap.stored[pages] = ZEROS
+
+    def swap_out(self, guest: Guest, pages: NDArray[np.uint32]) -> None:
+        """RESIDENT pages go to disk. Who calls it accounts for the disk's time."""
+        pmap = guest.pmap
+        held = self.frames.content[pmap.frame[pages]]
+        self.leave(guest, pages, Place.SWAPPED)
+        pmap.stored[pages] = held
+        pmap.swapped += len(pages)
+        self.counts.swapped_out += len(pages)
+
+    def make_room(self, need: int, guest: Guest, but: NDArray[np.uint32]) -> float:
+        """See to it that so many frames are free, if need be by writing out pages, but not those that ``guest`` is
+        just touching; microseconds that this takes. Fewer may be free where nothing is left to write."""
+        stall = 0.0
+        while self.frames.free < need:
+            written = self.swap.reclaim(max(need - self.frames.free, CLUSTER), guest, but)
+            if not written:
+                break
+            self.counts.waited_for_frames += written
+            stall += self.disk.writes(written)
+        return stall
+
+    # What the host does about its memory.
+
+    def look(self) -> None:
+        """Look how much is free, and act on it if that is another state."""
+        before = self.state
+        state = self.thresholds.look(self.frames.free / self.frames.count)
+        if state == before:
+            return
+        self.in_state[before] += self.clock.now - self._since
+        self._since = self.clock.now
+        self.balance()
+        self.swap.wake()
+        if before == State.LOW:
+            resumed, self._resume = self._resume, []
+            for each in resumed:
+                self.clock.after(0, each)
+
+    def balance(self) -> None:
+        """Work out each guest's target anew: pages of machine memory, such that all of them leave the free memory
+        that is aimed at."""
+        if not self.guests:
+            return
+        clients = [guest.client() for guest in self.guests]
+        aim = self.thresholds.leaves(State.SOFT) * self.frames.count
+        self.targets = [int(pages) for pages in divide(clients, int(self.frames.count - aim), tax=self.tax)]
+        for call in self.changed:
+            call()
+        self.swap.wake()
+
+    def balloon_target(self, number: int) -> int:
+        """Pages that the balloon of that guest is to hold."""
+        guest = self.guests[number]
+        if self.targets[number] >= guest.demand():
+            return 0
+        return min(guest.pages - max(self.targets[number], guest.least), guest.most_ballooned)
+
+    def excess(self, number: int) -> int:
+        """Pages that a guest has above its target."""
+        return max(0, int(self.guests[number].allocated()) - self.targets[number])
+
+    def blocks(self, number: int) -> bool:
+        """Whether a guest may not run: memory is low and it has more than its target."""
+        return self.state == State.LOW and self.excess(number) > 0
+
+    def when_not_low(self, call: Callable[[], None]) -> None:
+        """Call it as soon as memory is not low any more."""
+        self._resume.append(call)
+
+    # The balloon's server.
+
+    def lock(self, guest: Guest, pages: NDArray[np.uint32]) -> None:
+        """The guest's balloon has these pages: they are annotated, and their frames are free."""
+        self.leave(guest, pages)
+        guest.pmap.ballooned[pages] = True
+        self.look()
+
+    def unlock(self, guest: Guest, pages: NDArray[np.uint32]) -> None:
+        """The guest will use these pages again: the next touch of each gets a zeroed frame, not before."""
+        guest.pmap.ballooned[pages] = False
+
+    def reset(self, guest: Guest) -> None:
+        """The guest's driver begins anew: nothing is ballooned."""
+        guest.pmap.ballooned[:] = False
+        guest.pmap.popped = False
+
+    def check(self) -> None:
+        """Raise AssertionError unless every frame is free or has just the users that it counts, every page is in one
+        place, and what is ballooned has no frame. For tests."""
+        users = np.zeros(self.frames.count, np.int64)
+        for guest in self.guests:
+            pmap = guest.pmap
+            mapped = (pmap.place == Place.RESIDENT) | (pmap.place == Place.SHARED)
+            assert ((pmap.frame != NO_FRAME) == mapped).all(), "a page has a frame, and only then, where it is mapped"
+            assert not (pmap.ballooned & (pmap.place != Place.ABSENT)).any(), "what is ballooned has no frame"
+            assert pmap.resident == np.count_nonzero(pmap.place == Place.RESIDENT)
+            assert pmap.shared == np.count_nonzero(pmap.place == Place.SHARED)
+            assert pmap.swapped == np.count_nonzero(pmap.place == Place.SWAPPED)
+            users += np.bincount(pmap.frame[mapped], minlength=self.frames.count)
+            alone = pmap.frame[pmap.place == Place.RESIDENT]
+            assert (self.frames.users[alone] == 1).all(), "a page that is not shared has a frame of its own"
+            guest.check()
+        assert (users == self.frames.users).all(), "a frame has the users that it counts"
+        assert self.frames.free == np.count_nonzero(users == 0), "frames that nobody uses are free"
+
