@@ -49,7 +49,7 @@ class Frames:
         if count > self.free:
             raise NoFrame(f"{count} frames are asked for, {self.free} are free")
         self.free -= count
-        taken = self._stack[self.free : self.free + count].copy()
+        taken: NDArray[np.int32] = self._stack[self.free : self.free + count].copy()
         self.users[taken] = 1
         self.content[taken] = ZEROS
         return taken

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pageshare.lab.disk import Disk
-from pageshare.lab.frames import ZEROS, Place, Pmap
+from pageshare.lab.frames import ZEROS, Pmap
 from pageshare.lab.memory import NEVER, SECOND, Memory
 from pageshare.lab.programs import RELEASED, WRITTEN, ZERO, Program, Touch
 from pageshare.lab.shares import Client
@@ -96,7 +96,8 @@ class Guest:
         self.paged_out = np.zeros(count, np.bool_)
         self.held = np.zeros(count, np.uint64)
         """What each page of a program holds: what the host has to give it back."""
-        self._free = np.arange(pages - 1, -1, -1, dtype=np.uint32)
+        self.free_list = np.arange(pages - 1, -1, -1, dtype=np.uint32)
+        """Its first ``free`` are free pages; the last of them is taken next."""
         self.free = pages
         self._fresh = 0
         self.number = host.add(self)
@@ -182,32 +183,27 @@ class Guest:
         missing = pages[self.at[pages] == NOWHERE]
         stall = self._bring_in(missing, pages) if len(missing) else 0.0
         there = self.at[pages] != NOWHERE
-        if not there.all():
-            self.counts.out_of_memory += int(np.count_nonzero(~there))
-            pages, kinds = pages[there], kinds[there]
-        else:
-            there = slice(None)  # type: ignore[assignment]
+        self.counts.out_of_memory += int(np.count_nonzero(~there))
+        pages, kinds = pages[there], kinds[there]
 
-        def part(values: NDArray[np.generic] | bool | int) -> NDArray[np.generic] | bool | int:
+        def part(values: Any) -> Any:
             return values[some][there] if isinstance(values, np.ndarray) else values
 
         own = self.at[pages].astype(np.uint32)
         write, zero = (kinds & WRITTEN) != 0, (kinds & ZERO) != 0
         contents = None
         if write.any():
-            contents = self._contents(touch, len(pages), part) * ~zero
+            contents = (self._new(len(pages)) if touch.contents is None else part(touch.contents)) * ~zero
             self.held[pages[write]] = contents[write]
         stall += self.host.touch(self, own, write, contents)
-        self.memory.touch(own, write=write, zero=zero, work=part(touch.work), thread=part(touch.thread))  # type: ignore[arg-type]
+        self.memory.touch(own, write=write, zero=zero, work=part(touch.work), thread=part(touch.thread))
         return stall
 
-    def _contents(self, touch: Touch, count: int, part: object) -> NDArray[np.uint64]:
-        """What is written: as the program says, else what no other page holds."""
-        if touch.contents is not None:
-            return part(touch.contents)  # type: ignore[operator,no-any-return]
-        first = (np.uint64(self.number + 1) << np.uint64(48)) + np.uint64(self._fresh)
+    def _new(self, count: int) -> NDArray[np.uint64]:
+        """So many contents that no other page holds."""
+        first = ((self.number + 1) << 48) + self._fresh
         self._fresh += count
-        return first + np.arange(count, dtype=np.uint64)
+        return np.arange(first, first + count, dtype=np.uint64)
 
     # The guest's memory.
 
@@ -248,7 +244,7 @@ class Guest:
             break
         count = min(count, self.free)
         self.free -= count
-        own = self._free[self.free : self.free + count].copy()
+        own = self.free_list[self.free : self.free + count].copy()
         self.memory.free[own] = False
         if holder is not None:
             self.holder[own] = holder
@@ -257,7 +253,7 @@ class Guest:
     def give_back(self, own: NDArray[np.uint32]) -> None:
         """Pages of the guest's go on its free list, to be taken first."""
         self.holder[own] = FREE
-        self._free[self.free : self.free + len(own)] = own
+        self.free_list[self.free : self.free + len(own)] = own
         self.free += len(own)
         self.memory.release(own)
 
@@ -302,27 +298,8 @@ class Guest:
         self.held[:] = ZEROS
         self.paged_out[:] = False
         self.holder[:] = FREE
-        self._free = np.arange(self.pages - 1, -1, -1, dtype=np.uint32)
+        self.free_list = np.arange(self.pages - 1, -1, -1, dtype=np.uint32)
         self.free = self.pages
-        self.memory.release(self._free)
+        self.memory.release(self.free_list)
         if self.driver is not None:
             self.driver.restart()
-
-    def check(self) -> None:
-        """Raise AssertionError unless every page has one holder and holds what was written to it. For tests."""
-        free = self._free[: self.free]
-        assert len(np.unique(free)) == self.free, "a page is on the free list once"
-        assert (self.holder[free] == FREE).all()
-        assert np.count_nonzero(self.holder == FREE) == self.free, "a page without a holder is on the free list"
-        there = np.flatnonzero(self.at != NOWHERE)
-        own = self.at[there]
-        assert (self.holder[own] == there).all(), "a program's page is where it is said to be"
-        assert np.count_nonzero(self.holder >= 0) == len(there)
-        assert not self.pmap.ballooned[own].any(), "no program uses what the balloon has"
-        place = self.pmap.place[own]
-        found = np.where(place == Place.SWAPPED, self.pmap.stored[own], np.uint64(ZEROS))
-        mapped = (place == Place.RESIDENT) | (place == Place.SHARED)
-        found[mapped] = self.host.frames.content[self.pmap.frame[own[mapped]]]
-        assert (found == self.held[there]).all(), "a page holds what its program wrote last"
-        if self.driver is not None:
-            self.driver.check()

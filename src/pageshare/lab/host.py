@@ -12,7 +12,7 @@ from pageshare.lab.clock import Clock
 from pageshare.lab.disk import Disk
 from pageshare.lab.frames import NO_FRAME, ZEROS, Frames, Place, Pmap
 from pageshare.lab.memory import SECOND
-from pageshare.lab.shares import TAX, Client, divide
+from pageshare.lab.shares import TAX, divide
 from pageshare.lab.swapping import SwapDaemon
 from pageshare.lab.thresholds import State, Thresholds
 
@@ -290,23 +290,3 @@ class Host:
         """The guest's driver begins anew: nothing is ballooned."""
         guest.pmap.ballooned[:] = False
         guest.pmap.popped = False
-
-    def check(self) -> None:
-        """Raise AssertionError unless every frame is free or has just the users that it counts, every page is in one
-        place, and what is ballooned has no frame. For tests."""
-        users = np.zeros(self.frames.count, np.int64)
-        for guest in self.guests:
-            pmap = guest.pmap
-            mapped = (pmap.place == Place.RESIDENT) | (pmap.place == Place.SHARED)
-            assert ((pmap.frame != NO_FRAME) == mapped).all(), "a page has a frame, and only then, where it is mapped"
-            assert not (pmap.ballooned & (pmap.place != Place.ABSENT)).any(), "what is ballooned has no frame"
-            assert pmap.resident == np.count_nonzero(pmap.place == Place.RESIDENT)
-            assert pmap.shared == np.count_nonzero(pmap.place == Place.SHARED)
-            assert pmap.swapped == np.count_nonzero(pmap.place == Place.SWAPPED)
-            users += np.bincount(pmap.frame[mapped], minlength=self.frames.count)
-            alone = pmap.frame[pmap.place == Place.RESIDENT]
-            assert (self.frames.users[alone] == 1).all(), "a page that is not shared has a frame of its own"
-            guest.check()
-        assert (users == self.frames.users).all(), "a frame has the users that it counts"
-        assert self.frames.free == np.count_nonzero(users == 0), "frames that nobody uses are free"
-

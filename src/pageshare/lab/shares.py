@@ -82,8 +82,8 @@ def divide(clients: Sequence[Client], pages: int, *, tax: float = TAX) -> NDArra
     Revocation ends where all that still have something to give pay the same price L a page, adjusted: a client of s
     shares holds P pages with P - tau A = (1 - tau) s / L, of which A are active; one that would hold less than A holds
     s / L. Both are s / L above their tau-reduced part, so pages as a function of 1 / L rise piece by piece, and the L
-    at which they add up is found by bisection. Each result is within two pages of ``revoke``'s; they add up to ``pages``
-    where the bounds permit.
+    at which they add up is found by bisection. Each result is within two pages of ``revoke``'s; they add up to
+    ``pages`` where the bounds permit.
     """
     least = np.array([client.least for client in clients], np.int64)
     most = np.array([client.most for client in clients], np.int64)

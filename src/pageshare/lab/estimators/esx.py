@@ -42,13 +42,13 @@ class Esx:
     def step(self) -> None:
         """Count the traps that were sprung; at a period's end take the averages on, and draw other pages."""
         self.traps.poll()
-        share = np.count_nonzero(self.traps.sprung) / self.n
+        share = int(np.count_nonzero(self.traps.sprung)) / self.n
         slow_gain, fast_gain = self.gains
         ended = self.view.now >= self.ends
         if self.averages is None:
             if not ended:
                 return
-            self.averages = (share, share)
+            self.averages = (float(share), float(share))
         slow, fast = self.averages
         current = fast + fast_gain * (share - fast)
         if ended:
