@@ -236,7 +236,8 @@ class Driver:
 
     def told(self) -> NDArray[np.uint32]:
         """Those that the host knows it has."""
-        return self._pages[: self.held].copy()
+        told: NDArray[np.uint32] = self._pages[: self.held].copy()
+        return told
 
     # What else may happen to it.
 
