@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 BATCH = 512
 """Pages a message (vmw_balloon's batches; virtio's have 256)."""
+REFUSED = SECOND // 10
+"""Microseconds until a driver asks again whether the host has memory to spare."""
 OOM_PAGES = 256
 """What virtio-balloon gives back at a time to a guest that has no memory left."""
 
@@ -41,13 +43,16 @@ class Polls:
     """When a driver asks for its target: every ``period`` microseconds, for the first time after ``phase``.
 
     Adaptive if ``fastest`` is less than the period: it then asks again after half the time if its target had changed,
-    down to ``fastest``, and after twice the time if not. With a ``doorbell`` it also asks when the host rings.
+    down to ``fastest``, and after twice the time if not. With a ``doorbell`` it also asks when the host rings. If it
+    ``pleads``, it asks as well when its guest is about to page out or to drop a file: what the host can spare it gets
+    back then.
     """
 
     period: int = SECOND
     phase: int | None = None
     fastest: int | None = None
     doorbell: bool = False
+    pleads: bool = False
 
     def __post_init__(self) -> None:
         if self.period <= 0 or (self.fastest is not None and not 0 < self.fastest <= self.period):
@@ -96,7 +101,10 @@ class Driver:
         """Pages that were taken or are to be given back, while the host has not answered."""
         self._life = 0
         self._busy = self._again = False
-        self._target: int | None = None
+        self._target = 0
+        self._moved = False
+        """Whether the target was another one since the last poll."""
+        self._refused = 0
         self._period = self.polls.period
         guest.driver = self
         self.clock.after(self._period if self.polls.phase is None else self.polls.phase, self._poll)
@@ -107,13 +115,12 @@ class Driver:
     # When.
 
     def _poll(self) -> None:
-        before = self._target
-        self.wake()
         if self.polls.fastest is not None:
-            busy = self._target != before or self._busy
             self._period = (
-                max(self.polls.fastest, self._period // 2) if busy else min(self.polls.period, self._period * 2)
+                max(self.polls.fastest, self._period // 2) if self._moved else min(self.polls.period, self._period * 2)
             )
+            self._moved = False
+        self.wake()
         self.clock.after(self._period, self._poll)
 
     def _ring(self) -> None:
@@ -161,6 +168,7 @@ class Driver:
         if target is None:
             self._begin_anew()
         else:
+            self._moved |= target != self._target
             self._target = target
             self._go_on()
 
@@ -172,7 +180,7 @@ class Driver:
 
     def _go_on(self) -> None:
         """The next batch towards the target."""
-        missing = (self._target or 0) - self.held
+        missing = self._target - self.held
         if missing > 0:
             self._inflate(min(missing, self.batch))
         elif missing < 0:
@@ -248,10 +256,26 @@ class Driver:
         self.held = 0
         self._on_the_way = self._on_the_way[:0]
         self._busy = self._again = False
-        self._target = None
+        self._target = 0
         if self.guest.pmap.ballooned.any() and self.safeguards.reset:
             self._busy = True
             self._ask(lambda: self.host.reset(self.guest), self._rest)
+
+    def plead(self) -> tuple[int, float]:
+        """The guest is about to reclaim from itself: give back what the host can spare, a batch at a time; how many
+        pages that is, and microseconds that the guest waits for it. One that was refused waits before it asks again."""
+        if not self.polls.pleads or self._busy or not self.held or self.clock.now < self._refused:
+            return 0, 0.0
+        self.messages += 2
+        count = min(self.held - self.host.balloon_target(self.guest.number), self.batch)
+        if count <= 0:
+            self._refused = self.clock.now + REFUSED
+            return 0, 2 * self.latency
+        self.messages += 2
+        pages = self._pop_off(count)
+        self.host.unlock(self.guest, pages)
+        self.guest.give_back(pages)
+        return count, 4 * self.latency
 
     def out_of_memory(self) -> bool:
         """The guest has no memory left: give some back at once, and tell the host of it; whether there was any."""

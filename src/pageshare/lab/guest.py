@@ -113,14 +113,15 @@ class Guest:
         return self.pmap.allocated(self.host.frames)
 
     def demand(self) -> int:
-        """The most that it can make use of: pages that it ever touched."""
-        return int(np.count_nonzero(self.pmap.ever))
+        """Pages that it makes use of now, as far as the host can tell: those in frames, and those that it swapped."""
+        return int(self.allocated()) + self.pmap.swapped
 
     def client(self) -> Client:
-        """The guest as one that memory is divided among."""
-        most = max(self.demand(), self.least)
+        """The guest as one that memory is divided among. Without an estimator all that it has is taken to be in
+        use."""
+        most = self.demand()
         active = self.estimator.active * self.pages if self.estimator is not None else float(most)
-        return Client(self.shares, self.least, most, min(active, most))
+        return Client(self.shares, min(self.least, most), most, min(active, most))
 
     # Running.
 
@@ -235,6 +236,11 @@ class Guest:
         itself."""
         stall = 0.0
         while self.free < count:
+            if holder is None and self.driver is not None:
+                got, waited = self.driver.plead()
+                stall += waited
+                if got:
+                    continue
             got, waited = self._reclaim(count - self.free, but)
             stall += waited
             if got:

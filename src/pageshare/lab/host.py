@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 BALANCE = 15 * SECOND
 """ESX works targets out anew so often (BalancePeriod), and when something happens that changes them."""
+AGAIN = SECOND // 10
+"""While memory is not plentiful it does so again, at most so often, as guests go on to take more."""
 AT_ONCE = 128
 """Faults that room is made for at a time."""
 CLUSTER = 32
@@ -88,6 +91,7 @@ class Host:
         self.in_state = dict.fromkeys(State, 0)
         """Microseconds spent in each state."""
         self._since = 0
+        self._balanced = 0
         self._resume: list[Callable[[], None]] = []
         self.sharing: Sharing | None = None
         self.swap = SwapDaemon(self)
@@ -233,11 +237,12 @@ class Host:
         before = self.state
         state = self.thresholds.look(self.frames.free / self.frames.count)
         if state == before:
+            if state != State.HIGH and self.clock.now - self._balanced >= AGAIN:
+                self.balance()
             return
         self.in_state[before] += self.clock.now - self._since
         self._since = self.clock.now
         self.balance()
-        self.swap.wake()
         if before == State.LOW:
             resumed, self._resume = self._resume, []
             for each in resumed:
@@ -245,22 +250,31 @@ class Host:
 
     def balance(self) -> None:
         """Work out each guest's target anew: pages of machine memory, such that all of them leave the free memory
-        that is aimed at."""
-        if not self.guests:
-            return
+        that is aimed at, "above the high threshold" by as much as it takes to return to the high state."""
+        self._balanced = self.clock.now
         clients = [guest.client() for guest in self.guests]
-        aim = self.thresholds.leaves(State.SOFT) * self.frames.count
-        self.targets = [int(pages) for pages in divide(clients, int(self.frames.count - aim), tax=self.tax)]
+        pages = self.frames.count - self._aim()
+        self.targets = [int(target) for target in divide(clients, pages, tax=self.tax)] if clients else []
         for call in self.changed:
             call()
         self.swap.wake()
 
+    def _aim(self) -> int:
+        return math.ceil(self.thresholds.leaves(State.SOFT) * self.frames.count)
+
     def balloon_target(self, number: int) -> int:
-        """Pages that the balloon of that guest is to hold."""
+        """Pages that the balloon of that guest is to hold.
+
+        In the high state nothing is reclaimed: balloons give back what is free above the aim. Below it those that have
+        more than their target give up the rest, and the others may grow to theirs.
+        """
         guest = self.guests[number]
-        if self.targets[number] >= guest.demand():
-            return 0
-        return min(guest.pages - max(self.targets[number], guest.least), guest.most_ballooned)
+        held = guest.driver.held if guest.driver is not None else 0
+        if self.state == State.HIGH:
+            spare = max(0, self.frames.free - self._aim())
+            return min(held, max(0, guest.pages - guest.demand() - spare))
+        above = guest.pages - max(self.targets[number], guest.least)
+        return min(above, guest.most_ballooned if self.excess(number) else held)
 
     def excess(self, number: int) -> int:
         """Pages that a guest has above its target."""
