@@ -124,8 +124,10 @@ class Driver:
         self.clock.after(self._period, self._poll)
 
     def _ring(self) -> None:
+        """The host rings if it wants pages; and if it can give some back, unless the guest pleads when it needs
+        them."""
         target = self.host.balloon_target(self.guest.number)
-        if target != self._rung_for:
+        if target != self._rung_for and (target > self.held or (target < self.held and not self.polls.pleads)):
             self._rung_for = target
             self.messages += 1
             self.clock.after(self.latency, self.wake)
@@ -267,6 +269,7 @@ class Driver:
         if not self.polls.pleads or self._busy or not self.held or self.clock.now < self._refused:
             return 0, 0.0
         self.messages += 2
+        self.host.balance()
         count = min(self.held - self.host.balloon_target(self.guest.number), self.batch)
         if count <= 0:
             self._refused = self.clock.now + REFUSED

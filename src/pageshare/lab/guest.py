@@ -113,8 +113,8 @@ class Guest:
         return self.pmap.allocated(self.host.frames)
 
     def demand(self) -> int:
-        """Pages that it makes use of now, as far as the host can tell: those in frames, and those that it swapped."""
-        return int(self.allocated()) + self.pmap.swapped
+        """The most that it can make use of, as far as the host can tell: pages that it touched at any time."""
+        return int(np.count_nonzero(self.pmap.ever))
 
     def client(self) -> Client:
         """The guest as one that memory is divided among. Without an estimator all that it has is taken to be in

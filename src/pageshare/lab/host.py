@@ -263,18 +263,16 @@ class Host:
         return math.ceil(self.thresholds.leaves(State.SOFT) * self.frames.count)
 
     def balloon_target(self, number: int) -> int:
-        """Pages that the balloon of that guest is to hold.
-
-        In the high state nothing is reclaimed: balloons give back what is free above the aim. Below it those that have
-        more than their target give up the rest, and the others may grow to theirs.
-        """
+        """Pages that the balloon of that guest is to hold: what its target leaves of its size, where it makes use of
+        more than its target. It gives back what is above that at any time, but takes more only while memory is not
+        plentiful: in the high state nothing is reclaimed."""
         guest = self.guests[number]
+        target = max(self.targets[number], guest.least)
+        if target >= guest.demand():
+            return 0
         held = guest.driver.held if guest.driver is not None else 0
-        if self.state == State.HIGH:
-            spare = max(0, self.frames.free - self._aim())
-            return min(held, max(0, guest.pages - guest.demand() - spare))
-        above = guest.pages - max(self.targets[number], guest.least)
-        return min(above, guest.most_ballooned if self.excess(number) else held)
+        reclaims = self.state != State.HIGH and self.excess(number) > 0
+        return min(guest.pages - target, guest.most_ballooned if reclaims else held)
 
     def excess(self, number: int) -> int:
         """Pages that a guest has above its target."""
