@@ -27,7 +27,8 @@ class Memory:
     Attributes, arrays of shape (pages,): ``touched``, ``written`` (int64, microseconds): by anyone; ``worked``: by the
     guest's own work, which threads that clear or collect pages are no part of; ``zero`` (bool): whether all its bytes
     are zero; ``free`` (bool): whether it is on the guest's free list; ``freed`` (int64): since when; ``thread``
-    (uint16): the guest's thread that touched it last.
+    (uint16): the guest's thread that touched it last, and the first to do so at that time; ``wrote`` (bool): whether that
+    touch was a write. A page without a mapping faults at the first touch, so those two are what a trap tells.
     """
 
     def __init__(self, pages: int) -> None:
@@ -42,6 +43,7 @@ class Memory:
         self.zero = np.ones(pages, np.bool_)
         self.free = np.ones(pages, np.bool_)
         self.thread = np.full(pages, NOBODY, np.uint16)
+        self.wrote = np.zeros(pages, np.bool_)
 
     def touch(
         self,
@@ -54,8 +56,11 @@ class Memory:
     ) -> None:
         """Pages are touched now. ``write``: whether written; ``zero``: whether what is written leaves all bytes zero;
         ``work``: whether by the guest's own work. Each is one for all, or an array as long as ``pages``."""
-        self.touched[pages] = self.now
-        self.thread[pages] = thread
+        first = self.touched[pages] < self.now
+        new = pages[first]
+        self.thread[new] = thread[first] if isinstance(thread, np.ndarray) else thread
+        self.wrote[new] = write[first] if isinstance(write, np.ndarray) else write
+        self.touched[new] = self.now
         self.free[pages] = False
         if isinstance(work, np.ndarray):
             self.worked[pages[work]] = self.now

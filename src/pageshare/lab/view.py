@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageshare.lab.memory import NEVER, SECOND, Memory
+from pageshare.lab.memory import NEVER, NOBODY, SECOND, Memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,10 +37,10 @@ class Costs:
     """How often each was done. A page that is looked at in any way is a visit: the unit by which estimators are held
     against each other."""
 
-    visits: int = 0
-    faults: int = 0
-    tests: int = 0
-    hypercalls: int = 0
+    visits: float = 0
+    faults: float = 0
+    tests: float = 0
+    hypercalls: float = 0
 
     def microseconds(self, prices: Prices) -> float:
         """What all of it takes of the CPU."""
@@ -107,7 +107,8 @@ class Traps:
     """Pages without a mapping, whose first touch faults.
 
     Attributes: ``pages`` (uint32), in the order given; ``sprung`` (bool): which have been touched; ``at`` (int64):
-    when that was noticed, in microseconds; ``thread`` (uint16): which thread of the guest it was.
+    when that was noticed, in microseconds; ``thread`` (uint16): which thread of the guest it was; ``wrote`` (bool):
+    whether it was a write. Told rightly if polled at each step of time.
     """
 
     def __init__(self, view: View, pages: NDArray[np.uint32]) -> None:
@@ -115,7 +116,8 @@ class Traps:
         self.armed = np.full(len(pages), view.now, np.int64)
         self.sprung = np.zeros(len(pages), np.bool_)
         self.at = np.full(len(pages), NEVER, np.int64)
-        self.thread = np.full(len(pages), 0xFFFF, np.uint16)
+        self.thread = np.full(len(pages), NOBODY, np.uint16)
+        self.wrote = np.zeros(len(pages), np.bool_)
         view.costs.visits += len(pages)
 
     def poll(self) -> NDArray[np.intp]:
@@ -126,6 +128,7 @@ class Traps:
             self.sprung[new] = True
             self.at[new] = self.view.now
             self.thread[new] = memory.thread[self.pages[new]]
+            self.wrote[new] = memory.wrote[self.pages[new]]
             self.view.costs.faults += len(new)
         return new
 

@@ -1,0 +1,28 @@
+"""Pages that are touched one after the other, round and round."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pageshare.lab.memory import SECOND
+from pageshare.lab.programs import READ, Touch
+
+
+class Sweep:
+    """Goes round pages ``first`` to ``first``+``pages``-1 at ``speed`` pages per second."""
+
+    def __init__(self, first: int, pages: int, speed: float, kinds: int = READ) -> None:
+        self.first, self.pages, self.speed, self.kinds = first, pages, speed, kinds
+        self.gone = 0.0
+
+    def touch(self, begin: int, end: int, *, work: bool = True, thread: int = 0) -> Touch:
+        """What it comes by from ``begin`` until ``end``; each page once, were it to go round more than once."""
+        was, self.gone = int(self.gone), self.gone + self.speed * (end - begin) / SECOND
+        number = min(int(self.gone) - was, self.pages)
+        pages = (self.first + np.arange(was, was + number) % self.pages).astype(np.uint32)
+        return Touch(pages, self.kinds, work, thread)
+
+    @property
+    def rounds(self) -> int:
+        """How often it has been all the way round."""
+        return int(self.gone) // self.pages
