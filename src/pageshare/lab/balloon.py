@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pageshare.lab.estimators.statistics import Statistics
 from pageshare.lab.guest import DRIVER
 from pageshare.lab.memory import SECOND
 
@@ -96,7 +97,7 @@ class Driver:
         self.safeguards = safeguards or Safeguards()
         self.messages = self.resets = 0
         self._pages = np.zeros(guest.pages, np.uint32)
-        self.held = 0
+        self._set_held(0)
         self._on_the_way: NDArray[np.uint32] = np.zeros(0, np.uint32)
         """Pages that were taken or are to be given back, while the host has not answered."""
         self._life = 0
@@ -141,6 +142,7 @@ class Driver:
         def arrive() -> None:
             if life != self._life and self.safeguards.ignore_stale:
                 return
+            self._heard()
             serve()
             self.messages += 1
             self.clock.after(self.latency, back)
@@ -151,6 +153,12 @@ class Driver:
 
         self.messages += 1
         self.clock.after(self.latency + round(delay), arrive)
+
+    def _heard(self) -> None:
+        """A message has come, and with it the guest's statistics, where these are what is known of it."""
+        if isinstance(self.guest.estimator, Statistics):
+            self.guest.estimator.ask()
+            self.host.balance()
 
     def wake(self) -> None:
         """Ask for the target, and do what it takes to get there."""
@@ -180,6 +188,14 @@ class Driver:
             self._again = False
             self.wake()
 
+    def _told_more(self) -> None:
+        """LOCK or UNLOCK was answered, and the answer has the target as it is now."""
+        if self._again:
+            self._rest()
+        else:
+            self._target = self.host.balloon_target(self.guest.number)
+            self._go_on()
+
     def _go_on(self) -> None:
         """The next batch towards the target."""
         missing = self._target - self.held
@@ -200,17 +216,17 @@ class Driver:
 
         def locked() -> None:
             self._pages[self.held : self.held + len(pages)] = pages
-            self.held += len(pages)
+            self._set_held(self.held + len(pages))
             self._on_the_way = pages[:0]
-            if self._again:
-                self._rest()
-            else:
-                self._go_on()
+            self._told_more()
 
         self._ask(lambda: self.host.lock(self.guest, pages), locked, took)
 
+    def _set_held(self, held: int) -> None:
+        self.held = self.guest.memory.lent = held
+
     def _pop_off(self, count: int) -> NDArray[np.uint32]:
-        self.held -= count
+        self._set_held(self.held - count)
         pages: NDArray[np.uint32] = self._pages[self.held : self.held + count].copy()
         return pages
 
@@ -225,10 +241,7 @@ class Driver:
             self._on_the_way = pages[:0]
             if self.safeguards.tell_first:
                 self.guest.give_back(pages)
-            if self._again:
-                self._rest()
-            else:
-                self._go_on()
+            self._told_more()
 
         self._ask(lambda: self.host.unlock(self.guest, pages), unlocked)
 
@@ -255,7 +268,7 @@ class Driver:
         """The guest was reset: this is another driver, which knows of nothing. What the host annotated stays, until a
         touch pops it or the new driver's first message tells."""
         self._life += 1
-        self.held = 0
+        self._set_held(0)
         self._on_the_way = self._on_the_way[:0]
         self._busy = self._again = False
         self._target = 0
@@ -264,21 +277,23 @@ class Driver:
             self._ask(lambda: self.host.reset(self.guest), self._rest)
 
     def plead(self) -> tuple[int, float]:
-        """The guest is about to reclaim from itself: give back what the host can spare, a batch at a time; how many
-        pages that is, and microseconds that the guest waits for it. One that was refused waits before it asks again."""
-        if not self.polls.pleads or self._busy or not self.held or self.clock.now < self._refused:
+        """The guest is about to reclaim from itself: an UNLOCK of a batch that the host may refuse, or grant part of;
+        how many pages the guest gets back, and microseconds that it waits for them. One that was refused waits before
+        it asks again."""
+        if not self.polls.pleads or not self.held or self.clock.now < self._refused:
             return 0, 0.0
         self.messages += 2
-        self.host.balance()
-        count = min(self.held - self.host.balloon_target(self.guest.number), self.batch)
+        self._heard()
+        # What it was about to do goes by the new target, too.
+        self._target = self.host.balloon_target(self.guest.number)
+        count = min(self.held - self._target, self.batch)
         if count <= 0:
             self._refused = self.clock.now + REFUSED
             return 0, 2 * self.latency
-        self.messages += 2
         pages = self._pop_off(count)
         self.host.unlock(self.guest, pages)
         self.guest.give_back(pages)
-        return count, 4 * self.latency
+        return count, 2 * self.latency
 
     def out_of_memory(self) -> bool:
         """The guest has no memory left: give some back at once, and tell the host of it; whether there was any."""

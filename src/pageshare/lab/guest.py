@@ -57,7 +57,7 @@ class Guest:
     ``shares`` are one a page, unless given; ``least`` is its minimum (half of its size). Of each program's pages those
     from ``file_pages[i]`` on are a file's: clean, dropped for nothing and read again from disk. ``step`` is the time
     for which it runs at a time, in microseconds of its own. A guest that ``halts`` has no time of its own while none
-    of its programs does anything.
+    of its programs does anything. ``scattered``: its free memory is in pieces of a page, as after long use.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Guest:
         halts: bool = False,
         disk: Disk | None = None,
         deflate_on_oom: bool = False,
+        scattered: bool = False,
     ) -> None:
         self.host, self.pages, self.programs = host, pages, list(programs)
         self.shares = float(pages if shares is None else shares)
@@ -103,7 +104,10 @@ class Guest:
         self.number = host.add(self)
         self.name = name or f"guest{self.number + 1}"
         self.rng = np.random.default_rng([host.seed, 1, self.number])
+        if scattered:
+            self.rng.shuffle(self.free_list)
         self._time = 0
+        self._started = host.clock.now + start
         host.clock.at(host.clock.now + start, self._run)
 
     # What the host asks.
@@ -122,6 +126,10 @@ class Guest:
         most = self.demand()
         active = self.estimator.active * self.pages if self.estimator is not None else float(most)
         return Client(self.shares, min(self.least, most), most, min(active, most))
+
+    def waited(self) -> float:
+        """Microseconds of the host's time so far in which it did not run, though it would have."""
+        return self.host.clock.now - self._started - self.counts.ran
 
     # Running.
 

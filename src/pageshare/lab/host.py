@@ -240,13 +240,17 @@ class Host:
             if state != State.HIGH and self.clock.now - self._balanced >= AGAIN:
                 self.balance()
             return
-        self.in_state[before] += self.clock.now - self._since
-        self._since = self.clock.now
+        self.settle(before)
         self.balance()
         if before == State.LOW:
             resumed, self._resume = self._resume, []
             for each in resumed:
                 self.clock.after(0, each)
+
+    def settle(self, state: State | None = None) -> None:
+        """Bring ``in_state`` up to now, for the present state unless another one is named."""
+        self.in_state[self.state if state is None else state] += self.clock.now - self._since
+        self._since = self.clock.now
 
     def balance(self) -> None:
         """Work out each guest's target anew: pages of machine memory, such that all of them leave the free memory

@@ -36,6 +36,8 @@ class Memory:
             raise ValueError(f"{pages} pages: must be from 1 to 2^32 - 1")
         self.pages = pages
         self.now = 0
+        self.lent = 0
+        """Pages that the guest's balloon has: neither used nor free."""
         self.touched = np.full(pages, NEVER, np.int64)
         self.worked = np.full(pages, NEVER, np.int64)
         self.written = np.full(pages, NEVER, np.int64)

@@ -80,10 +80,10 @@ def divide(clients: Sequence[Client], pages: int, *, tax: float = TAX) -> NDArra
     """What min-funding revocation leaves each client with, in closed form: pages, int64 of shape (clients,).
 
     Revocation ends where all that still have something to give pay the same price L a page, adjusted: a client of s
-    shares holds P pages with P - tau A = (1 - tau) s / L, of which A are active; one that would hold less than A holds
-    s / L. Both are s / L above their tau-reduced part, so pages as a function of 1 / L rise piece by piece, and the L
-    at which they add up is found by bisection. Each result is within two pages of ``revoke``'s; they add up to
-    ``pages`` where the bounds permit.
+    shares holds s / L pages if that is no more than it uses, and of the pages that it could hold beyond these, the
+    k-th part. So the pages of each are a piecewise linear function of 1 / L between its bounds, and the 1 / L at which
+    they add up lies between two of the points where some client's line bends. Each result is within two pages of
+    ``revoke``'s; they add up to ``pages`` where the bounds permit.
     """
     least = np.array([client.least for client in clients], np.int64)
     most = np.array([client.most for client in clients], np.int64)
@@ -95,22 +95,22 @@ def divide(clients: Sequence[Client], pages: int, *, tax: float = TAX) -> NDArra
     active = np.array([client.active for client in clients], np.float64)
     k = idle_cost(tax)
 
-    def held(price: float) -> NDArray[np.float64]:
-        """Pages of each where all pay ``price`` shares a page, active ones, and k times that for idle ones."""
-        affordable = shares / price
-        idle = np.maximum(affordable - active, 0) / k
-        return np.clip(np.minimum(affordable, active) + idle, least, most)
+    def held(affordable: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pages of each at 1 / L, which is the first axis: shape (.., clients)."""
+        could = affordable[:, None] * shares
+        return np.clip(np.minimum(could, active) + np.maximum(could - active, 0) / k, least, most)
 
-    low, high = 1e-300, 1.0
-    while held(high).sum() > pages:
-        high *= 2
-    for _ in range(1100):
-        middle = math.sqrt(low * high) if low < high / 4 else (low + high) / 2
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if held(middle).sum() > pages else (low, middle)
-    exact = held(high)
-    result: NDArray[np.int64] = np.floor(exact).astype(np.int64)
+    def reached(goal: NDArray[np.float64]) -> NDArray[np.float64]:
+        """1 / L at which each has ``goal`` pages."""
+        return (np.minimum(goal, active) + k * np.maximum(goal - active, 0)) / shares
+
+    bends = np.sort(np.concatenate([[0.0], active / shares, reached(least.astype(np.float64)), reached(most.astype(np.float64))]))
+    sums = held(bends).sum(axis=1)
+    above = int(np.searchsorted(sums, pages))
+    low, high = sums[above - 1], sums[above]
+    where = bends[above - 1] + (bends[above] - bends[above - 1]) * (pages - low) / (high - low)
+    exact = held(np.array([where]))[0]
+    result: NDArray[np.int64] = np.floor(exact + 1e-9).astype(np.int64)
     # Whole pages: what is left over goes to those whose fraction was largest.
     rest = pages - int(result.sum())
     for i in np.argsort(result - exact, kind="stable"):

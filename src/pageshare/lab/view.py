@@ -90,6 +90,11 @@ class View:
         it is touched."""
         return Traps(self, pages)
 
+    def statistics(self) -> tuple[int, int]:
+        """How many pages the guest says are free, and how many its balloon has: a message."""
+        self.costs.hypercalls += 1
+        return int(np.count_nonzero(self.memory.free)), self.memory.lent
+
     def reported_free(self) -> NDArray[np.bool_]:
         """What the guest's free page reporting says, bool of shape (pages,): whole blocks of 2 MiB that have been free
         for two seconds. A message for each block, each time it is asked; no visits, for no page is looked at."""

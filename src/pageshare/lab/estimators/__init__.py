@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pageshare.lab.estimators.esx import Esx
+from pageshare.lab.estimators.statistics import Statistics
 
 
 class Estimator(Protocol):
@@ -25,4 +26,5 @@ class Estimator(Protocol):
 
 ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "esx": Esx,
+    "statistics": Statistics,
 }

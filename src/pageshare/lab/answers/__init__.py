@@ -1,0 +1,1 @@
+"""The answers: experiments, one file each, which the pages of docs/lab are made of."""
