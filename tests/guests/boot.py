@@ -187,9 +187,10 @@ def start(
     options: str,
     work: int,
     arguments: Sequence[str] = (),
+    pass_fds: Sequence[int] = (),
 ) -> Guest:
     """Start QEMU on one guest that does work number ``work``; the serial log is written beside the file ``initrd``.
-    ``arguments`` are more of QEMU's."""
+    ``arguments`` are more of QEMU's, ``pass_fds`` the open files that they name by number."""
     log = initrd.with_name(f"serial{number}.log")
     ours, theirs = socket.socketpair()
     ours.settimeout(60)
@@ -208,7 +209,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            pass_fds=[theirs.fileno()],
+            pass_fds=[theirs.fileno(), *pass_fds],
             umask=0o077,
         )
         monitor = ours.makefile("rw", encoding="utf-8")

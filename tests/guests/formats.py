@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import lzma
 import re
 import shlex
 import shutil
@@ -35,7 +34,6 @@ from guests.boot import (
     BootError,
     Guest,
     MissingError,
-    cached,
     check_tools,
     command,
     end,
@@ -43,11 +41,10 @@ from guests.boot import (
     initramfs,
     is_ready,
     kernel,
-    output,
     say,
     start,
-    unpacked,
 )
+from guests.modules import module_of_package, own_modules
 
 LIME_PACKAGE = "lime-forensics-dkms"
 MODULES = ("virtio_pci", "virtio_console", "qemu_fw_cfg")
@@ -133,9 +130,9 @@ def make(folder: Path) -> None:
 def _dump(work: Path, left_out: dict[str, str]) -> None:
     """Boot the guest, and have LiME and QEMU write its memory."""
     vmlinuz = kernel()
-    modules = _modules(vmlinuz)
+    modules = own_modules(vmlinuz, MODULES)
     try:
-        modules["lime.ko"] = _lime(vmlinuz)
+        modules["lime.ko"] = module_of_package(vmlinuz, LIME_PACKAGE, "lime")
         lime = LIME
     except (MissingError, OSError) as error:
         lime = {}
@@ -209,63 +206,6 @@ def _migrate(guest: Guest, uri: str) -> None:
         if state["status"] in ("failed", "cancelled"):
             raise BootError(f"QEMU could not migrate to {uri}: {state.get('error-desc', state['status'])}")
         time.sleep(0.05)
-
-
-def _version(vmlinuz: Path) -> str:
-    return vmlinuz.name.removeprefix("vmlinuz-")
-
-
-def _modules(vmlinuz: Path) -> dict[str, bytes]:
-    """The kernel's own modules and those that they need, by their names in the guest, which are in the order in which
-    they have to be loaded."""
-    folder = cached() / f"modules-{_version(vmlinuz)}"
-    if not folder.exists():
-        with unpacked(f"linux-image-{_version(vmlinuz)}") as files:
-            chosen = files / "chosen"
-            chosen.mkdir()
-            for i, module in enumerate(_in_order(files, MODULES)):
-                (chosen / f"{i}.ko").write_bytes(module)
-            chosen.replace(folder)
-    return {f"modules/{path.name}": path.read_bytes() for path in folder.iterdir()}
-
-
-def _in_order(files: Path, names: Sequence[str]) -> list[bytes]:
-    """The modules of these names, each after those that it says it depends on."""
-    paths = {path.name.partition(".")[0]: path for path in files.glob("lib/modules/**/*.ko*")}
-    found: dict[str, bytes] = {}
-
-    def add(name: str) -> None:
-        if name in found or name not in paths:  # it may be built in
-            return
-        module = paths[name].read_bytes()
-        if paths[name].suffix == ".xz":
-            module = lzma.decompress(module)
-        depends = re.search(rb"\0depends=([^\0]*)\0", module)
-        for other in depends[1].decode().split(",") if depends else ():
-            add(other)
-        found[name] = module
-
-    for name in names:
-        add(name)
-    return list(found.values())
-
-
-def _lime(vmlinuz: Path) -> bytes:
-    """LiME's module for that kernel. Raises MissingError if it can't be had, or built."""
-    path = cached() / f"lime-{_version(vmlinuz)}.ko"
-    if not path.exists():
-        headers = f"linux-headers-{_version(vmlinuz)}"
-        parts = re.findall(r"Depends: (linux-(?:headers|kbuild)-\S+)", output("apt-cache", "depends", headers))
-        with unpacked(LIME_PACKAGE, headers, *parts) as files:
-            sources = files / "usr/src"
-            makefile = sources / headers / "Makefile"
-            makefile.write_text(makefile.read_text().replace("/usr/src/", f"{sources}/"))
-            (lime,) = sources.glob("lime-forensics-*")
-            # Debian's compiler of that release, whatever its exact version is called.
-            output("make", "-C", str(sources / headers), f"M={lime}", "CC=cc", "modules")
-            output("strip", "--strip-debug", str(lime / "lime.ko"))
-            (lime / "lime.ko").replace(path)
-    return path.read_bytes()
 
 
 def _convert(work: Path, left_out: dict[str, str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import lzma
 from pathlib import Path
 
-from guests.formats import _in_order
+from guests.modules import in_order
 
 
 def test_each_comes_after_those_it_depends_on(tmp_path: Path) -> None:
@@ -18,4 +18,4 @@ def test_each_comes_after_those_it_depends_on(tmp_path: Path) -> None:
     (folder / "bus.ko.xz").write_bytes(lzma.compress(bus))
     (folder / "ring.ko").write_bytes(ring)
     (folder / "other.ko").write_bytes(other)
-    assert _in_order(tmp_path, ["console", "builtin", "bus"]) == [ring, bus, console]
+    assert in_order(tmp_path, ["console", "builtin", "bus"]) == [ring, bus, console]

@@ -1,0 +1,379 @@
+"""One guest with a balloon whose memory is seen from both sides, page by page, while it runs.
+
+From outside: the guest's memory is a file in memory (memfd) that QEMU maps shared, so that it shows which pages have a
+frame behind them (the others are holes in it) and what is in them. From inside: ``module/pageprobe.c`` touches pages by
+their numbers and says what the guest's kernel does with each; commands go through a virtio port to a shell.
+
+A page's number is its guest-physical address / 4096. Below 3 GiB the memory of a PC is in one piece, so that it is the
+page's place in the file, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import gzip
+import mmap
+import os
+import re
+import select
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from guests.boot import (
+    NO_KASLR,
+    TIMEOUT,
+    BootError,
+    Guest,
+    MissingError,
+    command,
+    end,
+    greet,
+    initramfs,
+    is_ready,
+    kernel,
+    start,
+)
+from guests.modules import module_of_sources, own_modules
+
+PAGE = 4096
+PATTERN = 0x5041474553484152
+"""What a page that the guest has filled holds in each of its 64-bit words, xor its number."""
+MODULES = ("virtio_pci", "virtio_console", "virtio_balloon", "virtio_blk")
+DISK_MIB = 64
+"""Of zeroes, to be read into the guest's page cache."""
+
+SOFTWARE = """#!/bin/busybox sh
+export PATH=/bin
+for module in /modules/*; do insmod $module || reboot -f; done
+insmod /pageprobe.ko || reboot -f
+mkdir -p /sys && mount -t sysfs sys /sys && mount -t debugfs debug /sys/kernel/debug
+while [ ! -c /dev/vport0p1 ]; do sleep 0.1; done
+exec 3<>/dev/vport0p1
+touch done
+while read -r line <&3; do
+    eval "$line" >said 2>&1
+    echo "$? $(wc -c <said)" >&3
+    cat said >&3
+done
+"""
+
+AREA = 2 << 20
+HEADER = np.dtype([("clock", "<u8"), ("events", "<u8"), ("count", "<u8")])
+STATES_AT, STATES = 4 << 10, 256 << 10
+RECORD = np.dtype([("page", "<u8"), ("cycles", "<u8"), ("word", "<u8"), ("zero", "<u8")])
+RECORDS_AT, RECORDS = 512 << 10, (512 << 10) // RECORD.itemsize
+EVENT = np.dtype([("cycles", "<u8"), ("kind", "<u8"), ("what", "<u8"), ("more", "<u8")])
+EVENTS_AT, EVENTS = 1024 << 10, (1024 << 10) // EVENT.itemsize
+"""The layout of pageprobe's area, which that file explains; the places of its parts and how many each holds."""
+
+
+class Kind(IntEnum):
+    """Of an event, as in pageprobe.c."""
+
+    CHANGED = 1
+    ENQUEUE = 2
+    DEQUEUE = 3
+    TELL = 4
+    ACK = 5
+    STATS = 6
+    REPORT = 7
+    OOM = 8
+    OOM_DONE = 9
+
+
+class State(IntFlag):
+    """Of a page, as in pageprobe.c."""
+
+    OFFLINE = 1
+    BUDDY = 2
+    REPORTED = 4
+    FILE_CACHE = 8
+    ANON = 16
+    OTHER = 32
+    RESERVED = 64
+
+
+Pages = npt.NDArray[np.int64]
+"""Numbers of pages."""
+
+
+@dataclass
+class Observed:
+    """A running guest that is looked at; `observed` makes it."""
+
+    guest: Guest
+    channel: socket.socket
+    file: int
+    memory: mmap.mmap
+    size: int
+    """Bytes of memory."""
+    area: int = 0
+    """Where pageprobe's area is in the memory."""
+    clocks: list[tuple[int, int]] = field(default_factory=list)
+    """Moments on both clocks: (cycles of the guest's time stamp counter, ns of the host's monotonic clock)."""
+
+    @property
+    def pages(self) -> int:
+        return self.size // PAGE
+
+    # Outside
+
+    def qmp(self, name: str, **arguments: object) -> Any:
+        return command(self.guest.monitor, name, **arguments)
+
+    def actual(self) -> int:
+        """How many pages the balloon holds, as QEMU tells."""
+        return int(self.pages - self.qmp("query-balloon")["actual"] // PAGE)
+
+    def aim(self, pages: int) -> int:
+        """Ask the guest for a balloon of so many pages; when, on the host's clock in ns."""
+        sent = time.monotonic_ns()
+        self.qmp("balloon", value=self.size - pages * PAGE)
+        return sent
+
+    def reach(self, pages: int, timeout: float = 60, pause: float = 0.002) -> float:
+        """Ask for a balloon of so many pages and wait until it is as large; the seconds that took. BootError if it is
+        not after ``timeout`` seconds."""
+        sent = self.aim(pages)
+        while self.actual() != pages:
+            if time.monotonic_ns() - sent > timeout * 1e9:
+                raise BootError(f"the balloon has {self.actual()} pages after {timeout} s, not {pages}")
+            time.sleep(pause)
+        return (time.monotonic_ns() - sent) / 1e9
+
+    def framed(self) -> npt.NDArray[np.bool_]:
+        """For each page, whether it has a frame on the host: whether its place in the file is no hole."""
+        found = np.zeros(self.pages, dtype=bool)
+        at = 0
+        while at < self.size:
+            try:
+                first = os.lseek(self.file, at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                break  # nothing but a hole until the end
+            at = os.lseek(self.file, first, os.SEEK_HOLE)
+            found[first // PAGE : -(-at // PAGE)] = True
+        return found
+
+    def frames(self) -> int:
+        """How many pages have a frame: by the file's blocks, so that it takes no time."""
+        return os.fstat(self.file).st_blocks * 512 // PAGE
+
+    def content(self, page: int) -> bytes:
+        """What is in a page. Unlike a look through the mapping, a read gives no frame to one that has none."""
+        return os.pread(self.file, PAGE, page * PAGE)
+
+    # Inside
+
+    def run(self, line: str, timeout: float = 120) -> str:
+        """What a command prints in the guest's shell. BootError if it fails, or the guest does not answer."""
+        status, said = self.attempt(line, timeout)
+        if status:
+            raise BootError(f"in the guest: {line}: exit status {status}: {said.strip()[-300:]}")
+        return said
+
+    def attempt(self, line: str, timeout: float = 120) -> tuple[int, str]:
+        """Its exit status, and what it prints."""
+        self.send(line)
+        return self.answer(timeout)
+
+    def send(self, line: str) -> None:
+        """Have the guest's shell begin with a command."""
+        self.channel.sendall(line.encode() + b"\n")
+
+    def answer(self, timeout: float = 120) -> tuple[int, str]:
+        """Of the command that was sent."""
+        until = time.monotonic() + timeout
+        head = b""
+        while not head.endswith(b"\n"):
+            head += self._receive(1, until)
+        status, size = map(int, head.split())
+        said = b""
+        while len(said) < size:
+            said += self._receive(size - len(said), until)
+        return status, said.decode(errors="replace")
+
+    def _receive(self, size: int, until: float) -> bytes:
+        ready, _, _ = select.select([self.channel], [], [], max(0, until - time.monotonic()))
+        got = self.channel.recv(size) if ready else b""
+        if not got:
+            console = self.guest.log.read_text(errors="replace")[-1500:]
+            raise BootError(f"the guest does not answer; its console:\n{console}")
+        return got
+
+    def probe(self, line: str) -> None:
+        self.run(f"echo {line} >/proc/pageprobe")
+
+    def _part(self, at: int, count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """A part of pageprobe's area, not copied."""
+        return np.frombuffer(self.memory, dtype, count, self.area + at)
+
+    def header(self) -> npt.NDArray[Any]:
+        return self._part(0, 1, HEADER)
+
+    def states(self) -> npt.NDArray[np.uint8]:
+        """The `State` of each page, all at one moment."""
+        self.probe("look")
+        return self._part(STATES_AT, STATES, np.uint8)[: self.pages].copy()
+
+    def ballooned(self) -> Pages:
+        return np.flatnonzero(self.states() & State.OFFLINE)
+
+    def touch(self, pages: Sequence[int] | Pages, *, write: bool = False) -> npt.NDArray[Any]:
+        """Have the guest's kernel read, or write to, these pages in this order: a RECORD of each. ``zero`` is 1 if all
+        but the first word was zero, 2 if it holds the pattern."""
+        done = []
+        for first in range(0, len(pages), RECORDS):
+            some = pages[first : first + RECORDS]
+            records = self._part(RECORDS_AT, RECORDS, RECORD)
+            records["page"][: len(some)] = some
+            self.probe(f"touch {'w' if write else 'r'} {len(some)}")
+            done.append(records[: len(some)].copy())
+        return np.concatenate(done)
+
+    def hold(self, blocks: int, order: int = 0) -> Pages:
+        """Have the guest's kernel allocate so many blocks of 2**order pages and fill them with the pattern. The pages
+        of those that it got, in that order, at most RECORDS of them."""
+        self.probe(f"hold {blocks} {order}")
+        return self._part(RECORDS_AT, RECORDS, RECORD)["page"][: int(self.header()["count"][0])].astype(np.int64)
+
+    def release(self, step: int = 1) -> None:
+        """Free every step-th block that is still held."""
+        self.probe(f"release {step}")
+
+    def trace(self, wanted: bool) -> None:
+        """Begin with no events, or note no more."""
+        self.probe(f"trace {int(wanted)}")
+        if wanted:
+            self.probe("forget")
+
+    def events(self) -> npt.NDArray[Any]:
+        """What has been noted: EVENT each. BootError if there was too much."""
+        count = int(self.header()["events"][0])
+        if count > EVENTS:
+            raise BootError(f"{count} events, of which only {EVENTS} are noted")
+        return self._part(EVENTS_AT, EVENTS, EVENT)[:count].copy()
+
+    def counters(self) -> dict[str, int]:
+        """The guest's /proc/vmstat."""
+        return {name: int(value) for name, value in re.findall(r"^(\w+) (\d+)$", self.run("cat /proc/vmstat"), re.M)}
+
+    def meminfo(self) -> dict[str, int]:
+        """The guest's /proc/meminfo, in pages."""
+        said = self.run("cat /proc/meminfo")
+        return {name: int(value) // 4 for name, value in re.findall(r"^(\w+): +(\d+) kB", said, re.M)}
+
+    # Clocks
+
+    def compare_clocks(self, ms: int = 30) -> None:
+        """Note a moment on both clocks, as near as a loop of Python's gets: a microsecond or so."""
+        clock = ctypes.c_uint64.from_buffer(self.memory, self.area)
+        self.send(f"echo clock {ms} >/proc/pageprobe")
+        best = (1 << 62, 0, 0)
+        until = time.monotonic() + 20
+        while not clock.value:
+            if time.monotonic() > until:
+                raise BootError("the guest does not show its clock")
+        while True:
+            before = time.monotonic_ns()
+            cycles = clock.value
+            after = time.monotonic_ns()
+            if not cycles:
+                break
+            best = min(best, (after - before, cycles, (before + after) // 2))
+        if self.answer()[0]:
+            raise BootError("the guest did not show its clock")
+        self.clocks.append(best[1:])
+
+    def cycles_per_ns(self) -> float:
+        """By the first and the last comparison of the clocks."""
+        (first, ns), (last, later) = self.clocks[0], self.clocks[-1]
+        return (last - first) / (later - ns)
+
+    def host_ns(self, cycles: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
+        """When that was on the host's clock: from the comparison of the clocks that is nearest to it."""
+        moments = np.array(self.clocks, dtype=np.int64)
+        at = cycles.astype(np.int64)
+        nearest = np.abs(at[:, None] - moments[:, 0]).argmin(axis=1)
+        return np.asarray(moments[nearest, 1] + (at - moments[nearest, 0]) / self.cycles_per_ns())
+
+
+@contextlib.contextmanager
+def observed(
+    folder: Path, *, memory_mib: int = 256, balloon: str = "", options: str = "", timeout: float = TIMEOUT
+) -> Iterator[Observed]:
+    """Boot a guest, whose log and files are in ``folder`` meanwhile. ``balloon`` are options of QEMU's balloon device,
+    ``options`` the kernel's. Raises MissingError if this machine lacks something, BootError if it does not come up."""
+    vmlinuz = kernel()
+    probe = module_of_sources(vmlinuz, Path(__file__).with_name("module"), "pageprobe")
+    size = memory_mib << 20
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".observed-") as name, contextlib.ExitStack() as stack:
+        initrd = Path(name, "initramfs")
+        files = {
+            "software": SOFTWARE.encode(),
+            "pageprobe.ko": probe,
+            "bin/load": _load(Path(name)),
+            **own_modules(vmlinuz, MODULES),
+        }
+        initrd.write_bytes(gzip.compress(initramfs(files), 1))
+        file = os.memfd_create("guest")
+        stack.callback(os.close, file)
+        os.ftruncate(file, size)
+        ours, theirs = socket.socketpair()
+        stack.enter_context(ours)
+        with theirs:
+            guest = start(
+                1,
+                vmlinuz=vmlinuz,
+                initrd=initrd,
+                memory_mib=memory_mib,
+                options=f"{NO_KASLR} {options}",
+                work=1,
+                arguments=[
+                    *("-object", f"memory-backend-file,id=ram,mem-path=/proc/self/fd/{file},share=on,size={size}"),
+                    *("-machine", "memory-backend=ram"),
+                    *("-device", "virtio-serial"),
+                    *("-chardev", f"socket,id=port1,fd={theirs.fileno()}"),
+                    *("-device", "virtserialport,chardev=port1,nr=1"),
+                    *("-blockdev", f"driver=null-co,read-zeroes=on,size={DISK_MIB << 20},node-name=disk"),
+                    *("-device", "virtio-blk-pci,drive=disk"),
+                    *("-device", ",".join(filter(None, ("virtio-balloon-pci,id=balloon", balloon)))),
+                ],
+                pass_fds=[file, theirs.fileno()],
+            )
+        stack.callback(end, guest)
+        while not is_ready(guest, timeout):
+            time.sleep(0.1)
+        greet(guest)
+        memory = mmap.mmap(file, size)
+        seen = Observed(guest, ours, file, memory, size)
+        seen.area = int(re.findall(r"area (\d+)", seen.run("cat /proc/pageprobe"))[0]) * PAGE
+        seen.compare_clocks()
+        yield seen
+
+
+def _load(work: Path) -> bytes:
+    """The program load.c. Raises MissingError if it can't be compiled."""
+    if shutil.which("cc") is None:
+        raise MissingError("guests with a load need cc: apt-get install --no-install-recommends gcc libc6-dev")
+    path = work / "load"
+    source = Path(__file__).with_name("load.c")
+    done = subprocess.run(["cc", "-O2", "-static", "-o", path, source], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MissingError(f"load.c: {done.stderr.strip().splitlines()[-1]}")
+    return path.read_bytes()
