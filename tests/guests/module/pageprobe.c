@@ -25,7 +25,7 @@ MODULE_DESCRIPTION("Page states, touches and balloon events, for tests");
 
 #define AREA_ORDER 9 /* 2 MiB */
 #define STATES_AT (4 << 10)
-#define STATES ((256 << 10))
+#define STATES (256 << 10)
 #define RECORDS_AT (512 << 10)
 #define RECORDS ((512 << 10) / sizeof(struct record))
 #define EVENTS_AT (1024 << 10)
@@ -64,6 +64,7 @@ enum kind {
 	REPORT, /* what: how many blocks of free memory the host is told of; more: the bytes of them */
 	OOM, /* out of memory, before the balloon's driver hears of it */
 	OOM_DONE, /* what: how many pages have been made free since */
+	FREED, /* what: a page of the balloon that goes back to the guest's free ones */
 };
 
 /* Bits of a page's state. */
@@ -85,6 +86,7 @@ static struct event *events;
 static LIST_HEAD(held);
 static unsigned int held_order;
 static bool tracing;
+static DECLARE_BITMAP(leaving, STATES); /* taken out of the balloon, and not yet freed */
 
 static void note(enum kind kind, u64 what, u64 more)
 {
@@ -141,12 +143,24 @@ static int on_report(struct kprobe *probe, struct pt_regs *regs)
 	return 0;
 }
 
+static int on_put(struct kprobe *probe, struct pt_regs *regs)
+{
+	unsigned long pfn = page_to_pfn((struct page *)regs_get_kernel_argument(regs, 0));
+
+	if (pfn < STATES && test_and_clear_bit(pfn, leaving))
+		note(FREED, pfn, 0);
+	return 0;
+}
+
 static int on_dequeued(struct kretprobe_instance *instance, struct pt_regs *regs)
 {
 	struct page *page = (struct page *)regs_return_value(regs);
 
-	if (page)
-		note(DEQUEUE, page_to_pfn(page), 0);
+	if (!page)
+		return 0;
+	if (page_to_pfn(page) < STATES)
+		set_bit(page_to_pfn(page), leaving);
+	note(DEQUEUE, page_to_pfn(page), 0);
 	return 0;
 }
 
@@ -157,6 +171,7 @@ static struct kprobe probes[] = {
 	{ .symbol_name = "balloon_ack", .pre_handler = on_ack },
 	{ .symbol_name = "stats_request", .pre_handler = on_stats },
 	{ .symbol_name = "virtballoon_free_page_report", .pre_handler = on_report },
+	{ .symbol_name = "__folio_put", .pre_handler = on_put },
 };
 static bool probed[ARRAY_SIZE(probes)];
 static struct kretprobe dequeued = { .kp.symbol_name = "balloon_page_dequeue", .handler = on_dequeued };
