@@ -1,5 +1,5 @@
-"""How a guest's kernel sees the age of memory, for a program that reads known pages at a known pace: by its accessed bits
-(clear_refs and smaps), and by the generations of its LRU lists (lru_gen)."""
+"""How a guest's kernel sees the age of memory, for a program that reads known pages at a known pace: by the accessed
+bits (clear_refs and smaps), and by the generations of the LRU lists (lru_gen)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def accessed_bits(guest: Observed, results: Results, repeats: int, pid: int, pla
 
 
 def generations(guest: Observed, results: Results, repeats: int) -> None:
-    """How many of the program's pages are in the youngest generation after a period. Left out, with the reason, where
+    """How many of the program's pages an aging after a period finds accessed. Left out, with the reason, where
     the kernel has no lru_gen."""
     status, _ = guest.attempt("echo y >/sys/kernel/mm/lru_gen/enabled")
     if status:
@@ -64,23 +64,21 @@ def generations(guest: Observed, results: Results, repeats: int) -> None:
     resident = sum(pages for pages, _ in REGIONS)
     for ms in PERIODS:
         for _ in range(repeats):
-            results.add("lru.age", "one aging (lru_gen), for each page of the program", "ns", age(guest) / resident)
-            guest.run(f"usleep {ms * 1000}")
-            age(guest)
+            group, newest = group_number(guest), max(listed(guest))
+            ages = (f"load put {LRU} '+ {group} 0 {number} 1 1'" for number in (newest, newest + 1))
+            said = guest.run(f"; usleep {ms * 1000}; ".join(ages))
+            for ns in re.findall(r"ns (\d+)", said):
+                what = "one aging (lru_gen), for each page of the program"
+                results.add("lru.age", what, "ns", int(ns) / resident)
             found = listed(guest)
-            newest = max(found)
-            results.add(f"lru.{ms}", f"in the youngest generation after {ms} ms", "pages", found[newest])
+            # An aging puts what it finds accessed into the generation that was the youngest, and begins another.
+            accessed = found[max(found) - 1]
+            results.add(f"lru.{ms}", f"in the generation of what was read within {ms} ms", "pages", accessed)
     results.seen["lru generations"] = len(found)
 
 
-def age(guest: Observed) -> int:
-    """Begin a new generation in the program's group; the ns that it took."""
-    group, newest = group_number(guest), max(listed(guest))
-    said = guest.run(f"load put {LRU} '+ {group} 0 {newest} 1 1'")
-    return int(re.findall(r"ns (\d+)", said)[0])
-
-
 def group_number(guest: Observed) -> int:
+    """That of the program's, as lru_gen lists it."""
     found = re.findall(r"memcg +(\d+) +/cycle", guest.run(f"cat {LRU}"))
     if not found:
         raise BootError("lru_gen does not list the program's group")

@@ -47,8 +47,8 @@ class Results:
 
 
 def emptied(guest: Observed, *, frames: bool) -> None:
-    """Empty the balloon. With ``frames`` the free memory has frames on the host, as when it has been used; else what was
-    in the balloon has none."""
+    """Empty the balloon. With ``frames`` the free memory has frames on the host, as when it has been used; else what
+    was in the balloon has none."""
     guest.reach(0)
     if frames:
         guest.hold(max(SIZES) + 2000)
@@ -123,7 +123,8 @@ def order(guest: Observed, results: Results, size: int = 12288) -> None:
 
 
 def pages_of(events: npt.NDArray[Any], kind: Kind) -> Pages:
-    return events["what"][events["kind"] == kind].astype(np.int64)
+    pages: Pages = events["what"][events["kind"] == kind].astype(np.int64)
+    return pages
 
 
 def starts(events: npt.NDArray[Any], kind: Kind) -> npt.NDArray[np.intp]:
@@ -147,9 +148,7 @@ def sizes_of_messages(events: npt.NDArray[Any], kind: Kind) -> list[int]:
     return sorted(set(np.diff(gathered, prepend=0).tolist()))
 
 
-def share_waiting(
-    events: npt.NDArray[Any], told: npt.NDArray[np.intp], acknowledged: npt.NDArray[np.intp]
-) -> float:
+def share_waiting(events: npt.NDArray[Any], told: npt.NDArray[np.intp], acknowledged: npt.NDArray[np.intp]) -> float:
     """Of the time from the interrupt to the last answer, how much passed between a message and its answer."""
     at = events["cycles"].astype(np.int64)
     waiting = (at[acknowledged] - at[told]).sum()
@@ -172,8 +171,8 @@ def freed_too_early(events: npt.NDArray[Any]) -> int:
 
 
 def pop(guest: Observed, results: Results, repeats: int, size: int = 16384, touched: int = 1000) -> None:
-    """Touches of pages that the guest has given away, and of the same pages after that; what they read, whether the host
-    gives a frame, and what the balloon's accounts say. Then what becomes of these frames."""
+    """Touches of pages that the guest has given away, and of the same pages after that; what they read, whether the
+    host gives a frame, and what the balloon's accounts say. Then what becomes of these frames."""
     random = np.random.default_rng(1)
     counts: dict[str, int] = {}
 
@@ -199,10 +198,10 @@ def pop(guest: Observed, results: Results, repeats: int, size: int = 16384, touc
             count("old content", (first["zero"] == 2).sum())
             again = guest.touch(some, write=write)
             what = f"first {access} of a page in the balloon"
-            results.add(f"pop.{access}", what, "cycles", float(np.median(first["cycles"])))
-            results.add(f"pop.{access}.most", f"{what}, 99th percentile", "cycles", np.percentile(first["cycles"], 99))
+            results.add(f"pop.{access}", what, "ns", typical_ns(guest, first))
+            results.add(f"pop.{access}.most", f"{what}, 99th percentile", "ns", typical_ns(guest, first, 99))
             what = f"second {access} of it"
-            results.add(f"pop.{access}.again", what, "cycles", float(np.median(again["cycles"])))
+            results.add(f"pop.{access}.again", what, "ns", typical_ns(guest, again))
         events = guest.events()
         guest.trace(False)
         after = guest.counters()
@@ -213,23 +212,31 @@ def pop(guest: Observed, results: Results, repeats: int, size: int = 16384, touc
         # A resident page whose mapping is as cold: one of its own that nobody has used for a while.
         own = random.permutation(guest.hold(4 * touched))[:touched]
         guest.probe("look")
-        results.add(
-            "resident.read", "first read of a page with a frame", "cycles", float(np.median(guest.touch(own)["cycles"]))
-        )
+        results.add("resident.read", "first read of a page with a frame", "ns", typical_ns(guest, guest.touch(own)))
         guest.release()
         if repeat:
             continue
-        fates = {"more is inflated": lambda: guest.reach(size + 1000), "all is deflated": lambda: guest.reach(0)}
-        fates["all is inflated again"] = lambda: guest.reach(guest.meminfo()["MemFree"] - 3000)
-        for name, change in fates.items():
-            change()
-            results.seen.setdefault("frames of touched pages", {})[name] = int(guest.framed()[chosen].sum())
-            if name == "all is inflated again":
-                again_in = np.isin(chosen, guest.ballooned())
-                results.seen["frames of touched pages"]["of them in the balloon again"] = int(again_in.sum())
-                left = int(guest.framed()[chosen[again_in]].sum())
-                results.seen["frames of touched pages"]["of those, with a frame"] = left
+        results.seen["frames of touched pages"] = fates(guest, chosen, size)
     results.seen["pop"] = counts
+
+
+def fates(guest: Observed, touched: Pages, size: int) -> dict[str, int]:
+    """How many of the pages that were touched in the balloon have a frame, as the balloon changes."""
+    found = {}
+    guest.reach(size + 1000)
+    found["more is inflated"] = int(guest.framed()[touched].sum())
+    guest.reach(0)
+    found["all is deflated"] = int(guest.framed()[touched].sum())
+    guest.reach(guest.meminfo()["MemFree"] - 3000)
+    again = touched[np.isin(touched, guest.ballooned())]
+    found["again in the balloon"] = len(again)
+    found["of those, with a frame"] = int(guest.framed()[again].sum())
+    return found
+
+
+def typical_ns(guest: Observed, records: npt.NDArray[Any], percentile: float = 50) -> float:
+    """How long one of these accesses took."""
+    return float(np.percentile(records["cycles"], percentile) / guest.cycles_per_ns())
 
 
 def give_back(guest: Observed, results: Results, repeats: int, size: int = 16384, touched: int = 1000) -> None:
@@ -247,9 +254,7 @@ def give_back(guest: Observed, results: Results, repeats: int, size: int = 16384
         bare = np.intersect1d(inside[~guest.framed()[inside]], free)
         chosen = random.permutation(bare)[:touched]
         records = guest.touch(chosen)
-        results.add(
-            "returned.read", "first read of a page that came back", "cycles", float(np.median(records["cycles"]))
-        )
+        results.add("returned.read", "first read of a page that came back", "ns", typical_ns(guest, records))
         counts["touched"] += len(chosen)
         counts["zero"] += int(((records["zero"] == 1) & (records["word"] == 0)).sum())
         counts["frames after the touch"] += int(guest.framed()[chosen].sum())
@@ -323,7 +328,7 @@ def run_out(guest: Observed, results: Results, repeats: int, mib: int = 32, left
         begin, done = starts(events, Kind.OOM), starts(events, Kind.OOM_DONE)
         for before, after in zip(begin, done, strict=True):
             ms = (at[after] - at[before]) / guest.cycles_per_ns() / 1e6
-            results.add("oom", "what hears of it when memory runs out, the balloon among them", "ms", ms)
+            results.add("oom", "the balloon's turn when memory runs out", "ms", ms)
             if events["what"][after]:
                 results.add("oom.pages", "pages that it gives back", "pages", events["what"][after])
         if status == 0:
@@ -378,7 +383,6 @@ def report(guest: Observed, results: Results, repeats: int, blocks: int = 40) ->
         states = guest.states()
         gone = ~guest.framed()[pages]
         reported = (states[pages] & State.REPORTED) > 0
-        order9 = {int(size) for size in np.unique(reports["more"] / reports["what"])}
         counts.append(
             {
                 "pages": len(pages),
@@ -388,16 +392,14 @@ def report(guest: Observed, results: Results, repeats: int, blocks: int = 40) ->
                 "both": int((gone & reported).sum()),
                 "reports": len(reports),
                 "blocks": int(reports["what"].sum()),
-                "least bytes of a block, on average": min(order9),
+                "bytes of a block": int(reports["more"].sum() // reports["what"].sum()),
                 "free pages in all": int(((states & State.BUDDY) > 0).sum()),
                 "free pages with a frame": int((((states & State.BUDDY) > 0) & guest.framed()).sum()),
             }
         )
         some = pages[gone & reported][:1000]
         records = guest.touch(some)
-        results.add(
-            "reported.read", "first read of a page that was reported", "cycles", float(np.median(records["cycles"]))
-        )
+        results.add("reported.read", "first read of a page that was reported", "ns", typical_ns(guest, records))
         counts[-1]["read"] = len(some)
         counts[-1]["zero"] = int(((records["zero"] == 1) & (records["word"] == 0)).sum())
         counts[-1]["has a frame after"] = int(guest.framed()[some].sum())
@@ -461,13 +463,15 @@ def interrupt(guest: Observed, results: Results, repeats: int) -> None:
             told, acknowledged = starts(events, Kind.TELL), starts(events, Kind.ACK)
             if not (len(changed) and len(moved) and len(acknowledged)):
                 raise BootError("the guest did not hear of a new target within 0.1 s")
-            for which, what in (
-                (changed, "from QMP's command to the interrupt"),
-                (moved, "to the first page"),
-                (told, "to the first message"),
-                (acknowledged, "to its answer"),
+            for key, which, what in (
+                ("heard", changed, "the interrupt"),
+                ("page", moved, "the first page in or out"),
+                ("message", told, "the first message"),
+                ("answer", acknowledged, "its answer"),
             ):
-                results.add(f"interrupt.{name}.{what}", f"{what}, {name} guest", "us", at[which[0]])
+                results.add(
+                    f"interrupt.{name}.{key}", f"from QMP's command to {what}, {name} guest", "us", at[which[0]]
+                )
         guest.trace(False)
         if busy:
             guest.run("kill $(cat spinning)")

@@ -218,7 +218,8 @@ def start(
 
 def end(guest: Guest) -> None:
     """End its QEMU, whatever state it is in."""
-    guest.monitor.close()
+    with contextlib.suppress(OSError):  # a command that could not be sent, since it has ended
+        guest.monitor.close()
     if guest.process.poll() is None:
         guest.process.terminate()
         try:
@@ -367,7 +368,7 @@ def boot(
                 end(guest)
 
 
-def _terminated(_signum: int, _frame: FrameType | None) -> NoReturn:
+def terminated(_signum: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(128 + signal.SIGTERM)
 
 
@@ -387,7 +388,7 @@ def main() -> int:
         parser.error("--guests must be at least 1")
     if not 96 <= args.memory <= MOST_MEMORY_MIB:
         parser.error(f"--memory must be from 96 to {MOST_MEMORY_MIB} MiB")
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, terminated)
     try:
         boot(args.output, guests=args.guests, memory_mib=args.memory, timeout=args.timeout, same=args.same)
     except (BootError, OSError) as error:
