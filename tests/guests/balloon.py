@@ -1,9 +1,10 @@
 """What Linux and QEMU do with a balloon, measured: ``python tests/guests/balloon.py -o FILE.json``.
 
 Prints a table and writes all values; ``--markdown FILE`` writes docs/lab/virtio-balloon.md from them (``--from
-FILE.json``: from those of an earlier run). Four guests are booted one after the other, which takes about five minutes:
-one plain, one whose kernel does not zero what it allocates, one that takes memory back when it runs out
-(deflate-on-oom), and one that tells which memory is free (free-page-reporting). QEMU emulates the processor (TCG), so
+FILE.json``: from those of an earlier run). Five guests are booted one after the other, which takes about eight minutes:
+one plain, one whose memory is QEMU's own instead of a file's, one whose kernel does not zero what it allocates, one
+that takes memory back when it runs out (deflate-on-oom), and one that tells which memory is free
+(free-page-reporting). QEMU emulates the processor (TCG), so
 that times are those of no real machine; what counts are orders, counts and ratios.
 """
 
@@ -55,6 +56,7 @@ class Setting:
     """Given how often."""
     balloon: str = ""
     options: str = ""
+    shared: bool = True
 
 
 def times(measure: Callable[[Observed, Results, int], None], repeats: int) -> Measure:
@@ -81,6 +83,16 @@ SETTINGS = (
             times(ballooning.run_out, max(1, repeats // 2)),
         ),
     ),
+    Setting(
+        "private",
+        lambda repeats: (
+            times(ballooning.inflate, repeats),
+            times(ballooning.pop, repeats),
+            times(ballooning.give_back, repeats),
+            ballooning.collapse,
+        ),
+        shared=False,
+    ),
     Setting("init_on_alloc=0", lambda repeats: (times(ballooning.inflate, repeats),), options="init_on_alloc=0"),
     Setting("deflate-on-oom", lambda repeats: (times(ballooning.run_out, repeats),), balloon="deflate-on-oom=on"),
     Setting(
@@ -103,6 +115,7 @@ def measure(repeats: int) -> dict[str, Any]:
         "memory": MEMORY_MIB,
         "disk": DISK_MIB,
         "repeats": repeats,
+        "huge pages": {name: huge_pages(name) for name in ("enabled", "shmem_enabled", "khugepaged/max_ptes_none")},
         "configuration": {name: known.get(name, "not set") for name in OPTIONS},
         "guests": {},
     }
@@ -118,6 +131,13 @@ def measure(repeats: int) -> dict[str, Any]:
                 each(guest, results)
             document["guests"][setting.name] = {"features": features(guest), **asdict(results)}
     return document
+
+
+def huge_pages(name: str) -> str:
+    """A setting of the host's kernel: the word in brackets, of several."""
+    path = Path("/sys/kernel/mm/transparent_hugepage", name)
+    said = path.read_text().strip() if path.exists() else "not there"
+    return said.partition("[")[2].partition("]")[0] or said
 
 
 def features(guest: Observed) -> list[str]:

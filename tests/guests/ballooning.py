@@ -193,7 +193,7 @@ def pop(guest: Observed, results: Results, repeats: int, size: int = 16384, touc
         for write, some in ((False, chosen[:touched]), (True, chosen[touched:])):
             access = "write" if write else "read"
             first = guest.touch(some, write=write)
-            count("has a frame after", guest.framed()[some].sum())
+            count(f"has a frame after the {access}", guest.framed()[some].sum())
             count("zero", (first["zero"] == 1).sum() if write else ((first["zero"] == 1) & (first["word"] == 0)).sum())
             count("old content", (first["zero"] == 2).sum())
             again = guest.touch(some, write=write)
@@ -259,6 +259,24 @@ def give_back(guest: Observed, results: Results, repeats: int, size: int = 16384
         counts["zero"] += int(((records["zero"] == 1) & (records["word"] == 0)).sum())
         counts["frames after the touch"] += int(guest.framed()[chosen].sum())
     results.seen["returned"] = counts
+
+
+def collapse(guest: Observed, results: Results, size: int = 16384, seconds: int = 150) -> None:
+    """Whether the host gives frames to pages in the balloon though nobody touches them: its kernel may make a huge page
+    of 512 places of which most are empty (khugepaged, max_ptes_none)."""
+    guest.reach(0)
+    guest.hold(guest.meminfo()["MemFree"] - 4000)
+    guest.release(2)  # so that the balloon gets every other page
+    guest.reach(size)
+    inside = guest.ballooned()
+    begun = time.monotonic()
+    seen = [(0.0, int(guest.framed()[inside].sum()))]
+    while seen[-1][0] < seconds:
+        time.sleep(5)
+        seen.append((round(time.monotonic() - begun, 1), int(guest.framed()[inside].sum())))
+    results.seen["collapse"] = {"pages": len(inside), "frames": seen, "query-balloon": guest.actual()}
+    guest.release()
+    guest.reach(0)
 
 
 def squeeze(guest: Observed, results: Results) -> None:

@@ -1,7 +1,8 @@
 """One guest with a balloon whose memory is seen from both sides, page by page, while it runs.
 
 From outside: the guest's memory is a file in memory (memfd) that QEMU maps shared, so that it shows which pages have a
-frame behind them (the others are holes in it) and what is in them. From inside: ``module/pageprobe.c`` touches pages by
+frame behind them (the others are holes in it) and what is in them; or memory of QEMU's own, as it is by default, that
+is seen through its /proc/PID/pagemap and mem. From inside: ``module/pageprobe.c`` touches pages by
 their numbers and says what the guest's kernel does with each; commands go through a virtio port to a shell.
 
 A page's number is its guest-physical address / 4096. Below 3 GiB the memory of a PC is in one piece, so that it is the
@@ -11,10 +12,8 @@ page's place in the file, too.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import gzip
-import mmap
 import os
 import re
 import select
@@ -120,9 +119,13 @@ class Observed:
     guest: Guest
     channel: socket.socket
     file: int
-    memory: mmap.mmap
+    """The memory: the memfd, or QEMU's /proc/PID/mem."""
     size: int
     """Bytes of memory."""
+    base: int = 0
+    """Where in the file it begins."""
+    pagemap: int | None = None
+    """QEMU's /proc/PID/pagemap, if it is no memfd."""
     area: int = 0
     """Where pageprobe's area is in the memory."""
     clocks: list[tuple[int, int]] = field(default_factory=list)
@@ -158,7 +161,10 @@ class Observed:
         return (time.monotonic_ns() - sent) / 1e9
 
     def framed(self) -> npt.NDArray[np.bool_]:
-        """For each page, whether it has a frame on the host: whether its place in the file is no hole."""
+        """For each page, whether it has a frame on the host, of its own: the zero page of the host's kernel is none."""
+        return self._mapped() if self.pagemap is not None else self._no_holes()
+
+    def _no_holes(self) -> npt.NDArray[np.bool_]:
         found = np.zeros(self.pages, dtype=bool)
         at = 0
         while at < self.size:
@@ -172,13 +178,23 @@ class Observed:
             found[first // PAGE : -(-at // PAGE)] = True
         return found
 
+    def _mapped(self) -> npt.NDArray[np.bool_]:
+        """By the kernel's pagemap: present (bit 63) and mapped by one alone (56), which the zero page is not; or swapped
+        out (62)."""
+        assert self.pagemap is not None
+        entries = np.frombuffer(os.pread(self.pagemap, self.pages * 8, self.base // PAGE * 8), np.uint64)
+        present, swapped, exclusive = (entries >> np.uint64(bit) & np.uint64(1) for bit in (63, 62, 56))
+        return np.asarray((present & exclusive | swapped) == 1)
+
     def frames(self) -> int:
-        """How many pages have a frame: by the file's blocks, so that it takes no time."""
-        return os.fstat(self.file).st_blocks * 512 // PAGE
+        """How many pages have a frame."""
+        if self.pagemap is not None:
+            return int(self.framed().sum())
+        return os.fstat(self.file).st_blocks * 512 // PAGE  # which takes no time
 
     def content(self, page: int) -> bytes:
         """What is in a page. Unlike a look through the mapping, a read gives no frame to one that has none."""
-        return os.pread(self.file, PAGE, page * PAGE)
+        return os.pread(self.file, PAGE, self.base + page * PAGE)
 
     # Inside
 
@@ -222,8 +238,9 @@ class Observed:
         self.run(f"echo {line} >/proc/pageprobe")
 
     def _part(self, at: int, count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """A part of pageprobe's area, not copied."""
-        return np.frombuffer(self.memory, dtype, count, self.area + at)
+        """A part of pageprobe's area, as it is now."""
+        size = np.dtype(dtype).itemsize * count
+        return np.frombuffer(os.pread(self.file, size, self.base + self.area + at), dtype)
 
     def header(self) -> npt.NDArray[Any]:
         return self._part(0, 1, HEADER)
@@ -231,8 +248,7 @@ class Observed:
     def states(self) -> npt.NDArray[np.uint8]:
         """The `State` of each page, all at one moment."""
         self.probe("look")
-        states: npt.NDArray[np.uint8] = self._part(STATES_AT, STATES, np.uint8)[: self.pages].copy()
-        return states
+        return self._part(STATES_AT, self.pages, np.uint8)
 
     def ballooned(self) -> Pages:
         return np.flatnonzero(self.states() & State.OFFLINE)
@@ -243,17 +259,18 @@ class Observed:
         done = []
         for first in range(0, len(pages), RECORDS):
             some = pages[first : first + RECORDS]
-            records = self._part(RECORDS_AT, RECORDS, RECORD)
-            records["page"][: len(some)] = some
+            records = np.zeros(len(some), RECORD)
+            records["page"] = some
+            os.pwrite(self.file, records.tobytes(), self.base + self.area + RECORDS_AT)
             self.probe(f"touch {'w' if write else 'r'} {len(some)}")
-            done.append(records[: len(some)].copy())
+            done.append(self._part(RECORDS_AT, len(some), RECORD))
         return np.concatenate(done)
 
     def hold(self, blocks: int, order: int = 0) -> Pages:
         """Have the guest's kernel allocate so many blocks of 2**order pages and fill them with the pattern. The pages
         of those that it got, in that order, at most RECORDS of them."""
         self.probe(f"hold {blocks} {order}")
-        return self._part(RECORDS_AT, RECORDS, RECORD)["page"][: int(self.header()["count"][0])].astype(np.int64)
+        return self._part(RECORDS_AT, int(self.header()["count"][0]), RECORD)["page"].astype(np.int64)
 
     def release(self, step: int = 1) -> None:
         """Free every step-th block that is still held."""
@@ -270,8 +287,7 @@ class Observed:
         count = int(self.header()["events"][0])
         if count > EVENTS:
             raise BootError(f"{count} events, of which only {EVENTS} are noted")
-        events: npt.NDArray[Any] = self._part(EVENTS_AT, EVENTS, EVENT)[:count].copy()
-        return events
+        return self._part(EVENTS_AT, count, EVENT)
 
     def faults(self) -> int:
         """How often QEMU has been given a page, or a mapping of one: its minor faults, threads and all."""
@@ -291,16 +307,15 @@ class Observed:
 
     def compare_clocks(self, ms: int = 30) -> None:
         """Note a moment on both clocks, as near as a loop of Python's gets: a microsecond or so."""
-        clock = ctypes.c_uint64.from_buffer(self.memory, self.area)
         self.send(f"echo clock {ms} >/proc/pageprobe")
         best = (1 << 62, 0, 0)
         until = time.monotonic() + 20
-        while not clock.value:
+        while not self._clock():
             if time.monotonic() > until:
                 raise BootError("the guest does not show its clock")
         while True:
             before = time.monotonic_ns()
-            cycles = clock.value
+            cycles = self._clock()
             after = time.monotonic_ns()
             if not cycles:
                 break
@@ -308,6 +323,9 @@ class Observed:
         if self.answer()[0]:
             raise BootError("the guest did not show its clock")
         self.clocks.append(best[1:])
+
+    def _clock(self) -> int:
+        return int.from_bytes(os.pread(self.file, 8, self.base + self.area), "little")
 
     def cycles_per_ns(self) -> float:
         """By the first and the last comparison of the clocks."""
@@ -326,10 +344,17 @@ class Observed:
 
 @contextlib.contextmanager
 def observed(
-    folder: Path, *, memory_mib: int = 256, balloon: str = "", options: str = "", timeout: float = TIMEOUT
+    folder: Path,
+    *,
+    memory_mib: int = 256,
+    balloon: str = "",
+    options: str = "",
+    shared: bool = True,
+    timeout: float = TIMEOUT,
 ) -> Iterator[Observed]:
     """Boot a guest, whose log and files are in ``folder`` meanwhile. ``balloon`` are options of QEMU's balloon device,
-    ``options`` the kernel's. Raises MissingError if this machine lacks something, BootError if it does not come up."""
+    ``options`` the kernel's; unless ``shared``, memory is QEMU's own instead of a memfd. Raises MissingError if this
+    machine lacks something, BootError if it does not come up."""
     vmlinuz = kernel()
     probe = module_of_sources(vmlinuz, Path(__file__).with_name("module"), "pageprobe")
     size = memory_mib << 20
@@ -345,6 +370,8 @@ def observed(
         file = os.memfd_create("guest")
         stack.callback(os.close, file)
         os.ftruncate(file, size)
+        file_backend = f"memory-backend-file,mem-path=/proc/self/fd/{file},share=on"
+        backend = file_backend if shared else "memory-backend-ram"
         ours, theirs = socket.socketpair()
         stack.enter_context(ours)
         with theirs:
@@ -356,7 +383,7 @@ def observed(
                 options=f"{NO_KASLR} {options}",
                 work=1,
                 arguments=[
-                    *("-object", f"memory-backend-file,id=ram,mem-path=/proc/self/fd/{file},share=on,size={size}"),
+                    *("-object", f"{backend},id=ram,size={size}"),
                     *("-machine", "memory-backend=ram"),
                     *("-device", "virtio-serial"),
                     *("-chardev", f"socket,id=port1,fd={theirs.fileno()}"),
@@ -371,11 +398,26 @@ def observed(
         while not is_ready(guest, timeout):
             time.sleep(0.1)
         greet(guest)
-        memory = mmap.mmap(file, size)
-        seen = Observed(guest, ours, file, memory, size)
+        seen = Observed(guest, ours, file, size)
+        if not shared:
+            seen.base = mapping(guest.process.pid, size)
+            seen.file, seen.pagemap = (
+                os.open(f"/proc/{guest.process.pid}/{name}", flags)
+                for name, flags in (("mem", os.O_RDWR), ("pagemap", os.O_RDONLY))
+            )
+            stack.callback(os.close, seen.file)
+            stack.callback(os.close, seen.pagemap)
         seen.area = int(re.findall(r"area (\d+)", seen.run("cat /proc/pageprobe"))[0]) * PAGE
         seen.compare_clocks()
         yield seen
+
+
+def mapping(pid: int, size: int) -> int:
+    """Where in a process there is one mapping of just that size. BootError if there is none."""
+    for first, last in re.findall(r"^(\w+)-(\w+) ", Path(f"/proc/{pid}/maps").read_text(), re.MULTILINE):
+        if int(last, 16) - int(first, 16) == size:
+            return int(first, 16)
+    raise BootError(f"QEMU has no mapping of {size} bytes")
 
 
 def _load(work: Path) -> bytes:
