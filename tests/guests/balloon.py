@@ -1,7 +1,7 @@
 """What Linux and QEMU do with a balloon, measured: ``python tests/guests/balloon.py -o FILE.json``.
 
 Prints a table and writes all values; ``--markdown FILE`` writes docs/lab/virtio-balloon.md from them (``--from
-FILE.json``: from those of an earlier run). Five guests are booted one after the other, which takes about eight minutes:
+FILE.json``: from those of an earlier run). Five guests are booted one after the other, which takes about seven minutes:
 one plain, one whose memory is QEMU's own instead of a file's, one whose kernel does not zero what it allocates, one
 that takes memory back when it runs out (deflate-on-oom), and one that tells which memory is free
 (free-page-reporting). QEMU emulates the processor (TCG), so
@@ -15,6 +15,7 @@ import functools
 import json
 import platform
 import signal
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable
@@ -41,7 +42,7 @@ OPTIONS = (
 )
 """Of the kernel's configuration, those that bear on this."""
 FEATURES = {0: "MUST_TELL_HOST", 1: "STATS_VQ", 2: "DEFLATE_ON_OOM", 3: "FREE_PAGE_HINT", 4: "PAGE_POISON"}
-FEATURES |= {5: "REPORTING", 32: "VERSION_1"}
+FEATURES |= {5: "REPORTING", 28: "INDIRECT_DESC", 29: "EVENT_IDX", 32: "VERSION_1", 40: "RING_RESET"}
 """Of the balloon, by their bits (virtio 1.2, sections 5.5.3 and 6)."""
 
 Measure = Callable[[Observed, Results], None]
@@ -115,7 +116,7 @@ def measure(repeats: int) -> dict[str, Any]:
         "memory": MEMORY_MIB,
         "disk": DISK_MIB,
         "repeats": repeats,
-        "huge pages": {name: huge_pages(name) for name in ("enabled", "shmem_enabled", "khugepaged/max_ptes_none")},
+        "huge_pages": {name: huge_pages(name) for name in ("enabled", "shmem_enabled", "khugepaged/max_ptes_none")},
         "configuration": {name: known.get(name, "not set") for name in OPTIONS},
         "guests": {},
     }
@@ -124,12 +125,23 @@ def measure(repeats: int) -> dict[str, Any]:
         say(f"{setting.name}: booting")
         with (
             tempfile.TemporaryDirectory() as folder,
-            observed(Path(folder), memory_mib=MEMORY_MIB, balloon=setting.balloon, options=setting.options) as guest,
+            observed(
+                Path(folder),
+                memory_mib=MEMORY_MIB,
+                balloon=setting.balloon,
+                options=setting.options,
+                shared=setting.shared,
+            ) as guest,
         ):
             for each in setting.measures(repeats):
                 say(f"{setting.name}: {each.__name__}")
                 each(guest, results)
-            document["guests"][setting.name] = {"features": features(guest), **asdict(results)}
+            backed = "memory of QEMU's own" if guest.pagemap is not None else "memfd"
+            document["guests"][setting.name] = {
+                "features": features(guest),
+                "memory": backed,
+                **asdict(results),
+            }
     return document
 
 
@@ -169,9 +181,11 @@ def spread(series: dict[str, Any], scale: float = 1) -> str:
 
 
 def figure(value: float) -> str:
-    """Three digits of a number that is not whole, and its thousands apart."""
-    if value == int(value) or abs(value) >= 1000:
-        return f"{round(value, -2) if abs(value) >= 100_000 else round(value):,.0f}"
+    """A number, to three digits or to ones (to hundreds if it is large), and its thousands apart."""
+    if abs(value) >= 99_950:
+        return f"{round(value, -2):,.0f}"
+    if value == int(value) or abs(value) >= 999.5:
+        return f"{value:,.0f}"
     return f"{value:.3g}"
 
 
@@ -189,7 +203,7 @@ def markdown(document: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"spread": spread, "figure": figure}
+    environment.filters |= {"spread": spread, "figure": figure, "median": statistics.median}
     environment.globals |= {"ratio": ratio, "truth": ages.truth, "periods": ages.PERIODS, "regions": ages.REGIONS}
     environment.globals["sizes"] = [size * 4096 >> 20 for size in ballooning.SIZES]
     return environment.get_template("balloon.md.jinja").render(document)

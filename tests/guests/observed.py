@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gzip
+import itertools
 import os
 import re
 import select
@@ -130,6 +131,8 @@ class Observed:
     """Where pageprobe's area is in the memory."""
     clocks: list[tuple[int, int]] = field(default_factory=list)
     """Moments on both clocks: (cycles of the guest's time stamp counter, ns of the host's monotonic clock)."""
+    clock_error: int = 0
+    """ns within which the last one is the same."""
 
     @property
     def pages(self) -> int:
@@ -179,8 +182,8 @@ class Observed:
         return found
 
     def _mapped(self) -> npt.NDArray[np.bool_]:
-        """By the kernel's pagemap: present (bit 63) and mapped by one alone (56), which the zero page is not; or swapped
-        out (62)."""
+        """By the kernel's pagemap: present (bit 63) and mapped by one alone (56), as the zero page is not; or
+        swapped out (62)."""
         assert self.pagemap is not None
         entries = np.frombuffer(os.pread(self.pagemap, self.pages * 8, self.base // PAGE * 8), np.uint64)
         present, swapped, exclusive = (entries >> np.uint64(bit) & np.uint64(1) for bit in (63, 62, 56))
@@ -306,23 +309,29 @@ class Observed:
     # Clocks
 
     def compare_clocks(self, ms: int = 30) -> None:
-        """Note a moment on both clocks, as near as a loop of Python's gets: a microsecond or so."""
+        """Note a moment on both clocks, and within how many ns it is the same."""
         self.send(f"echo clock {ms} >/proc/pageprobe")
-        best = (1 << 62, 0, 0)
         until = time.monotonic() + 20
         while not self._clock():
             if time.monotonic() > until:
                 raise BootError("the guest does not show its clock")
+        reads = []
         while True:
             before = time.monotonic_ns()
             cycles = self._clock()
-            after = time.monotonic_ns()
             if not cycles:
                 break
-            best = min(best, (after - before, cycles, (before + after) // 2))
+            reads.append((before, cycles, time.monotonic_ns()))
+        # What one read does not show and the next one does was noted in between.
+        between = [
+            (after - before, cycles, (before + after) // 2)
+            for (before, last, _), (_, cycles, after) in itertools.pairwise(reads)
+            if cycles != last
+        ]
+        self.clock_error, *moment = min(between)
+        self.clocks.append((moment[0], moment[1]))
         if self.answer()[0]:
             raise BootError("the guest did not show its clock")
-        self.clocks.append(best[1:])
 
     def _clock(self) -> int:
         return int.from_bytes(os.pread(self.file, 8, self.base + self.area), "little")
