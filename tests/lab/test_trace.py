@@ -160,6 +160,14 @@ def test_what_can_not_be_is_not_written(tmp_path, what):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("first", [[0, 1], [1, 1], [2, 0]])
+def test_a_page_is_not_touched_twice_by_one(tmp_path, first):
+    one, none = np.ones(2, np.uint8), np.zeros(2, np.uint16)
+    runs = Runs(one.astype(np.uint32), none, one, np.array(first, np.uint32), np.array([2, 2], np.uint32))
+    with pytest.raises(TraceError, match="out of order, or twice"):
+        traces.write(tmp_path / "none", replace(trace_of([{}] * 9), runs=runs))
+
+
 @pytest.mark.parametrize("rows", [[(1, 0), (0, 0)], [(0, 1), (0, 0)], [(0, 0), (0, 0)]])
 def test_touches_have_an_order(rows):
     pages, actors = (np.array(each) for each in zip(*rows, strict=True))
@@ -197,8 +205,8 @@ def put(name, value):
     return change
 
 
-def twice(columns):
-    return {name: np.repeat(each, 2) for name, each in columns.items()}
+def backwards(columns):
+    return {name: np.zeros_like(each) if name == "gap" else each[::-1].copy() for name, each in columns.items()}
 
 
 FORGED = {
@@ -206,10 +214,10 @@ FORGED = {
     "an actor": ({"rows": put("actor", 3)}, "page or an actor"),
     "a kind": ({"rows": put("kind", 16)}, "of no kind"),
     "no kind": ({"rows": put("kind", 0)}, "of no kind"),
-    "a late interval": ({"rows": put("first", 0xFFFFFFFF)}, "interval that it has not"),
+    "a late interval": ({"rows": put("gap", 0xFFFFFFFF)}, "interval that it has not"),
     "a length": ({"rows": put("length", 0xFFFFFFFF)}, "interval that it has not"),
     "no length": ({"rows": put("length", 0)}, "interval that it has not"),
-    "rows twice": ({"rows": twice}, "out of order, or twice"),
+    "rows in another order": ({"rows": backwards}, "out of order, or twice"),
     "a missing column": ({"rows": lambda c: {n: v for n, v in c.items() if n != "kind"}}, "columns"),
     "another type": ({"rows": lambda c: {**c, "kind": c["kind"].astype(np.uint64)}}, "columns"),
     "fewer rows": ({"meta": lambda m: m.update(rows=3)}, "rows that it says"),

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 FORMAT = "pageshare-trace/1"
 METADATA, CHECK = b"pageshare-trace", b"pageshare-trace-check"
 """Keys of the file's metadata: JSON, and the BLAKE2b-128 of that in hexadecimal."""
-COLUMNS = {"first": np.uint32, "actor": np.uint16, "kind": np.uint8, "length": np.uint32, "page": np.uint32}
-"""Of a run, in the order in which rows are sorted."""
+COLUMNS = {"page": np.uint32, "actor": np.uint16, "kind": np.uint8, "gap": np.uint32, "length": np.uint32}
+"""Of a run, in order of page, actor and first interval. ``gap``: intervals since the end of the run before, of the same
+page and actor; since the trace's beginning for the first one."""
 MOST_ROWS = 1 << 25
 ROWS_OF_GROUP = 1 << 20
 MOST_FOOTER = 16 << 20
@@ -81,8 +82,10 @@ def write(path: Path, trace: Trace) -> None:
     import pyarrow.parquet as pq
 
     runs = trace.runs
-    order = np.lexsort((runs.page, runs.length, runs.kind, runs.actor, runs.first))
-    columns = {name: getattr(runs, name)[order] for name in COLUMNS}
+    gap = runs.first.astype(np.int64)
+    gap[1:] -= np.where(_as_before(runs.page, runs.actor), gap[:-1] + runs.length[:-1], 0)
+    columns: dict[str, NDArray[Any]] = {name: getattr(runs, name) for name in COLUMNS if name != "gap"}
+    columns["gap"] = gap.astype(np.uint32)
     metadata = _Metadata(
         FORMAT,
         trace.name,
@@ -106,8 +109,12 @@ def write(path: Path, trace: Trace) -> None:
             _schema(),
             compression="ZSTD",
             compression_level=19,
-            use_dictionary=["actor", "kind", "length"],
-            column_encoding={"first": "DELTA_BINARY_PACKED", "page": "DELTA_BINARY_PACKED"},
+            use_dictionary=["actor", "kind"],
+            column_encoding={
+                "page": "DELTA_BINARY_PACKED",
+                "gap": "BYTE_STREAM_SPLIT",
+                "length": "BYTE_STREAM_SPLIT",
+            },
             write_statistics=False,
             write_page_checksum=True,
         ) as writer,
@@ -181,11 +188,36 @@ def _read(file: IO[bytes]) -> Trace:
         metadata.intervals,
         metadata.actors,
         metadata.about,
-        Runs(**values).in_order(),
+        Runs(
+            values["page"],
+            values["actor"],
+            values["kind"],
+            _firsts(values, metadata.intervals),
+            values["length"],
+        ),
         metadata.ranges,
     )
     check(trace)
     return trace
+
+
+def _as_before(page: NDArray[Any], actor: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether page and actor are those of the row before, of all rows but the first."""
+    same: NDArray[np.bool_] = (page[1:] == page[:-1]) & (actor[1:] == actor[:-1])
+    return same
+
+
+def _firsts(values: dict[str, NDArray[Any]], intervals: int) -> NDArray[np.uint32]:
+    """The first interval of each run. TraceError if there are not so many intervals."""
+    length = values["length"].astype(np.int64)
+    sums = np.append(0, np.cumsum(values["gap"] + length))
+    # A page and its actor begin anew: what the rows before come to is taken off.
+    begins = np.append(np.True_, ~_as_before(values["page"], values["actor"]))[: len(length)]
+    before = sums[:-1][begins]
+    first: NDArray[np.int64] = sums[1:] - length - before[np.cumsum(begins) - 1]
+    if first.max(initial=0) > intervals:
+        raise TraceError("a touch is in an interval that it has not")
+    return first.astype(np.uint32)
 
 
 def _places(file: IO[bytes]) -> list[list[tuple[int, int]]]:
