@@ -169,6 +169,10 @@ class Guest:
         released = (kinds & RELEASED) != 0
         stall = 0.0
         if released.any():
+            # A page that is cleared where no process has it: the zero page thread clears the guest's free pages.
+            cleared = released & ((kinds & (WRITTEN | ZERO)) == (WRITTEN | ZERO)) & (self.at[pages] == NOWHERE)
+            if cleared.any():
+                stall += self._clear(int(np.count_nonzero(cleared)), touch)
             self._release(pages[released])
             used = ~released
             touch = Touch(
@@ -206,6 +210,18 @@ class Guest:
             self.held[pages[write]] = contents[write]
         stall += self.host.touch(self, own, write, contents)
         self.memory.touch(own, write=write, zero=zero, work=part(touch.work), thread=part(touch.thread))
+        return stall
+
+    def _clear(self, count: int, touch: Touch) -> float:
+        """Clear so many of the guest's free pages that are not zero, or all if there are fewer; they stay free."""
+        free = self.free_list[: self.free]
+        own = free[~self.memory.zero[free]][:count]
+        if not len(own):
+            return 0.0
+        stall = self.host.touch(self, own, np.ones(len(own), np.bool_), np.zeros(len(own), np.uint64))
+        thread = touch.thread if isinstance(touch.thread, int) else int(touch.thread[0])
+        self.memory.touch(own, write=True, zero=True, work=False, thread=thread)
+        self.memory.free[own] = True
         return stall
 
     def _new(self, count: int) -> NDArray[np.uint64]:

@@ -3,6 +3,7 @@ section 4)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 from pageshare.core import NO_PAGE, FrameTable, Outcome
 from pageshare.lab.frames import Place
 from pageshare.lab.memory import SECOND
-from pageshare.policies import View, create
+from pageshare.policies import Policy, View, create
 from pageshare.space import PageSpace
 
 if TYPE_CHECKING:
@@ -41,11 +42,17 @@ class SharingCounts:
 
 
 class Sharing:
-    """Scans the guests that the host has by now, ``rate`` pages a second in the order of a policy, and lets equal pages
+    """Scans the guests that the host has by now, ``rate`` pages a second in the order of a policy (its name, or what makes one of a
+    View), and lets equal pages
     share a frame. Attaches itself to the host."""
 
     def __init__(
-        self, host: Host, *, rate: float = 200.0, policy: str = "random-with-replacement", visit: float = VISIT
+        self,
+        host: Host,
+        *,
+        rate: float = 200.0,
+        policy: str | Callable[[View], Policy] = "random-with-replacement",
+        visit: float = VISIT,
     ) -> None:
         self.host, self.rate, self.visit = host, rate, visit
         self.counts = SharingCounts()
@@ -59,7 +66,7 @@ class Sharing:
         }
         space = PageSpace.of(parts, page_size=STANDS_FOR)
         view = View(space, seed=host.seed)
-        self.policy = create(policy, view)
+        self.policy = create(policy, view) if isinstance(policy, str) else policy(view)
         self.table = FrameTable(space, seed=host.seed, **getattr(self.policy, "table_options", {}))
         view.attach(self.table)
         self._view, self._due = view, 0.0

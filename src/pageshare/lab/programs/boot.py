@@ -1,0 +1,74 @@
+"""An operating system that boots: Windows clears all memory before it does anything else, Linux only takes what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pageshare.lab.memory import SECOND
+from pageshare.lab.programs import RELEASED, WRITTEN, ZERO, Touch
+from pageshare.lab.programs._rates import flat, span
+
+CLEARS = 1
+"""Number of the thread that clears."""
+
+
+class Boot:
+    """The system takes ``used`` (share of all pages) and touches ``hot`` of that again and again; with ``zeroes`` it first
+    clears all pages, ``speed`` a second, and then frees them, as Windows does.
+
+    Of what it takes the share ``same`` is equal in all guests with the same number ``system``: its programs and
+    libraries. Hot pages are touched ``rate`` times a second each, and not written.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        *,
+        pages: int = 1 << 16,
+        zeroes: bool = True,
+        speed: float = 20_000.0,
+        used: float = 0.3,
+        hot: float = 0.5,
+        rate: float = 0.2,
+        same: float = 0.0,
+        system: int = 1,
+    ) -> None:
+        if not (0 <= used <= 1 and 0 <= hot <= 1 and 0 <= same <= 1 and speed > 0):
+            raise ValueError("used, hot and same must be from 0 to 1, and speed above 0")
+        self.pages, self.speed = pages, speed
+        self.used = round(used * pages)
+        self.cleared = 0 if zeroes else pages
+        self.taken = 0
+        self.contents = fresh(rng, self.used)
+        equal = round(same * self.used)
+        self.contents[:equal] = of_system(system, equal)
+        self.hot = flat(rng, span(0, round(hot * self.used)), rate, written=0.0)
+
+    def run(self, begin: int, end: int) -> Iterator[Touch]:
+        """Clearing is no work: nobody will want the zeros."""
+        step = round(self.speed * (end - begin) / SECOND)
+        if self.cleared < self.pages:
+            last = min(self.pages, self.cleared + step)
+            yield Touch(span(self.cleared, last), WRITTEN | ZERO, False, CLEARS)
+            self.cleared = last
+            if last == self.pages:
+                yield Touch(span(0, self.pages), RELEASED)
+        elif self.taken < self.used:
+            first, self.taken = self.taken, min(self.used, self.taken + step)
+            yield Touch(span(first, self.taken), WRITTEN, contents=self.contents[first : self.taken])
+        else:
+            yield self.hot.touch(begin, end)
+
+
+def of_system(system: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """Contents, uint64, that all guests with that system have alike."""
+    first = (0xFE << 56) + (system << 32)
+    return np.arange(first, first + count, dtype=np.uint64)
+
+
+def fresh(rng: np.random.Generator, count: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """Contents, uint64, that nobody else has, as good as certainly: drawn from 2^55."""
+    drawn: np.ndarray[tuple[int], np.dtype[np.uint64]] = rng.integers(0xFD << 56, 0xFD << 56 | (1 << 55), count, np.uint64)
+    return drawn
