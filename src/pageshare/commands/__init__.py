@@ -28,6 +28,7 @@ COMMANDS = (
     "replay",
     "policies",
     "figures",
+    "lab",
     "demo",
     "synth",
     "capture",
@@ -41,6 +42,7 @@ first steps:
   pageshare scan --html FILE DUMP...     the same as a page, with pictures and more answers
   pageshare scan --json DUMP... | jq     the same for a program
   pageshare policies DUMP...             in which order would that best be found?
+  pageshare lab list                     a simulated host: balloons, idle memory tax, swapping
   pageshare live PID...                  what would KSM save in processes as they run?
   pageshare COMMAND --help               everything that a command can do
 """

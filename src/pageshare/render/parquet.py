@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+from collections.abc import Mapping
 from typing import Any
 
 from pageshare.render.tables import Column, Table, plain
@@ -19,11 +20,11 @@ def check_arrow() -> None:
         raise MissingArrow("Parquet needs pyarrow: pip install 'pageshare[parquet]'")
 
 
-def as_parquet(table: Table) -> bytes:
+def as_parquet(table: Table, more: Mapping[str, str] | None = None) -> bytes:
     """All rows under the columns' keys, as CSV has them, with types: texts; whole numbers (int64; addresses uint64) for
     counts, pages and bytes, doubles where some are not whole or beyond 2^63; doubles for shares, seconds and other
     numbers; hashes as bytes. The columns' metadata name their ``unit``; the file's the table's ``title``, ``note`` and
-    ``page_size``."""
+    ``page_size``, and ``more``."""
     check_arrow()
     import pyarrow
     import pyarrow.parquet
@@ -36,7 +37,7 @@ def as_parquet(table: Table) -> bytes:
             values = [None if value is None else float(value) for value in values]
         arrays.append(pyarrow.array(values, kind))
         fields.append(pyarrow.field(plain(column.key), kind, metadata={"unit": column.unit}))
-    about = {"title": table.title, "note": table.note, "page_size": str(table.page_size)}
+    about = {"title": table.title, "note": table.note, "page_size": str(table.page_size), **(more or {})}
     out = io.BytesIO()
     pyarrow.parquet.write_table(
         pyarrow.Table.from_arrays(arrays, schema=pyarrow.schema(fields, metadata=about)), out, compression="zstd"

@@ -1,0 +1,358 @@
+"""The views of a laboratory run: its tables, and what a terminal shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+
+from pageshare.images import printable
+from pageshare.lab.report import states
+from pageshare.render.console import say, titled
+from pageshare.render.names import named
+from pageshare.render.tables import Column, Table, as_text, cell
+from pageshare.render.units import clock, percent_of
+
+MOST_NAMED = 4
+"""Guests that sentences name one by one."""
+ROWS = 12
+
+
+def headline(document: Mapping[str, Any]) -> str:
+    """What happened, in a sentence."""
+    swapped, guests = document["host"]["swapped_out"], document["guests"]
+    page = document["page_size"]
+    elapsed = sum(guest["elapsed"] for guest in guests)
+    waited = sum(guest["waited"] for guest in guests)
+    what = "The host swapped nothing" if not swapped else f"The host swapped {_size(swapped, page)}"
+    share = percent_of(waited / elapsed) if elapsed else "-"
+    return f"{what}; guests waited {share} of the time."
+
+
+def lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """Who got how much, and why."""
+    page, guests = document["page_size"], document["guests"]
+    if len(guests) <= MOST_NAMED:
+        for guest in guests:
+            yield (
+                f"{named(guest['name'])} has {_size(guest['allocated_at_end'], page)} of its"
+                f" {_size(guest['memory'], page)} at the end, {_size(guest['allocated'], page)} on average;"
+                f" it ran {_share(guest['ran'], guest['elapsed'])} of the time"
+            )
+    else:
+        held = sorted(guests, key=lambda guest: float(guest["allocated"]))
+        low, high = held[0], held[-1]
+        yield (
+            f"{len(guests)} guests have from {_size(low['allocated'], page)} ({named(low['name'])}) to"
+            f" {_size(high['allocated'], page)} ({named(high['name'])}) on average"
+        )
+    host = document["host"]
+    ballooned = sum(guest["ballooned"] for guest in guests)
+    yield (
+        f"balloons hold {_size(ballooned, page)} on average; {_size(host['free'], page)} of"
+        f" {_size(host['for_guests'], page)} are free, {_size(host['least_free'], page)} at least"
+    )
+    if host["saved"]:
+        yield f"sharing saves {_size(host['saved'], page)} on average, {_size(host['most_saved'], page)} at most"
+    if host["pops"]:
+        yield f"{host['pops']:,.0f} pages of balloons were touched, and had to be given anew"
+    lost = sum(guest["out_of_memory"] for guest in guests)
+    if lost:
+        yield f"{lost:,.0f} touches found no memory in their guest: a real one would have killed a process"
+
+
+def settings(document: Mapping[str, Any]) -> str:
+    """What ran."""
+    seeds = document["seeds"]
+    words = f"{document['scenario']}: {clock(document['seconds'])} of virtual time, "
+    words += f"seed {seeds[0]}" if len(seeds) == 1 else f"means of {len(seeds)} seeds, from {seeds[0]} on"
+    return words + ("; interrupted" if document["interrupted"] else "")
+
+
+def tables(document: Mapping[str, Any]) -> list[Table]:
+    """All tables for people, the most important first."""
+    found = [_guests(document)]
+    if len(document["stretches"]) > 1:
+        found.append(_stretches(document))
+    found += [_course(document), _paging(document), _host(document)]
+    if document["spread"] is not None:
+        found.append(_spread(document))
+    found.append(_calibration(document))
+    return found
+
+
+def data_tables(document: Mapping[str, Any]) -> list[Table]:
+    """What CSV and Parquet have: all samples, of the host and of the guests, and the tables for people."""
+    page, recorded = document["page_size"], document["samples"]
+    note = document["simulation"]
+    host = [Column("seconds", "time", "seconds"), *(Column(key, key, _HOST.get(key, "pages")) for key in recorded["host"])]
+    rows = list(zip(recorded["seconds"], *recorded["host"].values(), strict=True))
+    found = [Table("host-samples", "The host over time", tuple(host), rows, page, note)]
+    columns: list[Column] = []
+    rows = []
+    for guest in recorded["guests"]:
+        keys = [key for key in guest if key != "name"]
+        columns = [Column("guest", "guest", "text"), Column("seconds", "time", "seconds")]
+        columns += [Column(key, key, _GUEST.get(key, "pages")) for key in keys]
+        names = [guest["name"]] * len(recorded["seconds"])
+        rows += list(zip(names, recorded["seconds"], *(guest[key] for key in keys), strict=True))
+    found.append(Table("guest-samples", "Guests over time", tuple(columns), rows, page, note))
+    return [*found, *tables(document)]
+
+
+_HOST: Mapping[str, Any] = {"state": "count", "changes": "count", "queue": "seconds", "tax": "share"}
+_GUEST: Mapping[str, Any] = {
+    "messages": "count",
+    "visits": "count",
+    "faults": "count",
+    "ran": "seconds",
+    "stalled": "seconds",
+    "blocked": "seconds",
+}
+
+
+def _size(pages: float, page: int) -> str:
+    return cell(pages, "pages", page)
+
+
+def _share(part: float, whole: float) -> str:
+    return percent_of(min(1.0, part / whole)) if whole else "-"
+
+
+def _guests(document: Mapping[str, Any]) -> Table:
+    columns = (
+        Column("guest", "guest", "text"),
+        Column("memory", "size", "pages"),
+        Column("allocated", "has, mean", "pages"),
+        Column("allocated_at_end", "at end", "pages"),
+        Column("active", "active", "pages"),
+        Column("estimated", "estimated", "pages"),
+        Column("ballooned", "balloon", "pages"),
+        Column("swapped", "swapped", "pages"),
+        Column("ran_share", "ran", "share"),
+        Column("shares", "shares", "number"),
+        Column("least", "minimum", "pages"),
+        Column("target_at_end", "target at end", "pages"),
+        Column("estimate_rmse", "error of estimate", "pages"),
+    )
+    rows = [
+        tuple(
+            guest["name"]
+            if column.key == "guest"
+            else _of(guest["ran"], guest["elapsed"])
+            if column.key == "ran_share"
+            else guest[column.key]
+            for column in columns
+        )
+        for guest in document["guests"]
+    ]
+    note = (
+        "Means over time. Active: touched by its own work within 30 s of its time; the host only has the estimate. Ran:"
+        " the part of the time in which it did not wait for disks, or for memory."
+    )
+    return Table("guests", "Guests", columns, rows, document["page_size"], note)
+
+
+def _of(part: float, whole: float) -> float | None:
+    return min(1.0, part / whole) if whole else None
+
+
+def _stretches(document: Mapping[str, Any]) -> Table:
+    columns = (
+        Column("begin", "from", "seconds"),
+        Column("change", "change", "text"),
+        Column("guest", "guest", "text"),
+        Column("allocated", "has", "pages"),
+        Column("active", "active", "pages"),
+        Column("ran_share", "ran", "share"),
+        Column("against_first", "to first", "share"),
+    )
+    rows = []
+    first = {guest["name"]: guest["ran_share"] for guest in document["stretches"][0]["guests"]}
+    for stretch in document["stretches"]:
+        for guest in stretch["guests"]:
+            ran, before = guest["ran_share"], first[guest["name"]]
+            rows.append(
+                (
+                    stretch["begin"],
+                    stretch["change"],
+                    guest["name"],
+                    guest["allocated"],
+                    guest["active"],
+                    None if ran is None else min(1.0, ran),
+                    None if ran is None or not before else ran / before,
+                )
+            )
+    note = "Means of the last half of each stretch. To first: what it got done, to what it did in the first stretch."
+    return Table("changes", "Before and after changes", columns, rows, document["page_size"], note)
+
+
+def _course(document: Mapping[str, Any]) -> Table:
+    recorded = document["samples"]
+    guests = recorded["guests"]
+    shown = guests[:MOST_NAMED]
+    columns = [
+        Column("seconds", "time", "seconds"),
+        Column("state", "state", "text"),
+        Column("free", "free", "pages"),
+        Column("swapped_out", "swapped out", "pages"),
+        Column("saved", "shared", "pages"),
+        *(Column(f"allocated_{number}", guest["name"], "pages") for number, guest in enumerate(shown)),
+    ]
+    names = states()[::-1]
+    count = len(recorded["seconds"])
+    host = recorded["host"]
+    rows = [
+        (
+            recorded["seconds"][i],
+            names[host["state"][i]],
+            host["free"][i],
+            host["swapped_out"][i],
+            host["saved"][i],
+            *(guest["allocated"][i] for guest in shown),
+        )
+        for i in _picked(count)
+    ]
+    note = "Shared: what sharing saves. Columns with guests' names: what each has."
+    return Table("course", "Course", tuple(columns), rows, document["page_size"], note)
+
+
+def _picked(count: int) -> list[int]:
+    return sorted({round(i * (count - 1) / ROWS) for i in range(ROWS + 1)})
+
+
+def _paging(document: Mapping[str, Any]) -> Table:
+    columns = (
+        Column("guest", "guest", "text"),
+        Column("waited", "waited", "seconds"),
+        Column("blocked", "blocked", "seconds"),
+        Column("paged_out", "paged out", "pages"),
+        Column("paged_in", "paged in", "pages"),
+        Column("dropped", "dropped", "pages"),
+        Column("read", "read", "pages"),
+        Column("most_swapped", "most swapped", "pages"),
+        Column("most_ballooned", "most balloon", "pages"),
+        Column("messages", "messages"),
+        Column("resets", "resets"),
+        Column("visits", "visits"),
+        Column("faults", "faults"),
+        Column("out_of_memory", "no memory"),
+    )
+    rows = [
+        tuple(
+            guest["name"]
+            if column.key == "guest"
+            else round(guest[column.key])
+            if column.unit == "count"
+            else guest[column.key]
+            for column in columns
+        )
+        for guest in document["guests"]
+    ]
+    note = (
+        "Paged: by the guest itself, to its own disk. Dropped, read: pages of files. Messages: of its balloon, both ways."
+        " Visits, faults: of its estimator."
+    )
+    return Table("paging", "What guests waited for, and did themselves", columns, rows, document["page_size"], note)
+
+
+def _host(document: Mapping[str, Any]) -> Table:
+    host, page = document["host"], document["page_size"]
+    rows: list[tuple[str, str]] = [
+        *((f"time in state {name}", clock(host["states"][name])) for name in states()),
+        ("changes of state", f"{host['state_changes']:,.0f}"),
+        ("memory for guests", _size(host["for_guests"], page)),
+        ("free, mean", _size(host["free"], page)),
+        ("free, least", _size(host["least_free"], page)),
+        ("swapped out", _size(host["swapped_out"], page)),
+        ("swapped in", _size(host["swapped_in"], page)),
+        ("written out while a guest waited for it", _size(host["waited_for_frames"], page)),
+        ("pages given at first touch", _size(host["first_touches"], page)),
+        ("pages of balloons that were touched", f"{host['pops']:,.0f}"),
+    ]
+    if (sharing := host["sharing"]) is not None:
+        rows += [
+            ("saved by sharing, mean", _size(host["saved"], page)),
+            ("saved by sharing, most", _size(host["most_saved"], page)),
+            ("pages scanned", f"{sharing['scanned']:,.0f}"),
+            ("merged", f"{sharing['merged']:,.0f}"),
+            ("copied on write", f"{host['copied']:,.0f}"),
+            ("CPU time of scanning", clock(sharing["cpu_seconds"])),
+        ]
+    columns = (Column("what", "", "text"), Column("value", "value", "text"))
+    return Table("host", "Host", columns, rows, page)
+
+
+_SPREAD = ("allocated", "allocated_at_end", "estimated", "ballooned", "swapped")
+
+
+def _spread(document: Mapping[str, Any]) -> Table:
+    columns = (
+        Column("guest", "guest", "text"),
+        *(
+            Column(f"{key}{suffix}", heading, "pages")
+            for key, words in zip(_SPREAD, ("has, mean", "at end", "estimated", "balloon", "swapped"), strict=True)
+            for suffix, heading in (("", words), ("_sd", "+-"))
+        ),
+        Column("ran", "ran", "seconds"),
+        Column("ran_sd", "+-", "seconds"),
+    )
+    rows = []
+    for guest, spread in zip(document["guests"], document["spread"]["guests"], strict=True):
+        values: list[Any] = [guest["name"]]
+        for key in (*_SPREAD, "ran"):
+            values += [guest[key], spread[key]]
+        rows.append(tuple(values))
+    note = f"Means over {len(document['seeds'])} seeds, +- their standard deviation. Curves and course are those of the first."
+    return Table("spread", "Seeds", columns, rows, document["page_size"], note)
+
+
+def _calibration(document: Mapping[str, Any]) -> Table:
+    columns = (Column("what", "", "text"), Column("value", "value", "text"), Column("source", "from", "text"))
+    rows = [(each["what"], each["value"], each["source"]) for each in document["calibration"]]
+    return Table("calibration", "What it is calibrated against", columns, rows, document["page_size"])
+
+
+def write(document: Mapping[str, Any], console: Console) -> None:
+    """Print a run's document (``lab.report.document``)."""
+    say(console, headline(document), style="bold")
+    for line in lines(document):
+        say(console, printable(line), indent="  ")
+    say(console, printable(settings(document)), indent="  ")
+    if document["about"]:
+        say(console, printable(document["about"]), indent="  ")
+    console.print()
+    say(console, document["simulation"])
+    for table in tables(document)[:-1]:
+        console.print()
+        if table.name == "course" and not all(row[4] for row in table.rows[-1:]):
+            table = _without(table, "saved")
+        titled(console, table.title, as_text(table, width=console.width))
+        if table.note:
+            say(console, table.note)
+    console.print()
+    say(console, "What it is calibrated against", style="bold")
+    for each in document["calibration"]:
+        value = f" {each['value']}" if each["value"] else ""
+        say(console, printable(f"{each['what']}:{value} ({each['source']})"), indent="  ")
+
+
+def _without(table: Table, key: str) -> Table:
+    kept = [number for number, column in enumerate(table.columns) if column.key != key]
+    rows = [tuple(row[number] for number in kept) for row in table.rows]
+    note = table.note.replace("Shared: what sharing saves. ", "")
+    return Table(table.name, table.title, tuple(table.columns[i] for i in kept), rows, table.page_size, note)
+
+
+def write_list(sections: Mapping[str, Mapping[str, str]], console: Console) -> None:
+    """Print names, and what each is, in sections."""
+    for number, (title, names) in enumerate(sections.items()):
+        if number:
+            console.print()
+        if len(sections) > 1:
+            say(console, title, style="bold")
+        for name, about in names.items():
+            say(console, printable(name), style="" if len(sections) > 1 else "bold", indent="  " if len(sections) > 1 else "")
+            say(console, printable(about), indent="      ")
+
