@@ -205,6 +205,6 @@ def _number(name: str, value: Any) -> float:
 def sentence(make: Callable[..., Any]) -> str:
     """What a class does: the first sentence of its docstring, on one line."""
     paragraph = " ".join((inspect.getdoc(make) or "").partition("\n\n")[0].split())
-    return re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0]
+    return re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0].replace("``", "")
 
 
