@@ -37,7 +37,7 @@ class Restartable:
 
     def __init__(self, make: Callable[[int], Program], spec: ProgramSpec, where: str) -> None:
         self._make, self._life, self._since = make, 0, 0
-        self._anew = False
+        self._anew, self._after = False, spec.after
         self.name, self._where = spec.name, where
         self._own = spec.program is not None and spec.program.own
         self.heard: HEARD | None = None
@@ -54,16 +54,20 @@ class Restartable:
 
     def run(self, begin: int, end: int) -> Iterator[Touch]:
         """What it touches."""
+        now = begin
         if self._anew:
             self._anew, self._since, self._life = False, begin, self._life + 1
             self.program = self._make(self._life)
+        begin, end = begin - self._since - self._after, end - self._since - self._after
+        if end <= 0:
+            return
         with Blamed(self._where, self.name):
-            touches = list(self.program.run(begin - self._since, end - self._since))
+            touches = list(self.program.run(max(0, begin), end))
             if self._own:
                 for touch in touches:
                     self._check(touch)
         if self.heard is not None:
-            self.heard(begin, end, touches)
+            self.heard(now, end, touches)
         yield from touches
 
     def _check(self, touch: Touch) -> None:

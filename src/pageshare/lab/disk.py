@@ -25,9 +25,12 @@ class Disk:
     busy_until: float = 0.0
 
     def _serve(self, microseconds: float) -> float:
-        begin = max(self.busy_until, float(self.clock.now))
-        self.busy_until = begin + microseconds
-        return self.busy_until - self.clock.now
+        """Who asks again within one event has waited for what he asked before: that is not to be counted twice."""
+        asked = self.clock.now + self.clock.ahead
+        self.busy_until = max(self.busy_until, asked) + microseconds
+        waits = self.busy_until - asked
+        self.clock.ahead += waits
+        return waits
 
     def reads(self, pages: int) -> float:
         """Microseconds until so many pages, from anywhere, have been read; waiting in the queue included."""

@@ -98,12 +98,13 @@ class ReportingSpec:
 
 @dataclass(frozen=True)
 class ProgramSpec:
-    """A program: a class with options, or a recorded trace."""
+    """A program: a class with options, or a recorded trace; it begins ``after`` so long of its guest's time."""
 
     program: Named | None = None
     trace: Any = None
     trace_name: str = ""
     loop: bool = False
+    after: int = 0
 
     @property
     def name(self) -> str:
@@ -448,19 +449,20 @@ def _estimator(keys: Keys, folder: Path) -> Named | None:
 
 
 def _program(keys: Keys, folder: Path, memory: int) -> ProgramSpec:
+    after = round(keys.time("after", 0))
     if keys.given("trace"):
         text = keys.text("trace")
         loop = keys.flag("loop", False)
         keys.end()
-        return ProgramSpec(trace=_trace(keys.name("trace"), text, folder), trace_name=text, loop=loop)
+        return ProgramSpec(trace=_trace(keys.name("trace"), text, folder), trace_name=text, loop=loop, after=after)
     check(keys.given("name"), keys.name("name"), "there, or trace: the name of a program, or FILE.py:CLASS", "left out")
     name = keys.get("name")
     make, own = named.find("program", name, keys.name("name"), folder)
-    options = {key: value for key, value in keys.table.items() if key != "name"}
+    options = {key: value for key, value in keys.table.items() if key not in ("name", "after")}
     values = named.checked(make, options, keys.where)
     if "pages" in named.options_of(make):
         values.setdefault("pages", memory)
-    return ProgramSpec(Named(keys.where, str(name), make, values, own))
+    return ProgramSpec(Named(keys.where, str(name), make, values, own), after=after)
 
 
 def traces() -> dict[str, Path]:

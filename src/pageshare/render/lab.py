@@ -131,7 +131,7 @@ def _guests(document: Mapping[str, Any]) -> Table:
         Column("ballooned", "balloon", "pages"),
         Column("swapped", "swapped", "pages"),
         Column("ran_share", "ran", "share"),
-        Column("shares", "shares", "number"),
+        Column("shares", "shares", "count"),
         Column("least", "minimum", "pages"),
         Column("target_at_end", "target at end", "pages"),
         Column("estimate_rmse", "error of estimate", "pages"),
@@ -142,6 +142,8 @@ def _guests(document: Mapping[str, Any]) -> Table:
             if column.key == "guest"
             else _of(guest["ran"], guest["elapsed"])
             if column.key == "ran_share"
+            else _whole(guest["shares"])
+            if column.key == "shares"
             else guest[column.key]
             for column in columns
         )
@@ -152,6 +154,10 @@ def _guests(document: Mapping[str, Any]) -> Table:
         " the part of the time in which it did not wait for disks, or for memory."
     )
     return Table("guests", "Guests", columns, rows, document["page_size"], note)
+
+
+def _whole(number: float) -> float:
+    return round(number) if number == round(number) else number
 
 
 def _of(part: float, whole: float) -> float | None:

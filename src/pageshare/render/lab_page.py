@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pageshare._version import __version__
+from pageshare.images import printable
 from pageshare.render import lab
 from pageshare.render.pages import templates
 from pageshare.render.policies_page import DARK, VARIABLES
@@ -24,8 +25,8 @@ def page(document: Mapping[str, Any], drawing: str) -> str:
         .render(
             document=document,
             headline=unbroken(lab.headline(document)),
-            lines=[unbroken(line[0].upper() + line[1:]) for line in lab.lines(document)],
-            settings=unbroken(lab.settings(document)),
+            lines=[unbroken(printable(line)) for line in lab.lines(document)],
+            settings=unbroken(printable(lab.settings(document))),
             tables=lab.tables(document),
             drawing=_inline(drawing),
             cell=cell,

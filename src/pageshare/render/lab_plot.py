@@ -84,13 +84,13 @@ def draw(course: Course, canvas: Any, *, titled: bool = True) -> None:
 
 
 def _footnote(course: Course) -> str:
-    assumed = [what for what, _value, source in calibration(course.scenario) if source.startswith("assumed")]
+    assumed = [what for what, _value, source in calibration(course.scenario) if "assumed" in source]
     loads = {source.split(":")[0] for what, _value, source in calibration(course.scenario) if what == "load"}
     text = (
         f"A simulation in virtual time, no measurement. Rules: {PAPER}. Assumed: {', '.join(dict.fromkeys(assumed))}."
         f" Loads: {', '.join(sorted(loads))}."
     )
-    return "\n".join(textwrap.wrap(printable(text), 150))
+    return "\n".join(textwrap.wrap(printable(text), 165))
 
 
 def _unit(seconds: float) -> tuple[float, str]:
