@@ -156,8 +156,7 @@ class Driver:
 
     def _heard(self) -> None:
         """A message has come, and with it the guest's statistics, where these are what is known of it."""
-        if isinstance(self.guest.estimator, Statistics):
-            self.guest.estimator.ask()
+        if isinstance(self.guest.estimator, Statistics) and self.guest.estimator.ask():
             self.host.balance()
 
     def wake(self) -> None:

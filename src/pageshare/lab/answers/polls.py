@@ -17,7 +17,7 @@ from pageshare.lab.guest import Guest
 from pageshare.lab.host import Host
 from pageshare.lab.memory import SECOND
 from pageshare.lab.programs import RELEASED, WRITTEN, Touch
-from pageshare.lab.thresholds import State
+from pageshare.lab.thresholds import State, Thresholds
 from pageshare.lab.view import View
 
 MB = 256
@@ -185,7 +185,34 @@ def run(case: Case, seed: int) -> dict[str, float]:
     }
 
 
-PERIODS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+def reserve(case: Case) -> tuple[int, int]:
+    """Pages between the aim and the soft mark, and between the soft and the hard mark."""
+    thresholds = Thresholds()
+    pages = case.megabytes * MB
+    above = round((thresholds.leaves(State.SOFT) - thresholds.soft) * pages)
+    return above, round((thresholds.soft - thresholds.hard) * pages)
+
+
+def critical_period(case: Case) -> float:
+    """T* = G / D - R / B in seconds: the longest period of polls under which the host need not swap, in closed form.
+
+    G is the gap between the soft and the hard mark; D the pages a second that a guest asks for; R what is still to be
+    reclaimed when the soft mark is passed; B the pages a second that a balloon brings.
+    """
+    above, gap = reserve(case)
+    size = case.megabytes * MB // GUESTS * 5 // 4
+    ramp = size // 4
+    demand = ramp / case.rise
+    brings = 1e6 / (0.5 + 2 * 20 / case.form.batch)
+    return gap / demand - max(0, ramp - above) / brings
+
+
+def spare_megabytes() -> float:
+    """What lies between the aim and the soft mark of the host that was run."""
+    return reserve(Case(FORMS[0]))[0] / MB
+
+
+PERIODS = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0)
 RISES = (0.1, 1.0, 10.0, 100.0)
 LONG = 10 * SECOND
 FORMS = (
@@ -224,22 +251,24 @@ class Answer:
 def answer(seeds: int = 10, *, quick: bool = False, tell: Callable[[float], None] | None = None) -> Answer:
     """Run everything; ``quick``: a few cases of each kind, shortly, to see that it works."""
     periods = [
-        Case(Form(f"poll, {period:g} s", Polls(period=round(period * SECOND))), rise=rise)
+        Case(Form(f"poll, {period:g} s", Polls(period=round(period * SECOND))), rise=rise, disk=disk)
+        for disk in DISKS
         for rise in RISES
         for period in PERIODS
     ]
     forms = [
         Case(form, scattered=scattered, estimator=estimator, disk=disk)
         for scattered, estimator, disk in (
-            (True, "statistics", "disk"),
-            (False, "statistics", "disk"),
-            (True, "esx", "disk"),
             (True, "statistics", "flash"),
+            (True, "esx", "flash"),
+            (False, "statistics", "flash"),
+            (True, "statistics", "disk"),
+            (True, "esx", "disk"),
         )
         for form in FORMS
     ]
     if quick:
-        periods, forms = periods[:2], forms[:2]
+        periods, forms = [each for each in periods if each.rise == 1 and each.form.name != "poll, 0.01 s"], forms[:2]
     cases = [replace(case, seconds=20) if quick else case for case in (*periods, *forms)]
     figures = over_seeds(run, cases, seeds, tell=tell, workers=0 if quick else None)
     rows = [Row(case, found) for case, found in zip(cases, figures, strict=True)]

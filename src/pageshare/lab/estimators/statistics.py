@@ -20,11 +20,13 @@ class Statistics:
         self.view, self.period = view, round(period * 1e6)
         self.active, self._next = 1.0, view.now
 
-    def ask(self) -> None:
-        """Ask now."""
+    def ask(self) -> bool:
+        """Ask now; whether anything has changed since the last time."""
+        before = self.active
         free, lent = self.view.statistics()
         self.active = 1 - (free + lent) / self.view.pages
         self._next = self.view.now + self.period
+        return self.active != before
 
     def step(self) -> None:
         """Ask, if it is time to."""

@@ -1,0 +1,71 @@
+"""The answers of the laboratory as pages: Markdown with numbers put in, and plots beside it."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pageshare.files import appearing_whole
+from pageshare.render.pages import check_templates
+from pageshare.render.plot import check_plotter, drawn
+
+SIMULATED = (
+    "This is a simulation in virtual time. Its rules are those that the paper publishes (Waldspurger, OSDI 2002) or\n"
+    "that are named below; its costs are stated, and are no measurement of any machine."
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: ``text`` is Markdown, ``plots`` what draws each on a matplotlib figure, by the file's name, with its size
+    in inches."""
+
+    text: str
+    plots: dict[str, tuple[Callable[[Any], None], tuple[float, float]]]
+
+
+def check() -> None:
+    """Raise, before anything is computed, if no page could be made."""
+    check_templates("lab")
+    check_plotter()
+
+
+def page_of(name: str, answer: Any, command: str) -> Page:
+    """The page of an answer; ``command`` is what made it."""
+    module = importlib.import_module(f"pageshare.render.lab_answers.{name.replace('-', '_')}")
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(  # noqa: S701 - Markdown, of numbers and names that are ours
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    values = {"answer": answer, "command": command, "simulated": SIMULATED, "table": table, "spread": spread}
+    text = environment.get_template(f"{name}.md").render(**values, **module.values(answer))
+    return Page(text.rstrip() + "\n", {file: (partial(draw, answer), size) for file, draw, size in module.PLOTS})
+
+
+def write(page: Page, name: str, folder: Path) -> list[Path]:
+    """Put the page and its plots into a folder, each whole and private (0600); the files."""
+    plots = {folder / file: drawn(draw, "svg", size) for file, (draw, size) in page.plots.items()}
+    files = {folder / f"{name}.md": page.text.encode(), **plots}
+    for path, data in files.items():
+        with appearing_whole(path) as file:
+            file.write(data)
+    return list(files)
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, all but its first column to the right."""
+    rule = ["---", *["---:"] * (len(headings) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (headings, rule, *rows)) + "\n"
+
+
+def spread(value: Any, digits: int = 1, scale: float = 1.0) -> str:
+    """A mean over seeds and its standard deviation, as text."""
+    mean, deviation = scale * value.mean, scale * value.deviation
+    text = f"{mean:,.{digits}f}"
+    return text if math.isnan(deviation) else f"{text} ± {deviation:,.{digits}f}"
