@@ -67,7 +67,7 @@ int main(int count, char **arguments) {
     }
     wait_a_while();
     /* Area 1: an access that goes over the end of page 2, and one that ends with page 5. */
-    *(volatile uint64_t *)(area[1] + 3 * PAGE - 4) = 1;
+    *(volatile uint64_t *)(area[1] + 3 * PAGE - 4) = UINT64_MAX;
     (void)*(volatile uint64_t *)(area[1] + 6 * PAGE - 8);
     wait_a_while();
     /* Areas 2 and 3: another thread; the second with the intent to zero. */

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -41,17 +42,30 @@ def intervals(lines: Iterable[bytes], instructions: int) -> list[dict[int, int]]
     return found
 
 
-def record(command: Sequence[str], *, interval: int = 100_000, per_second: int = 300_000_000) -> Trace:
-    """What a command touches, of which ``per_second`` instructions are taken to be executed.
+def why_not() -> str:
+    """What is missing to record here; empty if nothing is."""
+    return "" if shutil.which("valgrind") else "there is no valgrind: apt-get install valgrind"
+
+
+def touched(command: Sequence[str], instructions: int) -> list[dict[int, int]]:
+    """The kinds of pages that a command touches, in stretches of so many instructions.
 
     Raises subprocess.CalledProcessError if it fails."""
     line = ["valgrind", "--tool=lackey", "--trace-mem=yes", "--log-fd=9", *command]
     shell = ["sh", "-c", 'exec "$@" 9>&1 >/dev/null', "sh", *line]
     with subprocess.Popen(shell, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None  # noqa: S101 - it is a pipe
-        found = intervals(process.stdout, per_second * interval // 1_000_000)
+        found = intervals(process.stdout, instructions)
     if process.returncode != 0:
         raise subprocess.CalledProcessError(process.returncode, command)
+    return found
+
+
+def record(command: Sequence[str], *, interval: int = 100_000, per_second: int = 300_000_000) -> Trace:
+    """What a command touches, of which ``per_second`` instructions are taken to be executed.
+
+    Raises subprocess.CalledProcessError if it fails."""
+    found = touched(command, per_second * interval // 1_000_000)
     pages = np.unique(np.fromiter((page for each in found for page in each), np.int64))
     touches = []
     for each in found:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import bisect
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pageshare.lab.trace import READ, RELEASED, WRITTEN, ZERO, Actor, Range, Touches, Trace, TraceError, of_touches
+from pageshare.lab.trace import READ, RELEASED, WRITTEN, ZERO, Actor, Range, Touches, Trace, of_touches
 
 PAGE = 4096
 INTENTS = ("work", "zero", "collect", "unlabelled")

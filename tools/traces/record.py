@@ -18,14 +18,15 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-import lackey  # noqa: E402
-import programs  # noqa: E402
-import raw  # noqa: E402
+import lackey
+import programs
+import raw
 
-from pageshare.lab import trace as traces  # noqa: E402
-from pageshare.lab.trace import Trace  # noqa: E402
+from pageshare.lab import trace as traces
+from pageshare.lab.trace import Trace
 
 HERE = Path(__file__).parent
 INTERVAL = 100_000
@@ -74,9 +75,14 @@ def version() -> str:
     return said.splitlines()[0]
 
 
+def program(name: str) -> Any:
+    """The module of a program to record."""
+    return importlib.import_module(f"programs.{name}")
+
+
 def record(name: str, seconds: int, *, together: int = TOGETHER, keep: Path | None = None) -> Trace:
     """A named program's trace. Raises subprocess.CalledProcessError if it fails."""
-    module = importlib.import_module(f"programs.{name}")
+    module = program(name)
     if missing := [need for need in module.NEEDS if shutil.which(need) is None]:
         raise SystemExit(f"record.py: {name} needs {' '.join(missing)}: sh tools/need.sh traces")
     with tempfile.TemporaryDirectory(prefix="pageshare-trace-") as place:
@@ -87,17 +93,16 @@ def record(name: str, seconds: int, *, together: int = TOGETHER, keep: Path | No
         log = keep.with_suffix(".log") if keep else Path(place) / "log"
         with log.open("wb") as said:
             answers = subprocess.PIPE if getattr(module, "ANSWERS", False) else said
-            process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=answers, stderr=said, cwd=folder)
-            hang = threading.Timer(seconds * 2 + 120, process.kill)
-            hang.start()
-            try:
-                if hasattr(module, "drive"):
-                    module.drive(programs.Recorded(process), folder, seconds)
-                process.wait()
-            finally:
-                hang.cancel()
-                process.kill()
-                process.wait()
+            with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=answers, stderr=said, cwd=folder) as process:
+                hang = threading.Timer(seconds * 2 + 120, process.kill)
+                hang.start()
+                try:
+                    if hasattr(module, "drive"):
+                        module.drive(programs.Recorded(process), folder, seconds)
+                    process.wait()
+                finally:
+                    hang.cancel()
+                    process.kill()
         if process.returncode != 0:
             print(log.read_text(errors="replace")[-2000:], file=sys.stderr)
             raise subprocess.CalledProcessError(process.returncode, command)
@@ -133,7 +138,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.list:
         for name in programs.NAMES:
-            doc = (importlib.import_module(f"programs.{name}").__doc__ or "").split("\n\n")[0]
+            doc = (program(name).__doc__ or "").split("\n\n")[0]
             print(f"{name:10}{' '.join(doc.split())}")
         return
     if given.output is None or (given.name is None) == (given.lackey is None):

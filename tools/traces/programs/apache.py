@@ -1,4 +1,4 @@
-"""Apache's web server with 900 files of 80 KiB mapped into memory (MMapFile), of which visitors want ever different ones.
+"""Apache's web server with 900 files mapped into memory (MMapFile), of which visitors want ever different ones.
 
 One process with a few worker threads (-X, the worker MPM). A client, which runs natively and is no part of the trace,
 asks for files: in the morning for those of one topic, at noon for many, then nobody asks; afterwards a crawler fetches

@@ -1,10 +1,10 @@
 """A program with many cyclic objects, in phases: ``python3 cpython_work.py SECONDS``.
 
-120,000 nodes that know their neighbours, in 30 regions, are made (a simulation's model, some 80 MiB). Then a few regions
-at a time are simulated, others after a while; for a part of the time the program waits for input and does next to
-nothing, but its full collections go on, as those of a server that collects when it is idle (Instagram's and others do).
-New nodes replace old ones, which are garbage in cycles: only the cyclic collector frees them. It visits every container
-that it tracks, whether the work needs that or not: those touches are what an estimate of used memory should not count.
+120,000 nodes that know their neighbours, in 30 regions, are made (a simulation's model, some 80 MiB). Then a few
+regions at a time are simulated, others after a while; for a part of the time the program waits for input and does next
+to nothing, but its full collections go on, as those of a server that collects when it has nothing else to do. New nodes
+replace old ones, which are garbage in cycles: only the cyclic collector frees them. It visits every container that it
+tracks, whether the work needs that or not: those touches are what an estimate of used memory should not count.
 
 The collector runs in the same thread as the work. It calls gc.callbacks when it starts and when it is done; they tell
 the recorder by system call 39 (getpid, which ignores arguments) what the thread intends from then on.

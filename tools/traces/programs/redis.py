@@ -1,10 +1,10 @@
 """redis-server with 96,000 values of 1,000 bytes in four key ranges, under a client's changing load.
 
 The client runs natively, so it is no part of the trace. Its phases are what a database sees in a day, in short: it is
-filled; one range is read and written, mostly few of its keys; nothing comes; two other ranges are, with other favourites
-; all is saved from the foreground (SAVE: each value is read once and no more for long); nothing comes; the first range
-is deleted and filled anew, so that memory is given back; then all ranges are in use, the hottest keys most. Redis works
-in one thread, which also wakes ten times a second of its own accord and looks at some keys.
+filled; one range is read and written, mostly few of its keys; nothing comes; two other ranges are, with other
+favourites; all is saved from the foreground (SAVE: each value is read once and no more for long); nothing comes; the
+first range is deleted and filled anew, so that memory is given back; then all ranges are in use, the hottest keys most.
+Redis works in one thread, which also wakes ten times a second of its own accord and looks at some keys.
 """
 
 from __future__ import annotations
@@ -48,11 +48,10 @@ class _Client:
             elif first[:1] == b"-":
                 raise OSError(first.decode())
 
-    def fill(self, which: int, seconds: float) -> None:
-        """All keys of a range, as evenly as time allows."""
-        for number in range(0, KEYS, BATCH * 4):
-            self.ask(*(self._set(which, key) for key in range(number, min(number + BATCH * 4, KEYS))))
-        del seconds
+    def fill(self, which: int) -> None:
+        """All keys of a range."""
+        for number in range(0, KEYS, BATCH):
+            self.ask(*(self._set(which, key) for key in range(number, number + BATCH)))
 
     def work(self, ranges: list[int], seconds: float, *, skew: float, rate: float) -> None:
         """Reads, and a write in five, at a rate of batches; the larger ``skew``, the fewer keys are asked for."""
@@ -79,14 +78,14 @@ def drive(recorded: Recorded, folder: Path, seconds: int) -> None:
     until((folder / "socket").exists)
     client, part = _Client(folder / "socket"), seconds / 100
     for which in range(RANGES):
-        client.fill(which, part)
+        client.fill(which)
     client.work([0], 18 * part, skew=4, rate=20)
     _idle(15 * part)
     client.work([1, 2], 18 * part, skew=3, rate=20)
     client.ask((b"SAVE",))
     _idle(15 * part)
     client.delete(0)
-    client.fill(0, part)
+    client.fill(0)
     client.work([0, 1, 2, 3], 20 * part, skew=8, rate=15)
     _idle(4 * part)
     recorded.stop()
