@@ -12,7 +12,7 @@ RUNS = benchmarks/runs
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test ctest sanitize lint dist pythons guests figures bench benchquick answer clean
+.PHONY: help setup demo test ctest sanitize lint dist pythons guests figures traces bench benchquick answer clean
 
 help:		## lists what there is
 	@sed -n 's/^\([a-z]*\):[^#]*## */\1\t/p' Makefile | while IFS='	' read -r name text; do \
@@ -54,6 +54,13 @@ guests: setup	## boots six guests under QEMU and leaves their dumps in guests/
 
 figures: setup guests/same/guest10.elf	## figure 4 of the paper, beside ten guests with the same work (booted the first time)
 	$(BIN)/pageshare figures 4 --guests guests/same/guest?.elf guests/same/guest??.elf
+
+TRACES = redis apache clangd java cpython sort zeroing
+traces: setup	## records the laboratory's traces again (an hour; TRACES="redis sort" for some), writes the table of docs/lab/traces.md
+	sh tools/need.sh traces
+	set -e; for name in $(TRACES); do \
+		$(BIN)/python tools/traces/record.py $$name -o src/pageshare/lab/traces/$$name.parquet; done
+	$(BIN)/python tools/traces/describe.py docs/lab/traces.md
 
 bench: $(VENV)/.bench	## the benchmarks (about ten minutes; some more the first time); saves a run, compares, writes docs/benchmarks.md
 	mkdir -p $(RUNS)

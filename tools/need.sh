@@ -3,6 +3,7 @@
 #   sh tools/need.sh build PYTHON   to compile the core and make a virtual environment
 #   sh tools/need.sh test           for the tests: guests under QEMU, the AArch64 kernel, what writes and reads dumps,
 #                                   what looks at pages
+#   sh tools/need.sh traces         to record traces of page touches
 #   sh tools/need.sh bench          for the benchmarks: guests, and the tools that ours is compared with
 set -eu
 
@@ -51,6 +52,7 @@ test)
     need makedumpfile command -v makedumpfile
     need python3-libkdumpfile /usr/bin/python3 -c 'import kdumpfile'
     need qemu-user command -v qemu-aarch64
+    need valgrind command -v valgrind
     need gcc-aarch64-linux-gnu command -v aarch64-linux-gnu-gcc
     need libsnappy1v5 has_library libsnappy.so.1
     need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/lib/libc.a
@@ -62,6 +64,17 @@ test)
     if apt-cache show criu >/dev/null 2>&1; then
         need criu command -v crit
     fi
+    ;;
+traces)
+    need gcc command -v cc
+    need qemu-user command -v qemu-x86_64
+    need valgrind command -v valgrind
+    need python3 test -x /usr/bin/python3
+    need redis-server command -v redis-server
+    need apache2-bin test -x /usr/sbin/apache2
+    need clangd-14 command -v clangd-14
+    need libstdc++-12-dev test -d /usr/include/c++/12
+    need openjdk-17-jdk-headless command -v javac
     ;;
 bench)
     need qemu-system-x86 command -v qemu-system-x86_64

@@ -31,7 +31,7 @@ from pageshare.lab.trace import Trace
 HERE = Path(__file__).parent
 INTERVAL = 100_000
 """Microseconds of an interval as the plugin records it."""
-TOGETHER = 1
+TOGETHER = 2
 """Of those, so many are one interval of the trace."""
 SECONDS = 480
 EMULATOR = "qemu-x86_64"

@@ -258,6 +258,11 @@ def _problems(trace: Trace) -> Iterator[str]:
         yield "its touches take more memory than any trace may"
 
 
+def kept() -> dict[str, Path]:
+    """The traces that come with this package, by name."""
+    return {path.stem: path for path in sorted(Path(__file__).with_name("traces").glob("*.parquet"))}
+
+
 def read(path: str | os.PathLike[str]) -> Trace:
     """A trace from its file. Everything in it is checked.
 

@@ -1,6 +1,6 @@
 """GNU sort of 1.4 million lines with two threads and a buffer of 64 MiB, as a nightly batch whose input comes in parts.
 
-The lines come through a pipe from the recorder, 240 MiB in three parts, with waits in between, as from jobs that end
+The lines come through a pipe from the recorder, 220 MiB in three parts, with waits in between, as from jobs that end
 one after the other. sort reads until its buffer is full, sorts it in two threads, and writes a temporary file; at the
 end it merges these with a small part of the memory that it has. While it waits for lines its buffer is idle.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from programs import Recorded, ticks
 
 NEEDS = ("sort",)
-PARTS, LINES = 3, 40_000
+PARTS, LINES = 3, 3000
 
 
 def command(folder: Path, seconds: int) -> list[str]:
@@ -29,7 +29,7 @@ def drive(recorded: Recorded, folder: Path, seconds: int) -> None:
     assert pipe is not None  # noqa: S101 - it is a pipe
     for _ in range(PARTS):
         for _ in ticks(seconds * 0.16, 2):
-            lines = (b"%016x %s\n" % (rng.getrandbits(64), rng.randbytes(75).hex().encode()) for _ in range(3000))
+            lines = (b"%016x %s\n" % (rng.getrandbits(64), rng.randbytes(75).hex().encode()) for _ in range(LINES))
             pipe.write(b"".join(lines))
             pipe.flush()
         for _ in ticks(seconds * 0.14, 1):
