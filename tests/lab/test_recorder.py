@@ -35,10 +35,10 @@ def compiled(folder, source, *options):
     return made
 
 
-def recorded(plugin, folder, *command):
-    """What the plugin wrote, and what the program did."""
+def recorded(plugin, folder, *command, interval=INTERVAL):
+    """What the plugin wrote, and what the program said."""
     out = folder / "raw"
-    line = record.command_of(plugin, out, [str(word) for word in command], interval=INTERVAL)
+    line = record.command_of(plugin, out, [str(word) for word in command], interval=interval)
     said = subprocess.run(line, check=True, capture_output=True, text=True, timeout=120)
     assert said.stderr == ""
     return raw.read(out), said.stdout
@@ -186,6 +186,30 @@ def test_intervals_put_together(plugin, tmp_path, together):
             if kind & (READ | WRITTEN)
         }
         assert touched == expected
+
+
+def test_no_touch_is_lost_between_intervals(plugin, tmp_path):
+    """Intervals of a millisecond, and an epoch for every page unmapped: each of 30,000 pages that are touched once is
+    noted once, in order; and the page that its thread touched between two of them in an interval that lies between."""
+    pages = 10_000
+    found, said = recorded(plugin, tmp_path, compiled(tmp_path, HERE / "racing.c"), interval=1000)
+    assert len(found.intervals) > 50
+    assert sum(len(one.releases) for one in found.intervals) > 1000
+    for line in said.splitlines():
+        first = int(line.split()[1])
+        noted, again = [], []
+        for number, one in enumerate(found.intervals):
+            for _, entries in one.touches:
+                numbers = (entries[:, 0] >> np.uint64(8)).astype(np.int64) - first
+                noted += [(int(page), number) for page in numbers if 0 < page <= pages]
+                again += [number] * int((numbers == 0).sum())
+        assert sorted(page for page, _ in noted) == list(range(1, pages + 1))
+        times = np.array([number for _, number in sorted(noted)])
+        assert (np.diff(times) >= 0).all()
+        assert len(again) == len(set(again))
+        later = np.append(times[1:], len(found.intervals))
+        at = np.searchsorted(again, times)
+        assert (np.array(again)[at] <= later).all()
 
 
 def test_a_recording_that_was_cut_short(plugin, tmp_path):

@@ -1,4 +1,4 @@
-"""Writes what the kept traces show into the table of a document: ``python tools/traces/describe.py docs/lab/traces.md``.
+"""Writes what the kept traces show into a document's table: ``python tools/traces/describe.py docs/lab/traces.md``.
 
 What stands between the two markers is replaced.
 """
