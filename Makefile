@@ -12,7 +12,7 @@ RUNS = benchmarks/runs
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test ctest sanitize lint dist pythons guests figures traces bench benchquick answer clean
+.PHONY: help setup demo test ctest sanitize lint dist pythons guests figures traces balloon bench benchquick answer clean
 
 help:		## lists what there is
 	@sed -n 's/^\([a-z]*\):[^#]*## */\1\t/p' Makefile | while IFS='	' read -r name text; do \
@@ -61,6 +61,10 @@ traces: setup	## records the laboratory's traces again (an hour; TRACES="redis s
 	set -e; for name in $(TRACES); do \
 		$(BIN)/python tools/traces/record.py $$name -o src/pageshare/lab/traces/$$name.parquet; done
 	$(BIN)/python tools/traces/describe.py docs/lab/traces.md
+
+balloon: setup	## measures what Linux and QEMU do with a balloon (about seven minutes): writes docs/lab/virtio-balloon.md
+	sh tools/need.sh test
+	$(BIN)/python tests/guests/balloon.py -o docs/lab/virtio-balloon.json --markdown docs/lab/virtio-balloon.md
 
 bench: $(VENV)/.bench	## the benchmarks (about ten minutes; some more the first time); saves a run, compares, writes docs/benchmarks.md
 	mkdir -p $(RUNS)

@@ -12,7 +12,7 @@ from pageshare.commands import COMMANDS, _parser, main
 from pageshare.render.sections import KEYS
 
 TREE = Path(__file__).parents[1]
-PAGES = [TREE / "README.md", TREE / "CHANGELOG.md", *sorted((TREE / "docs").glob("*.md"))]
+PAGES = [TREE / "README.md", TREE / "CHANGELOG.md", *sorted((TREE / "docs").rglob("*.md"))]
 PAGE = 4096
 
 

@@ -54,6 +54,8 @@ test)
     need qemu-user command -v qemu-aarch64
     need valgrind command -v valgrind
     need gcc-aarch64-linux-gnu command -v aarch64-linux-gnu-gcc
+    # The guests' kernel comes with a tool that modules are built with, and that needs it.
+    need libelf1 has_library libelf.so.1
     need libsnappy1v5 has_library libsnappy.so.1
     need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/lib/libc.a
     # They look at pages. Some distributions' npm comes with nodejs.

@@ -309,12 +309,28 @@ class Observed:
     # Clocks
 
     def compare_clocks(self, ms: int = 30) -> None:
-        """Note a moment on both clocks, and within how many ns it is the same."""
+        """Note a moment on both clocks, and within how many ns it is the same. BootError if host and guest never ran at
+        the same time."""
+        for _ in range(20):
+            reads = self._reads_of_clock(ms)
+            # What one read does not show and the next one does was noted in between.
+            between = [
+                (after - before, cycles, (before + after) // 2)
+                for (before, last, _), (_, cycles, after) in itertools.pairwise(reads)
+                if cycles != last
+            ]
+            if between:
+                self.clock_error, cycles, ns = min(between)
+                self.clocks.append((cycles, ns))
+                return
+        raise BootError("the guest's clock never moved while it was read")
+
+    def _reads_of_clock(self, ms: int) -> list[tuple[int, int, int]]:
+        """Of the clock that the guest shows for so long: (ns before, cycles, ns after)."""
         self.send(f"echo clock {ms} >/proc/pageprobe")
         until = time.monotonic() + 20
-        while not self._clock():
-            if time.monotonic() > until:
-                raise BootError("the guest does not show its clock")
+        while not self._clock() and time.monotonic() < until and not select.select([self.channel], [], [], 0)[0]:
+            pass
         reads = []
         while True:
             before = time.monotonic_ns()
@@ -322,16 +338,9 @@ class Observed:
             if not cycles:
                 break
             reads.append((before, cycles, time.monotonic_ns()))
-        # What one read does not show and the next one does was noted in between.
-        between = [
-            (after - before, cycles, (before + after) // 2)
-            for (before, last, _), (_, cycles, after) in itertools.pairwise(reads)
-            if cycles != last
-        ]
-        self.clock_error, *moment = min(between)
-        self.clocks.append((moment[0], moment[1]))
         if self.answer()[0]:
             raise BootError("the guest did not show its clock")
+        return reads
 
     def _clock(self) -> int:
         return int.from_bytes(os.pread(self.file, 8, self.base + self.area), "little")

@@ -18,10 +18,10 @@ SIZE = 12000
 """Pages in the balloon: 47 MiB of 256."""
 
 
-def booted(folder: Path, balloon: str = "") -> Iterator[Observed]:
+def booted(folder: Path, balloon: str = "", *, shared: bool = True) -> Iterator[Observed]:
     """A guest with a balloon, or a skip with the reason."""
     try:
-        with observed(folder, balloon=balloon) as guest:
+        with observed(folder, balloon=balloon, shared=shared) as guest:
             yield guest
     except MissingError as error:
         pytest.skip(str(error))
@@ -34,8 +34,9 @@ def plain(bootable: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def obliging(bootable: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:  # noqa: ARG001
-    """It says which memory is free, and takes some back when it runs out."""
-    yield from booted(tmp_path_factory.mktemp("balloon"), "deflate-on-oom=on,free-page-reporting=on")
+    """It says which memory is free, and takes some back when it runs out; and its memory is QEMU's own."""
+    options = "deflate-on-oom=on,free-page-reporting=on"
+    yield from booted(tmp_path_factory.mktemp("balloon"), options, shared=False)
 
 
 @pytest.fixture
@@ -63,6 +64,7 @@ def test_memory_is_where_the_file_has_it(guest: Observed) -> None:
     pages = guest.hold(100)
     for page in pages:
         assert guest.content(page) == int(PATTERN ^ int(page)).to_bytes(8, "little") * (PAGE // 8)
+    assert (guest.touch(pages)["zero"] == 2).all()
     guest.release()
 
 
@@ -167,6 +169,9 @@ def test_free_blocks_lose_their_frames(obliging: Observed) -> None:
     reported = guest.states()[pages] & State.REPORTED > 0
     assert reported.mean() > 0.9
     assert not guest.framed()[pages[reported]].any()
-    records = guest.touch(pages[reported][:500])
-    assert (records["zero"] == 1).all()
-    assert guest.framed()[pages[reported][:500]].all()
+    for write in (False, True):
+        some = pages[reported][:500]
+        records = guest.touch(some, write=write)
+        assert (records["zero"] == 1).all()
+        # A page that is only read is the host's zero page, where memory is no file.
+        assert (guest.framed()[some] == write).all()
