@@ -62,17 +62,21 @@ def inflate(guest: Observed, results: Results, repeats: int) -> None:
         for _ in range(repeats):
             for frames, free in ((True, "has frames"), (False, "has none")):
                 emptied(guest, frames=frames)
-                faults, before = guest.faults(), guest.frames()
+                faults, before, cpu = guest.faults(), guest.frames(), guest.cpu_ns()
                 seconds = guest.reach(size, pause=0.001)
+                cpu = guest.cpu_ns() - cpu
                 name = f"inflate.{mib}.{'framed' if frames else 'bare'}"
                 results.add(name, f"inflate {mib} MiB, free memory {free}", "pages/s", size / seconds)
                 what = f"frames lost by that, of {size} pages"
                 results.add(f"{name}.frames", what, "pages", before - guest.frames())
+                results.add(f"{name}.cpu", "QEMU's processor time for that, for each page", "us", cpu / size / 1000)
                 what = "QEMU's page faults while it inflates, for each page"
                 results.add(f"{name}.faults", what, "", (guest.faults() - faults) / size)
-            before = guest.frames()
+            before, cpu = guest.frames(), guest.cpu_ns()
             seconds = guest.reach(0, pause=0.001)
+            cpu = guest.cpu_ns() - cpu
             results.add(f"deflate.{mib}", f"deflate {mib} MiB", "pages/s", size / seconds)
+            results.add(f"deflate.{mib}.cpu", "QEMU's processor time for that, for each page", "us", cpu / size / 1000)
             what = f"frames that come back at deflation, of {size} pages"
             results.add(f"deflate.{mib}.frames", what, "pages", guest.frames() - before)
 
@@ -475,9 +479,10 @@ def interrupt(guest: Observed, results: Results, repeats: int) -> None:
             sent = guest.aim(size)
             time.sleep(0.1)
             guest.compare_clocks()
-            results.add("clock", "error of the comparison of the clocks", "us", guest.clock_error / 1000)
             events = guest.events()
             at = (guest.host_ns(events["cycles"]) - sent) / 1e3
+            error = guest.host_ns_error(events["cycles"]).max() / 1e3
+            results.add("clock", "error of these latencies", "us", error)
             name = "busy" if busy else "idle"
             changed = starts(events, Kind.CHANGED)
             moved = np.flatnonzero(np.isin(events["kind"], (Kind.ENQUEUE, Kind.DEQUEUE)))

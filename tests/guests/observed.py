@@ -109,6 +109,11 @@ class State(IntFlag):
     RESERVED = 64
 
 
+GOOD_ENOUGH_NS = 20_000
+"""Of a comparison of the clocks."""
+DRIFT = 2e-5
+"""How much faster one of them may be than the comparisons say."""
+
 Pages = npt.NDArray[np.int64]
 """Numbers of pages."""
 
@@ -129,10 +134,9 @@ class Observed:
     """QEMU's /proc/PID/pagemap, if it is no memfd."""
     area: int = 0
     """Where pageprobe's area is in the memory."""
-    clocks: list[tuple[int, int]] = field(default_factory=list)
-    """Moments on both clocks: (cycles of the guest's time stamp counter, ns of the host's monotonic clock)."""
-    clock_error: int = 0
-    """ns within which the last one is the same."""
+    clocks: list[tuple[int, int, int]] = field(default_factory=list)
+    """Moments on both clocks: (ns within which it is the same one, cycles of the guest's time stamp counter, ns of the
+    host's monotonic clock)."""
 
     @property
     def pages(self) -> int:
@@ -292,6 +296,11 @@ class Observed:
             raise BootError(f"{count} events, of which only {EVENTS} are noted")
         return self._part(EVENTS_AT, count, EVENT)
 
+    def cpu_ns(self) -> int:
+        """How long QEMU's threads have had a processor."""
+        tasks = Path(f"/proc/{self.guest.process.pid}/task").glob("*/schedstat")
+        return sum(int(path.read_text().split()[0]) for path in tasks)
+
     def faults(self) -> int:
         """How often QEMU has been given a page, or a mapping of one: its minor faults, threads and all."""
         fields = Path(f"/proc/{self.guest.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -309,8 +318,9 @@ class Observed:
     # Clocks
 
     def compare_clocks(self, ms: int = 30) -> None:
-        """Note a moment on both clocks, and within how many ns it is the same. BootError if host and guest never ran at
-        the same time."""
+        """Note a moment on both clocks, and within how many ns it is the same: again and again where host and guest do
+        not run at the same time. BootError if they never do."""
+        best: tuple[int, int, int] | None = None
         for _ in range(20):
             reads = self._reads_of_clock(ms)
             # What one read does not show and the next one does was noted in between.
@@ -319,11 +329,12 @@ class Observed:
                 for (before, last, _), (_, cycles, after) in itertools.pairwise(reads)
                 if cycles != last
             ]
-            if between:
-                self.clock_error, cycles, ns = min(between)
-                self.clocks.append((cycles, ns))
-                return
-        raise BootError("the guest's clock never moved while it was read")
+            best = min([*between, *filter(None, [best])], default=None)
+            if best and best[0] < GOOD_ENOUGH_NS:
+                break
+        if best is None:
+            raise BootError("the guest's clock never moved while it was read")
+        self.clocks.append(best)
 
     def _reads_of_clock(self, ms: int) -> list[tuple[int, int, int]]:
         """Of the clock that the guest shows for so long: (ns before, cycles, ns after)."""
@@ -349,15 +360,25 @@ class Observed:
         """By the first and the last comparison of the clocks."""
         if len(self.clocks) == 1:
             self.compare_clocks()
-        (first, ns), (last, later) = self.clocks[0], self.clocks[-1]
+        (_, first, ns), (_, last, later) = self.clocks[0], self.clocks[-1]
         return (last - first) / (later - ns)
 
     def host_ns(self, cycles: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
-        """When that was on the host's clock: from the comparison of the clocks that is nearest to it."""
-        moments = np.array(self.clocks, dtype=np.int64)
-        at = cycles.astype(np.int64)
-        nearest = np.abs(at[:, None] - moments[:, 0]).argmin(axis=1)
-        return np.asarray(moments[nearest, 1] + (at - moments[nearest, 0]) / self.cycles_per_ns())
+        """When that was on the host's clock: from the comparison that is the best one for it."""
+        return self._by_best_clock(cycles)[0]
+
+    def host_ns_error(self, cycles: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
+        """Within how many ns that is: the error of the comparison, and what the clocks may have drifted apart since it,
+        or before."""
+        return self._by_best_clock(cycles)[1]
+
+    def _by_best_clock(self, cycles: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        errors, moments, ns = np.array(self.clocks, dtype=np.int64).T
+        apart = (cycles.astype(np.int64)[:, None] - moments) / self.cycles_per_ns()
+        within = errors + np.abs(apart) * DRIFT
+        best = within.argmin(axis=1)
+        row = np.arange(len(best))
+        return ns[best] + apart[row, best], within[row, best]
 
 
 @contextlib.contextmanager
