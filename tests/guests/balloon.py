@@ -194,6 +194,12 @@ def ratio(one: dict[str, Any], other: dict[str, Any]) -> str:
     return f"{Series(**one).median / Series(**other).median:.2g}"
 
 
+def ratios(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """How many times the other the one is, of values that were measured in pairs: median and range."""
+    pairs = zip(one["values"], other["values"], strict=True)
+    return spread({"values": [value / with_it for value, with_it in pairs]})
+
+
 def markdown(document: dict[str, Any]) -> str:
     """The page of the documentation."""
     environment = jinja2.Environment(
@@ -204,7 +210,13 @@ def markdown(document: dict[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"spread": spread, "figure": figure, "median": statistics.median}
-    environment.globals |= {"ratio": ratio, "truth": ages.truth, "periods": ages.PERIODS, "regions": ages.REGIONS}
+    environment.globals |= {
+        "ratio": ratio,
+        "ratios": ratios,
+        "truth": ages.truth,
+        "periods": ages.PERIODS,
+        "regions": ages.REGIONS,
+    }
     environment.globals["sizes"] = [size * 4096 >> 20 for size in ballooning.SIZES]
     return environment.get_template("balloon.md.jinja").render(document)
 

@@ -64,6 +64,7 @@ def test_a_median_stands_with_its_range() -> None:
     assert balloon.spread({"values": [3, 1, 2.5]}) == "2.5 (1 to 3)"
     assert balloon.spread({"values": [2, 2]}) == "2"
     assert balloon.ratio({"what": "", "unit": "", "values": [30]}, {"what": "", "unit": "", "values": [2]}) == "15"
+    assert balloon.ratios({"values": [6, 9, 8]}, {"values": [2, 1, 2]}) == "4 (3 to 9)"
 
 
 def test_the_page_is_what_its_values_make() -> None:
