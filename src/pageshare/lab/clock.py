@@ -23,8 +23,6 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 0
-        self.ahead = 0.0
-        """Microseconds that whoever is at it now has waited within this event: it is by so much later for him."""
         self.happened = 0
         """Events so far."""
         self._coming: list[tuple[int, int, Event]] = []
@@ -66,7 +64,7 @@ class Clock:
             time, _asked, event = heapq.heappop(self._coming)
             if event.cancelled:
                 continue
-            self.now, self.ahead = time, 0.0
+            self.now = time
             event.call()
             self.happened += 1
             if after_each is not None:

@@ -24,24 +24,23 @@ class Disk:
     written: int = 0
     busy_until: float = 0.0
 
-    def _serve(self, microseconds: float) -> float:
-        """Who asks again within one event has waited for what he asked before: that is not to be counted twice."""
-        asked = self.clock.now + self.clock.ahead
-        self.busy_until = max(self.busy_until, asked) + microseconds
-        waits = self.busy_until - asked
-        self.clock.ahead += waits
-        return waits
+    def _serve(self, microseconds: float, after: float) -> float:
+        """Microseconds that who asks ``after`` so many from now has to wait. Others may ask before that: the disk does
+        not stand idle for it."""
+        self.busy_until = max(self.busy_until, float(self.clock.now)) + microseconds
+        return max(self.busy_until - self.clock.now - after, microseconds)
 
-    def reads(self, pages: int) -> float:
-        """Microseconds until so many pages, from anywhere, have been read; waiting in the queue included."""
+    def reads(self, pages: int, after: float = 0.0) -> float:
+        """Microseconds until so many pages, from anywhere, have been read; waiting in the queue included. ``after``:
+        how long who asks has been waiting for other things by then."""
         if not pages:
             return 0.0
         self.read += pages
-        return self._serve(pages * (self.latency + 1e6 / self.bandwidth))
+        return self._serve(pages * (self.latency + 1e6 / self.bandwidth), after)
 
-    def writes(self, pages: int) -> float:
+    def writes(self, pages: int, after: float = 0.0) -> float:
         """Microseconds until so many pages have been written as one cluster."""
         if not pages:
             return 0.0
         self.written += pages
-        return self._serve(self.latency + pages * 1e6 / self.bandwidth)
+        return self._serve(self.latency + pages * 1e6 / self.bandwidth, after)

@@ -152,7 +152,7 @@ class Guest:
         for program, offset in zip(self.programs, self.offsets[:-1], strict=True):
             for touch in program.run(begin, end):
                 busy = True
-                stall += self.touch(touch, int(offset))
+                stall += self.touch(touch, int(offset), stall)
         if not busy:
             self.memory.now = before
         self._time = end
@@ -162,8 +162,9 @@ class Guest:
             self.estimator.step()
         clock.after(self.step + round(stall), self._run)
 
-    def touch(self, touch: Touch, offset: int = 0) -> float:
-        """A program, whose pages begin at ``offset``, touches pages; microseconds that it waits."""
+    def touch(self, touch: Touch, offset: int = 0, after: float = 0.0) -> float:
+        """A program, whose pages begin at ``offset``, touches pages; microseconds that it waits. It does so ``after``
+        so many from now: as long as what it touched before made it wait."""
         pages = touch.pages.astype(np.int64) + offset
         kinds = np.broadcast_to(np.asarray(touch.kinds, np.uint8), pages.shape)
         released = (kinds & RELEASED) != 0
@@ -186,15 +187,17 @@ class Guest:
         if (self.at[pages] == NOWHERE).any():
             for begin in range(0, len(pages), AT_ONCE):
                 some = slice(begin, begin + AT_ONCE)
-                stall += self._touch(pages[some], kinds[some], touch, some)
+                stall += self._touch(pages[some], kinds[some], touch, some, after + stall)
         else:
-            stall += self._touch(pages, kinds, touch, slice(None))
+            stall += self._touch(pages, kinds, touch, slice(None), after)
         return stall
 
-    def _touch(self, pages: NDArray[np.int64], kinds: NDArray[np.uint8], touch: Touch, some: slice) -> float:
+    def _touch(
+        self, pages: NDArray[np.int64], kinds: NDArray[np.uint8], touch: Touch, some: slice, after: float
+    ) -> float:
         """Pages few enough to have room for, or all of which are in memory."""
         missing = pages[self.at[pages] == NOWHERE]
-        stall = self._bring_in(missing, pages) if len(missing) else 0.0
+        stall = self._bring_in(missing, pages, after) if len(missing) else 0.0
         there = self.at[pages] != NOWHERE
         self.counts.out_of_memory += int(np.count_nonzero(~there))
         pages, kinds = pages[there], kinds[there]
@@ -208,7 +211,7 @@ class Guest:
         if write.any():
             contents = (self._new(len(pages)) if touch.contents is None else part(touch.contents)) * ~zero
             self.held[pages[write]] = contents[write]
-        stall += self.host.touch(self, own, write, contents)
+        stall += self.host.touch(self, own, write, contents, after + stall)
         self.memory.touch(own, write=write, zero=zero, work=part(touch.work), thread=part(touch.thread))
         return stall
 
@@ -232,28 +235,28 @@ class Guest:
 
     # The guest's memory.
 
-    def _bring_in(self, pages: NDArray[np.int64], but: NDArray[np.int64]) -> float:
+    def _bring_in(self, pages: NDArray[np.int64], but: NDArray[np.int64], after: float) -> float:
         """Give programs' pages a page of the guest's each, with what they hold, but not one of those that ``but`` have;
         microseconds that it takes."""
-        own, stall = self.allocate(len(pages), but=but)
+        own, stall = self.allocate(len(pages), but=but, after=after)
         pages = pages[: len(own)]
         self.at[pages] = own
         self.holder[own] = pages
         files = self.file[pages]
         paged = self.paged_out[pages]
         self.paged_out[pages] = False
-        stall += self.disk.reads(int(np.count_nonzero(files | paged)))
+        stall += self.disk.reads(int(np.count_nonzero(files | paged)), after + stall)
         self.counts.read += int(np.count_nonzero(files))
         self.counts.paged_in += int(np.count_nonzero(paged))
         # The kernel writes every page that it hands out: zeros, a file's bytes, or what was paged out.
         contents = self.held[pages]
-        stall += self.host.touch(self, own, np.ones(len(own), np.bool_), contents)
+        stall += self.host.touch(self, own, np.ones(len(own), np.bool_), contents, after + stall)
         self.memory.touch(own, write=True, zero=contents == ZEROS)
         self.memory.freed[own] = NEVER
         return stall
 
     def allocate(
-        self, count: int, holder: int | None = None, but: NDArray[np.int64] | None = None
+        self, count: int, holder: int | None = None, but: NDArray[np.int64] | None = None, after: float = 0.0
     ) -> tuple[NDArray[np.uint32], float]:
         """Free pages of the guest's, as many as it can make free, and microseconds that it takes; programs' pages
         ``but`` stay in memory. ``holder``, if it is not a program's: its balloon's driver gets no page back from
@@ -265,7 +268,7 @@ class Guest:
                 stall += waited
                 if got:
                     continue
-            got, waited = self._reclaim(count - self.free, but)
+            got, waited = self._reclaim(count - self.free, but, after + stall)
             stall += waited
             if got:
                 continue
@@ -295,7 +298,7 @@ class Guest:
         self.paged_out[pages] = False
         self.give_back(own)
 
-    def _reclaim(self, count: int, but: NDArray[np.int64] | None) -> tuple[int, float]:
+    def _reclaim(self, count: int, but: NDArray[np.int64] | None, after: float) -> tuple[int, float]:
         """Take pages from programs, at least ``count`` if there are so many: files are dropped, others paged out."""
         count = max(count, AT_ONCE)
         eligible = self.holder >= 0
@@ -314,7 +317,8 @@ class Guest:
         anonymous = ~self.file[pages]
         out = own[anonymous]
         # To write a page out the guest has to read it: what the host has swapped comes back just to go (section 3.3).
-        stall = self.host.touch(self, out) + self.disk.writes(len(out))
+        stall = self.host.touch(self, out, after=after)
+        stall += self.disk.writes(len(out), after + stall)
         self.paged_out[pages[anonymous]] = True
         self.at[pages] = NOWHERE
         self.counts.paged_out += len(out)

@@ -117,9 +117,10 @@ class Host:
         pages: NDArray[np.uint32],
         write: NDArray[np.bool_] | None = None,
         contents: NDArray[np.uint64] | None = None,
+        after: float = 0.0,
     ) -> float:
         """A guest touches pages, and writes those where ``write``, which then hold ``contents``; microseconds that it
-        waits."""
+        waits. It does so ``after`` so many from now, having waited for other things."""
         pmap = guest.pmap
         stall = 0.0
         if (pmap.place[pages] == Place.RESIDENT).all():
@@ -128,7 +129,7 @@ class Host:
         for begin in range(0, len(pages), AT_ONCE):
             some = slice(begin, begin + AT_ONCE)
             part = None if write is None else write[some]
-            stall += self._map(guest, pages[some], part)
+            stall += self._map(guest, pages[some], part, after + stall)
             self._store(pmap, guest, pages[some], part, None if contents is None else contents[some])
         self.look()
         return stall
@@ -148,7 +149,7 @@ class Host:
         if self.sharing is not None:
             self.sharing.store(guest, written, contents)
 
-    def _map(self, guest: Guest, pages: NDArray[np.uint32], write: NDArray[np.bool_] | None) -> float:
+    def _map(self, guest: Guest, pages: NDArray[np.uint32], write: NDArray[np.bool_] | None, after: float) -> float:
         """Give each page a frame that it can be touched in; microseconds that it takes."""
         pmap = guest.pmap
         place = pmap.place[pages]
@@ -157,7 +158,8 @@ class Host:
         need = len(absent) + len(swapped) + len(shared)
         if not need:
             return 0.0
-        stall = need * (self.times.fault + self.times.zero) + self.make_room(need, guest, pages)
+        stall = need * (self.times.fault + self.times.zero)
+        stall += self.make_room(need, guest, pages, after + stall)
         if self.frames.free < need:
             raise MemoryError(f"{need} frames are needed, {self.frames.free} are free, and nothing can be swapped")
         if len(absent):
@@ -170,7 +172,7 @@ class Host:
             self._place(guest, absent, self.frames.take(len(absent)))
             self.counts.first_touches += len(absent)
         if len(swapped):
-            stall += self.disk.reads(len(swapped))
+            stall += self.disk.reads(len(swapped), after + stall)
             frames = self.frames.take(len(swapped))
             self.frames.content[frames] = pmap.stored[swapped]
             self._place(guest, swapped, frames)
@@ -218,7 +220,7 @@ class Host:
         pmap.swapped += len(pages)
         self.counts.swapped_out += len(pages)
 
-    def make_room(self, need: int, guest: Guest, but: NDArray[np.uint32]) -> float:
+    def make_room(self, need: int, guest: Guest, but: NDArray[np.uint32], after: float = 0.0) -> float:
         """See to it that so many frames are free, if need be by writing out pages, but not those that ``guest`` is
         just touching; microseconds that this takes. Fewer may be free where nothing is left to write."""
         stall = 0.0
@@ -227,7 +229,7 @@ class Host:
             if not written:
                 break
             self.counts.waited_for_frames += written
-            stall += self.disk.writes(written)
+            stall += self.disk.writes(written, after + stall)
         return stall
 
     # What the host does about its memory.
