@@ -152,16 +152,19 @@ class Host:
     def _map(self, guest: Guest, pages: NDArray[np.uint32], write: NDArray[np.bool_] | None, after: float) -> float:
         """Give each page a frame that it can be touched in; microseconds that it takes."""
         pmap = guest.pmap
-        place = pmap.place[pages]
-        absent, swapped = pages[place == Place.ABSENT], pages[place == Place.SWAPPED]
-        shared = pages[(place == Place.SHARED) & write] if write is not None else pages[:0]
-        need = len(absent) + len(swapped) + len(shared)
-        if not need:
-            return 0.0
-        stall = need * (self.times.fault + self.times.zero)
-        stall += self.make_room(need, guest, pages, after + stall)
-        if self.frames.free < need:
-            raise MemoryError(f"{need} frames are needed, {self.frames.free} are free, and nothing can be swapped")
+        stall = 0.0
+        while True:
+            place = pmap.place[pages]
+            absent, swapped = pages[place == Place.ABSENT], pages[place == Place.SWAPPED]
+            shared = pages[(place == Place.SHARED) & write] if write is not None else pages[:0]
+            need = len(absent) + len(swapped) + len(shared)
+            if need <= self.frames.free:
+                break
+            # Making room may let a page that is about to be written share its frame: hence looked at again.
+            stall += self.make_room(need, guest, pages, after + stall)
+            if self.frames.free < need:
+                raise MemoryError(f"{need} frames are needed, {self.frames.free} are free, and nothing can be swapped")
+        stall += need * (self.times.fault + self.times.zero)
         if len(absent):
             popped = pmap.ballooned[absent]
             if popped.any():
@@ -224,9 +227,9 @@ class Host:
         """See to it that so many frames are free, if need be by writing out pages, but not those that ``guest`` is
         just touching; microseconds that this takes. Fewer may be free where nothing is left to write."""
         stall = 0.0
-        while self.frames.free < need:
-            written = self.swap.reclaim(max(need - self.frames.free, CLUSTER), guest, but)
-            if not written:
+        while (free := self.frames.free) < need:
+            written = self.swap.reclaim(max(need - free, CLUSTER), guest, but)
+            if self.frames.free == free:
                 break
             self.counts.waited_for_frames += written
             stall += self.disk.writes(written, after + stall)

@@ -89,7 +89,7 @@ def _guest(guest: Guest, host: Host) -> Iterator[str]:
 def _sharing(sharing: Sharing, host: Host) -> Iterator[str]:
     classes = sharing.table.classes()
     members = 0
-    for guest, begin in zip(host.guests, sharing.first[:-1], strict=True):
+    for guest, begin in zip(host.guests, sharing.first[:-1], strict=False):
         shared = np.flatnonzero(guest.pmap.place == Place.SHARED)
         members += len(shared)
         heads = classes[begin + shared]

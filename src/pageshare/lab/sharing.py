@@ -141,12 +141,20 @@ class Sharing:
 
     # What the host tells.
 
+    def _scans(self, guest: Guest) -> bool:
+        """Whether it was there when the scanning began."""
+        return guest.number < len(self.first) - 1
+
     def store(self, guest: Guest, pages: NDArray[np.uint32], contents: NDArray[np.uint64]) -> None:
         """Pages in frames of their own hold something else now."""
+        if not self._scans(guest):
+            return
         self._bytes[self.first[guest.number] + pages.astype(np.int64), 0] = contents
 
     def leave(self, guest: Guest, pages: NDArray[np.uint32]) -> None:
         """Pages are about to leave their frames."""
+        if not self._scans(guest):
+            return
         numbers = self.first[guest.number] + pages.astype(np.int64)
         broken = self.table.write(numbers.astype(np.uint32))
         self.counts.broken += int(np.count_nonzero(broken))
@@ -154,6 +162,8 @@ class Sharing:
 
     def try_first(self, guest: Guest, pages: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """Look whether pages that are about to be written out can share a frame instead; those that can't."""
+        if not self._scans(guest):
+            return pages
         self._scan((self.first[guest.number] + pages.astype(np.int64)).astype(np.uint32))
         left: NDArray[np.uint32] = pages[guest.pmap.place[pages] == Place.RESIDENT]
         return left

@@ -84,14 +84,15 @@ class SwapDaemon:
         return pages if len(pages) <= count else self.host.rng.choice(pages, count, replace=False)
 
     def reclaim(self, count: int, guest: Guest, but: NDArray[np.uint32]) -> int:
-        """Write out so many pages at once, of guests above their targets first; how many became free frames."""
+        """Free so many frames at once, of guests above their targets first; how many pages were written out for it.
+        Others can have become free because they turned out to be equal."""
         host = self.host
         order = sorted(range(len(host.guests)), key=lambda number: -host.excess(number))
-        before = host.frames.free
+        before, written = host.frames.free, 0
         for number in order:
             left = count - (host.frames.free - before)
             if left <= 0:
                 break
             other = host.guests[number]
-            self._write_out(other, left, but if other is guest else None)
-        return host.frames.free - before
+            written += self._write_out(other, left, but if other is guest else None)
+        return written
