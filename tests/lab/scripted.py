@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+
 from pageshare.lab.guest import Guest
 from pageshare.lab.host import Host
 from pageshare.lab.programs import READ, RELEASED, WRITTEN, ZERO, Touch

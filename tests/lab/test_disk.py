@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from lab.scripted import STEP, Script, at_rest, read, written
 from pageshare.lab.clock import Clock
 from pageshare.lab.disk import Disk

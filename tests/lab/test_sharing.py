@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from lab.scripted import STEP, Script, at_rest, read, released, written, zeroed
 from pageshare.lab.frames import Place
 from pageshare.lab.guest import Guest

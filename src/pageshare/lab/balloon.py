@@ -101,7 +101,7 @@ class Driver:
         self._on_the_way: NDArray[np.uint32] = np.zeros(0, np.uint32)
         """Pages that were taken or are to be given back, while the host has not answered."""
         self._life = 0
-        self._busy = self._again = False
+        self._busy = self._again = self._missed = False
         self._target = 0
         self._moved = False
         """Whether the target was another one since the last poll."""
@@ -160,7 +160,10 @@ class Driver:
             self.host.balance()
 
     def wake(self) -> None:
-        """Ask for the target, and do what it takes to get there."""
+        """Ask for the target, and do what it takes to get there; when the guest is not blocked any more, if it is."""
+        if self.guest.blocked:
+            self._missed = True
+            return
         if self._busy:
             self._again = True
             return
@@ -198,7 +201,10 @@ class Driver:
     def _go_on(self) -> None:
         """The next batch towards the target."""
         missing = self._target - self.held
-        if missing > 0:
+        if self.guest.blocked:
+            self._again = True
+            self._rest()
+        elif missing > 0:
             self._inflate(min(missing, self.batch))
         elif missing < 0:
             self._deflate(min(-missing, self.batch))
@@ -293,6 +299,12 @@ class Driver:
         self.host.unlock(self.guest, pages)
         self.guest.give_back(pages)
         return count, 2 * self.latency
+
+    def unblocked(self) -> None:
+        """The guest runs again, and its driver with it."""
+        if self._missed:
+            self._missed = False
+            self.wake()
 
     def out_of_memory(self) -> bool:
         """The guest has no memory left: give some back at once, and tell the host of it; whether there was any."""

@@ -85,6 +85,8 @@ class Guest:
         self.driver: Driver | None = None
         self.estimator: Estimator | None = None
         self.deflate_on_oom = deflate_on_oom
+        self.blocked = False
+        """Whether the host lets nothing of it run, its balloon's driver included."""
         self.most_ballooned = pages * 65 // 100
         self.offsets = np.concatenate([[0], np.cumsum([program.pages for program in self.programs])]).astype(np.int64)
         count = int(self.offsets[-1])
@@ -102,6 +104,7 @@ class Guest:
         self.free = pages
         self._fresh = 0
         self.number = host.add(self)
+        self.held[self.file] = self._new(int(np.count_nonzero(self.file)))
         self.name = name or f"guest{self.number + 1}"
         self.rng = np.random.default_rng([host.seed, 1, self.number])
         if scattered:
@@ -138,12 +141,16 @@ class Guest:
         host, clock = self.host, self.host.clock
         if host.blocks(self.number):
             began = clock.now
+            self.blocked = True
 
             def resume() -> None:
                 self.counts.blocked += clock.now - began
+                self.blocked = False
                 self._run()
+                if self.driver is not None and not self.blocked:
+                    self.driver.unblocked()
 
-            host.when_not_low(resume)
+            host.when_it_may_run(self.number, resume)
             return
         begin, end = self._time, self._time + self.step
         stall, busy = 0.0, not self.halts
@@ -196,8 +203,11 @@ class Guest:
         self, pages: NDArray[np.int64], kinds: NDArray[np.uint8], touch: Touch, some: slice, after: float
     ) -> float:
         """Pages few enough to have room for, or all of which are in memory."""
-        missing = pages[self.at[pages] == NOWHERE]
-        stall = self._bring_in(missing, pages, after) if len(missing) else 0.0
+        away = self.at[pages] == NOWHERE
+        stall = 0.0
+        if away.any():
+            thread = touch.thread[some][away] if isinstance(touch.thread, np.ndarray) else touch.thread
+            stall = self._bring_in(pages[away], pages, thread, after)
         there = self.at[pages] != NOWHERE
         self.counts.out_of_memory += int(np.count_nonzero(~there))
         pages, kinds = pages[there], kinds[there]
@@ -235,9 +245,11 @@ class Guest:
 
     # The guest's memory.
 
-    def _bring_in(self, pages: NDArray[np.int64], but: NDArray[np.int64], after: float) -> float:
-        """Give programs' pages a page of the guest's each, with what they hold, but not one of those that ``but`` have;
-        microseconds that it takes."""
+    def _bring_in(
+        self, pages: NDArray[np.int64], but: NDArray[np.int64], thread: NDArray[np.uint16] | int, after: float
+    ) -> float:
+        """Give programs' pages, which ``thread`` touches, a page of the guest's each, with what they hold, but not one
+        of those that ``but`` have; microseconds that it takes."""
         own, stall = self.allocate(len(pages), but=but, after=after)
         pages = pages[: len(own)]
         self.at[pages] = own
@@ -251,7 +263,9 @@ class Guest:
         # The kernel writes every page that it hands out: zeros, a file's bytes, or what was paged out.
         contents = self.held[pages]
         stall += self.host.touch(self, own, np.ones(len(own), np.bool_), contents, after + stall)
-        self.memory.touch(own, write=True, zero=contents == ZEROS)
+        threads = thread[: len(own)] if isinstance(thread, np.ndarray) else thread
+        # Whether that is the guest's own work is for the touch to say which it is done for.
+        self.memory.touch(own, write=True, zero=contents == ZEROS, work=False, thread=threads)
         self.memory.freed[own] = NEVER
         return stall
 
@@ -294,7 +308,7 @@ class Guest:
         there = pages[self.at[pages] != NOWHERE]
         own = self.at[there].astype(np.uint32)
         self.at[there] = NOWHERE
-        self.held[pages] = ZEROS
+        self.held[pages[~self.file[pages]]] = ZEROS
         self.paged_out[pages] = False
         self.give_back(own)
 
@@ -316,7 +330,8 @@ class Guest:
         pages = self.holder[own].astype(np.int64)
         anonymous = ~self.file[pages]
         out = own[anonymous]
-        # To write a page out the guest has to read it: what the host has swapped comes back just to go (section 3.3).
+        # To write a page out the guest has to read it: what the host swapped comes back just to go ("double paging",
+        # section 3.1).
         stall = self.host.touch(self, out, after=after)
         stall += self.disk.writes(len(out), after + stall)
         self.paged_out[pages[anonymous]] = True
@@ -329,7 +344,7 @@ class Guest:
     def restart(self) -> None:
         """The guest is reset: its programs have nothing any more, and its driver begins anew without a word."""
         self.at[:] = NOWHERE
-        self.held[:] = ZEROS
+        self.held[~self.file] = ZEROS
         self.paged_out[:] = False
         self.holder[:] = FREE
         self.free_list = np.arange(self.pages - 1, -1, -1, dtype=np.uint32)

@@ -88,11 +88,10 @@ class Host:
         self.guests: list[Guest] = []
         self.targets: list[int] = []
         self.changed: list[Callable[[], None]] = []
-        self.in_state = dict.fromkeys(State, 0)
-        """Microseconds spent in each state."""
+        self._in_state = dict.fromkeys(State, 0)
         self._since = 0
         self._balanced = 0
-        self._resume: list[Callable[[], None]] = []
+        self._waiting: list[tuple[int, Callable[[], None]]] = []
         self.sharing: Sharing | None = None
         self.swap = SwapDaemon(self)
         self.clock.every(balance, self.balance)
@@ -101,6 +100,11 @@ class Host:
     def state(self) -> State:
         """What it does about its free memory."""
         return self.thresholds.state
+
+    @property
+    def in_state(self) -> dict[State, int]:
+        """Microseconds spent in each state until now."""
+        return {**self._in_state, self.state: self._in_state[self.state] + self.clock.now - self._since}
 
     def add(self, guest: Guest) -> int:
         """Take in a guest; its number."""
@@ -242,20 +246,13 @@ class Host:
         before = self.state
         state = self.thresholds.look(self.frames.free / self.frames.count)
         if state == before:
+            self._let_run()
             if state != State.HIGH and self.clock.now - self._balanced >= AGAIN:
                 self.balance()
             return
-        self.settle(before)
-        self.balance()
-        if before == State.LOW:
-            resumed, self._resume = self._resume, []
-            for each in resumed:
-                self.clock.after(0, each)
-
-    def settle(self, state: State | None = None) -> None:
-        """Bring ``in_state`` up to now, for the present state unless another one is named."""
-        self.in_state[self.state if state is None else state] += self.clock.now - self._since
+        self._in_state[before] += self.clock.now - self._since
         self._since = self.clock.now
+        self.balance()
 
     def balance(self) -> None:
         """Work out each guest's target anew: pages of machine memory, such that all of them leave the free memory
@@ -267,6 +264,7 @@ class Host:
         for call in self.changed:
             call()
         self.swap.wake()
+        self._let_run()
 
     def _aim(self) -> int:
         return math.ceil(self.thresholds.leaves(State.SOFT) * self.frames.count)
@@ -291,9 +289,17 @@ class Host:
         """Whether a guest may not run: memory is low and it has more than its target."""
         return self.state == State.LOW and self.excess(number) > 0
 
-    def when_not_low(self, call: Callable[[], None]) -> None:
-        """Call it as soon as memory is not low any more."""
-        self._resume.append(call)
+    def when_it_may_run(self, number: int, call: Callable[[], None]) -> None:
+        """Call it as soon as that guest is not blocked any more."""
+        self._waiting.append((number, call))
+
+    def _let_run(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for number, call in waiting:
+            if self.blocks(number):
+                self._waiting.append((number, call))
+            else:
+                self.clock.after(0, call)
 
     # The balloon's server.
 

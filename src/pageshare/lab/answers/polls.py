@@ -156,7 +156,7 @@ def run(case: Case, seed: int) -> dict[str, float]:
     every = max(EVERY, round(2.5 * case.rise / GUESTS))
 
     def totals() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        host.settle()
+        states = host.in_state
         counts = [guest.counts for guest in guests]
         drivers = [guest.driver for guest in guests if guest.driver is not None]
         return np.array(
@@ -165,7 +165,7 @@ def run(case: Case, seed: int) -> dict[str, float]:
                 host.counts.swapped_out / MB,
                 sum(each.paged_out for each in counts) / MB,
                 sum(driver.messages for driver in drivers) + sum(reporter.messages for reporter in reporters),
-                host.in_state[State.HARD] + host.in_state[State.LOW],
+                states[State.HARD] + states[State.LOW],
             ],
             np.float64,
         )
