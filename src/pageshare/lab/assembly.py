@@ -196,7 +196,7 @@ def _apply(host: Host, change: Change) -> None:
         guest.shares = guest.shares if change.shares is None else change.shares
         guest.least = guest.least if change.least is None else change.least
         if change.restart:
-            guest.restart()
+            guest.restart(change.boots)
             for program in guest.programs:
                 if isinstance(program, Restartable):
                     program.restart()

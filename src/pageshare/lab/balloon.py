@@ -269,9 +269,9 @@ class Driver:
 
     # What else may happen to it.
 
-    def restart(self) -> None:
-        """The guest was reset: this is another driver, which knows of nothing. What the host annotated stays, until a
-        touch pops it or the new driver's first message tells."""
+    def restart(self, boots: int = 0) -> None:
+        """The guest was reset: this is another driver, which knows of nothing, and begins ``boots`` microseconds from
+        now. What the host annotated stays, until a touch pops it or the new driver's first message tells."""
         self._life += 1
         self._set_held(0)
         self._on_the_way = self._on_the_way[:0]
@@ -279,7 +279,7 @@ class Driver:
         self._target = 0
         if self.guest.pmap.ballooned.any() and self.safeguards.reset:
             self._busy = True
-            self._ask(lambda: self.host.reset(self.guest), self._rest)
+            self._ask(lambda: self.host.reset(self.guest), self._rest, boots)
 
     def plead(self) -> tuple[int, float]:
         """The guest is about to reclaim from itself: an UNLOCK of a batch that the host may refuse, or grant part of;

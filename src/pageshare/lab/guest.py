@@ -341,8 +341,9 @@ class Guest:
         self.give_back(own)
         return len(own), stall
 
-    def restart(self) -> None:
-        """The guest is reset: its programs have nothing any more, and its driver begins anew without a word."""
+    def restart(self, boots: int = 0) -> None:
+        """The guest is reset: its programs have nothing any more, and its driver begins anew without a word, ``boots``
+        microseconds later."""
         self.at[:] = NOWHERE
         self.held[~self.file] = ZEROS
         self.paged_out[:] = False
@@ -351,4 +352,4 @@ class Guest:
         self.free = self.pages
         self.memory.release(self.free_list)
         if self.driver is not None:
-            self.driver.restart()
+            self.driver.restart(boots)

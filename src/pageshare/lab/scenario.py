@@ -148,6 +148,8 @@ class Change:
     shares: float | None = None
     least: int | None = None
     restart: bool = False
+    boots: int = 0
+    """How long after a reset the balloon's driver begins."""
 
 
 @dataclass(frozen=True)
@@ -500,6 +502,8 @@ def _changes(keys: Keys, guests: Sequence[GuestSpec], duration: int) -> list[Cha
         shares = inner.number("shares", None, 0, 1e12, above=True)
         least = inner.pages("least", None)
         restart = inner.flag("restart", False)
+        boots = round(inner.time("boots", 0))
+        check(restart or not boots, f"{where}.boots", "left out without restart", boots)
         inner.end()
         numbers: tuple[int, ...] = ()
         of_guest = shares is not None or least is not None or restart
@@ -517,7 +521,7 @@ def _changes(keys: Keys, guests: Sequence[GuestSpec], duration: int) -> list[Cha
         words += [f"{name}: {shares:g} shares"] if shares is not None else []
         words += [f"{name}: minimum {least / 256:g} MiB"] if least is not None else []
         words += [f"{name} is reset"] if restart else []
-        found.append(Change(at, ", ".join(words), tax, numbers, shares, least, restart))
+        found.append(Change(at, ", ".join(words), tax, numbers, shares, least, restart, boots))
     return sorted(found, key=lambda change: change.at)
 
 
