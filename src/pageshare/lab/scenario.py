@@ -268,7 +268,7 @@ def of_table(table: Mapping[str, Any], *, name: str, folder: Path) -> Scenario:
     names = [guest.name for guest in guests]
     for guest in guests:
         check(names.count(guest.name) == 1, f"{guest.where}.name", "a name of its own", guest.name)
-    changes = tuple(_changes(keys, guests, duration))
+    changes = tuple(_changes(keys, guests))
     keys.end()
     scenario = Scenario(name, about, calibration, duration, every, host, tuple(guests), changes, table)
     _fits(scenario)
@@ -492,11 +492,11 @@ def _trace(where: str, text: str, folder: Path) -> Any:
     return found
 
 
-def _changes(keys: Keys, guests: Sequence[GuestSpec], duration: int) -> list[Change]:
+def _changes(keys: Keys, guests: Sequence[GuestSpec]) -> list[Change]:
     found = []
     for where, table in keys.tables("change", MOST_CHANGES):
         inner = Keys(table, where)
-        at = round(inner.time("at", Required, 0, duration))
+        at = round(inner.time("at", Required))
         tax = inner.share("tax", None, below_one=True)
         name = inner.text("guest", None)
         shares = inner.number("shares", None, 0, 1e12, above=True)

@@ -65,14 +65,15 @@ def draw(course: Course, canvas: Any, *, titled: bool = True) -> None:
     if _swaps(course):
         _draw_swapping(course, unit, lower[1])
     _draw_waiting(course, unit, lower[-1])
+    changes = [change for change in course.scenario.changes if change.at / SECOND <= course.times[-1]]
     for axes in canvas.axes:
         axes.set_xlim(0, times[-1] if times[-1] else 1)
-        for change in course.scenario.changes:
+        for change in changes:
             axes.axvline(change.at / SECOND / unit, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
     for axes in lower[:-1]:
         axes.tick_params(labelbottom=False)
     lower[-1].set_xlabel(f"{name} of virtual time")
-    for change in course.scenario.changes:
+    for change in changes:
         place = (change.at / SECOND / unit, 1.0)
         words = f" {shortened(printable(change.words), 30)}"
         lower[0].annotate(
@@ -167,11 +168,14 @@ def _draw_free(course: Course, times: NDArray[np.float64], axes: Any) -> None:
     named = zip(("low", "hard", "soft", "high"), marks.marks, strict=True)
     top = max(3.0 * marks.high * memory, float(np.quantile(free, 0.9)) * 1.15, float(course.host.saved.max()) / MIB * 1.1)
     top = max(min(top, float(free.max()) * 1.05), marks.high * memory * 1.2, 1e-9)
+    dense = (marks.high - marks.low) * memory < 0.2 * top
     for number, (name, mark) in enumerate(named):
         axes.axhline(mark * memory, color=PINK, linewidth=0.7, linestyle=(0, (4, 2)))
+        if dense and name != "high":
+            continue
         axes.annotate(
-            name,
-            (0.004 + 0.035 * number, mark * memory),
+            "high, soft, hard, low" if dense else name,
+            (0.004 if dense else 0.004 + 0.035 * number, mark * memory),
             xycoords=("axes fraction", "data"),
             fontsize=7,
             color=PINK,
