@@ -1,0 +1,236 @@
+"""``pageshare lab``: what it prints and writes, that it says what it is, and what it refuses."""
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from command_line import run, run_json
+from pageshare.lab import scenario, trace
+from pageshare.lab.report import SIMULATION
+from read_views import Page
+
+SMALL = """
+about = "Two of a kind"
+duration = "40s"
+every = "1s"
+[host]
+memory = "2560 KiB"
+sharing = true
+[[guest]]
+name = "a"
+memory = "2 MiB"
+[[guest.program]]
+name = "phases"
+length = "10s"
+[[guest]]
+name = "b"
+memory = "2 MiB"
+[[guest.program]]
+name = "steady"
+[[change]]
+at = "20s"
+tax = 0.5
+"""
+BRIEF = ["--set", "duration=8s", "--set", "every=1s", "--quiet", "--check"]
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL, encoding="utf-8")
+    return path
+
+
+def flat(text):
+    return re.sub(r"\s+", " ", text)
+
+
+@pytest.mark.parametrize("name", sorted(scenario.built_in()))
+def test_each_scenario_runs_and_no_page_is_lost(capsys, name):
+    brief = [*BRIEF, "--set", "change.at=4s"] if name in ("figure-7", "restart") else BRIEF
+    document = run_json(capsys, "lab", name, *brief)
+    assert document["seconds"] == 8
+    assert len(document["samples"]["seconds"]) == 9
+    assert document["scenario"] == name
+
+
+def test_what_people_read(capsys, small):
+    status, out, err = run(capsys, "lab", small)
+    assert (status, err) == (0, "")
+    text = flat(out)
+    assert SIMULATION in text
+    assert "What it is calibrated against" in text
+    assert "states of free memory: 6 % / 4 % / 2 % / 1 % (Waldspurger, OSDI 2002, section 6.3)" in text
+    assert "disk: 5 ms a seek, 100 MiB/s (assumed" in text
+    assert "load: phases (made up)" in text
+    assert re.match(r"The host swapped .*; guests waited [\d.]+ % of the time\.", out)
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_json_is_whole_and_adds_up(capsys, small):
+    document = run_json(capsys, "lab", small)
+    assert document["format"] == "pageshare-lab/1"
+    assert document["simulation"] == SIMULATION
+    assert {"what", "value", "source"} == set(document["calibration"][0])
+    samples, host = document["samples"], document["host"]
+    assert samples["seconds"] == list(range(41))
+    assert all(len(column) == 41 for column in samples["host"].values())
+    assert sum(host["states"].values()) == pytest.approx(40)
+    assert host["swapped_out"] == samples["host"]["swapped_out"][-1]
+    for guest, column in zip(document["guests"], samples["guests"], strict=True):
+        assert guest["name"] == column["name"]
+        assert guest["allocated"] == pytest.approx(np.mean(column["allocated"]), abs=0.01)
+        assert guest["ran"] + guest["waited"] == pytest.approx(40)
+        assert guest["estimated"] == pytest.approx(np.mean(column["estimate"]), abs=0.01)
+    first, second = document["stretches"]
+    assert (first["begin"], first["end"], second["change"], second["end"]) == (0, 20, "tax 50 %", 40)
+    assert first["swapped_out"] + second["swapped_out"] == host["swapped_out"]
+    assert samples["host"]["tax"][19:22] == [0.75, 0.5, 0.5] or samples["host"]["tax"][19:22] == [0.75, 0.75, 0.5]
+    assert document["table"]["guest"][0]["name"] == "a"
+
+
+def test_seeds_are_means_and_spreads(capsys, small):
+    alone = [run_json(capsys, "lab", small, "--seed", seed) for seed in (3, 4, 5)]
+    together = run_json(capsys, "lab", small, "--seed", 3, "--seeds", 3)
+    assert together["seeds"] == [3, 4, 5]
+    for key in ("allocated", "ran", "estimated"):
+        values = [document["guests"][0][key] for document in alone]
+        assert together["guests"][0][key] == pytest.approx(np.mean(values))
+        assert together["spread"]["guests"][0][key] == pytest.approx(np.std(values, ddof=1))
+    assert together["samples"] == alone[0]["samples"]
+    assert alone[0]["spread"] is None
+    status, out, _err = run(capsys, "lab", small, "--seeds", 2)
+    assert status == 0
+    assert "means of 2 seeds" in flat(out)
+    assert "+-" in out
+
+
+def test_a_key_is_set(capsys, small):
+    document = run_json(capsys, "lab", small, "--set", "host.tax=0.25", "--set", "guest.b.memory=1 MiB")
+    assert document["samples"]["host"]["tax"][0] == 0.25
+    assert [guest["memory"] for guest in document["guests"]] == [512, 256]
+
+
+def test_files_appear_for_their_owner_and_say_what_they_are(capsys, small, tmp_path):
+    svg, png, html = (tmp_path / f"x.{form}" for form in ("svg", "png", "html"))
+    folders = ["--csv", tmp_path / "csv", "--parquet", tmp_path / "parquet"]
+    status, _out, err = run(capsys, "lab", small, "--svg", svg, "--png", png, "--html", html, *folders)
+    assert (status, err) == (0, "")
+    made = [svg, png, html, *(tmp_path / "csv").iterdir(), *(tmp_path / "parquet").iterdir()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o600}
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in svg.read_text()
+    page = Page(html.read_text(encoding="utf-8"))
+    assert SIMULATION in flat(html.read_text(encoding="utf-8"))
+    assert page is not None
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html.read_text(), re.DOTALL)
+    assert json.loads(data[1])["format"] == "pageshare-lab/1"
+    status, _out, err = run(capsys, "lab", small, "--svg", svg)
+    assert (status, err) == (1, f"pageshare lab: {svg} exists: choose another name, or use --force\n")
+
+
+def test_parquet_has_all_samples_and_says_where_they_come_from(capsys, small, tmp_path):
+    document = run_json(capsys, "lab", small, "--parquet", tmp_path / "out")
+    table = pyarrow.parquet.read_table(tmp_path / "out" / "guest-samples.parquet")
+    assert table.num_rows == 2 * 41
+    of_b = [row for row in table.to_pylist() if row["guest"] == "b"]
+    column = document["samples"]["guests"][1]
+    assert [row["seconds"] for row in of_b] == document["samples"]["seconds"]
+    for key in column:
+        if key != "name":
+            assert [row[key] for row in of_b] == pytest.approx(column[key])
+    metadata = table.schema.metadata
+    assert metadata[b"note"].decode() == SIMULATION
+    assert json.loads(metadata[b"calibration"]) == document["calibration"]
+    assert json.loads(metadata[b"table"])["about"] == "Two of a kind"
+    assert table.schema.field("allocated").metadata[b"unit"] == b"pages"
+    assert table.schema.field("ran").metadata[b"unit"] == b"seconds"
+    host = pyarrow.parquet.read_table(tmp_path / "out" / "host-samples.parquet")
+    assert host.column("free").to_pylist() == document["samples"]["host"]["free"]
+
+
+def test_touches_are_recorded_and_can_be_run(capsys, small, tmp_path):
+    recorded = tmp_path / "a.parquet"
+    before = run_json(capsys, "lab", small, "--record-touches", f"a={recorded}")
+    found = trace.read(recorded)
+    assert (found.pages, found.interval) == (512, 100_000)
+    assert {actor.intent for actor in found.actors} == {"work"}
+    again = tmp_path / "again.toml"
+    again.write_text(SMALL.replace('name = "phases"\nlength = "10s"', 'trace = "a.parquet"'), encoding="utf-8")
+    after = run_json(capsys, "lab", again)
+    # The same pages at the same of the guest's times: as far as it got in the first run, it uses as much.
+    one, other = (document["samples"]["guests"][0]["active"][:10] for document in (before, after))
+    assert other == pytest.approx(one, abs=2)
+    assert any(line["source"].startswith("recorded: a simulated guest's") for line in after["calibration"])
+
+
+def test_list_names_what_there_is(capsys):
+    status, out, _err = run(capsys, "lab", "list")
+    assert status == 0
+    for name, about in scenario.built_in().items():
+        assert re.search(rf"^{name}$", out, re.MULTILINE)
+        assert about[:60] in flat(out)
+    everything = run_json(capsys, "lab", "list")
+    assert everything["format"] == "pageshare-lab-list/1"
+    assert set(everything) == {"format", "scenarios", "programs", "estimators", "policies", "traces"}
+    status, out, _err = run(capsys, "lab", "list", "--estimators", "--programs")
+    assert "esx" in out
+    assert "steady" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["nothing"], 2, "no scenario nothing: there are balloon-poll"),
+        (["no.toml"], 1, "no.toml"),
+        (["SMALL", "--set", "host.tax"], 2, "must be KEY=VALUE"),
+        (["SMALL", "--set", "host.colour=1"], 1, "small.toml: host.colour: no such key"),
+        (["SMALL", "--set", "guest.z.memory=1"], 1, "small.toml: guest.a.z: no such key"),
+        (["SMALL", "--set", "duration.x.y=1"], 1, "duration.x"),
+        (["SMALL", "--set", "host.memory=700 GiB"], 1, "small.toml: host.memory: must be a size"),
+        (["SMALL", "--seeds", "0"], 2, "must be a whole number from 1"),
+        (["SMALL", "--programs"], 2, "--programs: for `pageshare lab list`"),
+        (["SMALL", "--svg", "SMALL", "--force"], 2, "is read: name another file"),
+        (["SMALL", "--record-touches", "x.parquet"], 2, "name a guest, GUEST=FILE: a, b"),
+        (["SMALL", "--record-touches", "c=x.parquet"], 2, "name a guest, GUEST=FILE: a, b"),
+        (["SMALL", "--record-touches", "a="], 2, "must be FILE, or GUEST=FILE"),
+        (["SMALL", "--html", "no/x.html"], 1, "there is no such folder"),
+    ],
+)
+def test_what_is_refused_is_one_line(capsys, small, monkeypatch, arguments, status, words):
+    monkeypatch.chdir(small.parent)
+    given = [small.name if each == "SMALL" else each for each in arguments]
+    got, out, err = run(capsys, "lab", *given)
+    assert (got, out) == (status, "")
+    assert words in err
+    assert len(err.splitlines()) == 1 or "usage:" in err
+    assert small.read_text() == SMALL
+
+
+def test_an_interrupt_prints_what_was_found(small):
+    import signal
+    import time
+
+    command = [sys.executable, "-m", "pageshare", "lab", str(small), "--set", "duration=10d", "--set", "every=1min"]
+    child = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(4)
+    os.kill(child.pid, signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, err) == (130, "")
+    document = json.loads(out)
+    assert document["interrupted"]
+    assert 0 < document["seconds"] < 864_000
+
+
+def test_other_commands_do_not_load_it():
+    code = "import sys; from pageshare.commands import main; main(['policies', '--list', '-q']);"
+    code += "print([name for name in sys.modules if name.startswith('pageshare.lab')], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
