@@ -27,13 +27,21 @@ from pageshare.commands._output import FORMS, add_output_arguments, check_free, 
 from pageshare.commands._work import run_with_share
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    from rich.console import Console
 
     from pageshare.lab.course import Course
+    from pageshare.lab.estimation import StudySpec
     from pageshare.lab.scenario import Scenario
+    from pageshare.render.tables import Table
 
 SUMMARY = "a simulated host: balloons, idle memory tax, estimators of idle memory"
 LISTS = ("scenarios", "programs", "estimators", "policies", "traces")
+
+
+_ABOUT = ("format", "simulation", "calibration", "seeds", "table")
+"""Keys of a document that Parquet files have as metadata."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +105,9 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(str(error)) from None
     files = outputs(args)
     _check(args, path)
-    scenario = scenarios.read(path, args.set)
+    scenario = scenarios.read_any(path, args.set)
+    if not isinstance(scenario, scenarios.Scenario):
+        return _study(scenario, path.parent, args, files)
     guest = _guest_of(args, scenario)
     for own in _files_of(scenario, path.parent):
         _spare(args, own)
@@ -107,7 +117,9 @@ def run(args: argparse.Namespace) -> int:
     told = document(courses)
     if interrupt is None:
         _save(told, courses[0], args, files)
-    _show(told, args)
+    from pageshare.render import lab
+
+    _show(told, args, lab.write)
     if interrupt is not None:
         raise interrupt
     return 0
@@ -215,8 +227,9 @@ def _write_trace(trace: Any, args: argparse.Namespace) -> None:
 
 
 def _save(document: dict[str, Any], course: Course, args: argparse.Namespace, files: Sequence[Any]) -> None:
-    if args.csv or args.parquet:
-        _save_data(document, args)
+    from pageshare.render.lab import data_tables
+
+    _save_data(document, data_tables, args)
     if not files:
         return
     from pageshare.render.lab_plot import draw, size
@@ -230,13 +243,16 @@ def _save(document: dict[str, Any], course: Course, args: argparse.Namespace, fi
     save(partial(draw, course), files, size=size(course), page=html)
 
 
-def _save_data(document: dict[str, Any], args: argparse.Namespace) -> None:
+def _save_data(
+    document: dict[str, Any], data_tables: Callable[[dict[str, Any]], Iterable[Table]], args: argparse.Namespace
+) -> None:
+    if not args.csv and not args.parquet:
+        return
     from pageshare.commands._views import write_files
-    from pageshare.render.lab import data_tables
     from pageshare.render.parquet import as_parquet
     from pageshare.render.tables import as_csv
 
-    about = {key: json.dumps(document[key]) for key in ("format", "simulation", "calibration", "seeds", "table")}
+    about = {key: json.dumps(document[key]) for key in _ABOUT if key in document}
     found = []
     for table in data_tables(document):
         if args.csv:
@@ -246,16 +262,53 @@ def _save_data(document: dict[str, Any], args: argparse.Namespace) -> None:
     write_files(found)
 
 
-def _show(document: dict[str, Any], args: argparse.Namespace) -> None:
+def _show(
+    document: dict[str, Any], args: argparse.Namespace, write: Callable[[dict[str, Any], Console], None]
+) -> None:
     if args.json:
         json.dump(document, sys.stdout, indent=None, separators=(",", ":"))
         sys.stdout.write("\n")
     else:
-        from pageshare.render import lab
         from pageshare.render.console import show
 
-        show(lambda console: lab.write(document, console))
+        show(lambda console: write(document, console))
     sys.stdout.flush()
+
+
+def _study(spec: StudySpec, folder: Path, args: argparse.Namespace, files: Sequence[Any]) -> int:
+    """The same for a study of estimators."""
+    from pageshare.core import Control
+    from pageshare.lab import estimation
+    from pageshare.render import lab_study
+
+    if args.record_touches:
+        raise UsageError("--record-touches: a study has no guest: record one of a scenario")
+    own = [each for each in [*spec.estimators.values(), *(each.program for each in spec.programs)] if each and each.own]
+    for each in own:
+        _spare(args, folder / each.name.rpartition(":")[0])
+    control = Control()
+    study = estimation.Study(spec, range(args.seed, args.seed + args.seeds), control)
+    done, interrupt = run_with_share(
+        study.go, control, label="lab", done=lambda: study.share_done, quiet=args.quiet
+    )
+    told = estimation.document(spec, done, study.seeds, interrupted=control.stopped)
+    if interrupt is None:
+        _save_data(told, lab_study.data_tables, args)
+        if files:
+            _draw_study(told, files)
+    _show(told, args, lab_study.write)
+    if interrupt is not None:
+        raise interrupt
+    return 0
+
+
+def _draw_study(document: dict[str, Any], files: Sequence[Any]) -> None:
+    from pageshare.render import lab_study
+    from pageshare.render.lab_page import study_page
+    from pageshare.render.plot import drawn, save
+
+    draw, size = partial(lab_study.draw, document), lab_study.size(document)
+    save(draw, files, size=size, page=lambda: study_page(document, drawn(draw, "svg", size).decode()))
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -55,16 +55,16 @@ def document(courses: Sequence[Course]) -> dict[str, Any]:
         **_over(runs, fmean),
         "spread": _over(runs, stdev) if len(runs) > 1 else None,
         "samples": samples(first),
-        "table": _plain(scenario.table),
+        "table": plain_table(scenario.table),
     }
 
 
-def _plain(value: Any) -> Any:
+def plain_table(value: Any) -> Any:
     """A TOML value as JSON can have it."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): plain_table(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [plain_table(each) for each in value]
     finite = not isinstance(value, float) or value - value == 0
     return value if value is None or (isinstance(value, (str, int, float)) and finite) else str(value)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pageshare.images import printable
 from pageshare.lab import named
@@ -24,6 +24,10 @@ from pageshare.lab.shares import TAX
 from pageshare.lab.sharing import VISIT
 from pageshare.synth.spec import SpecError, check, shown
 
+if TYPE_CHECKING:
+    from pageshare.lab.estimation import StudySpec
+
+T = TypeVar("T")
 BUILT_IN = Path(__file__).parent / "scenarios"
 MOST_GUESTS, MOST_PROGRAMS, MOST_CHANGES = 200, 20, 1000
 MOST_PAGES = 1 << 26
@@ -206,11 +210,28 @@ def table_of(path: Path) -> dict[str, Any]:
 
 def read(path: Path, changed: Sequence[tuple[str, Any]] = ()) -> Scenario:
     """The scenario in a file, with some keys set to other values. Raises OSError, or ScenarioError."""
+    return _read(path, changed, of_table)
+
+
+def read_any(path: Path, changed: Sequence[tuple[str, Any]] = ()) -> Scenario | StudySpec:
+    """The same, or the study of estimators, if that is what the file has. Raises OSError, or ScenarioError."""
+
+    def make(table: Mapping[str, Any], *, name: str, folder: Path) -> Scenario | StudySpec:
+        if "study" not in table:
+            return of_table(table, name=name, folder=folder)
+        from pageshare.lab import estimation
+
+        return estimation.of_table(table, name=name, folder=folder)
+
+    return _read(path, changed, make)
+
+
+def _read(path: Path, changed: Sequence[tuple[str, Any]], make: Callable[..., T]) -> T:
     table = table_of(path)
     try:
         for key, value in changed:
             override(table, key, value)
-        return of_table(table, name=path.stem, folder=path.parent)
+        return make(table, name=path.stem, folder=path.parent)
     except SpecError as error:
         raise ScenarioError(f"{printable(os.fspath(path))}: {error}") from None
 
@@ -240,7 +261,7 @@ def _below(place: Any, part: str) -> list[Any]:
         return picked or [below for each in place for below in _below(each, part)]
     if not isinstance(place, dict):
         return []
-    if part not in place and part not in ("guest", "program"):
+    if part not in place and part not in ("guest", "program", "study"):
         place[part] = {}
     return [place[part]] if part in place else []
 
@@ -367,7 +388,7 @@ def _guests(keys: Keys, folder: Path, before: int) -> list[GuestSpec]:
     count = keys.whole("count", 1, 1, MOST_GUESTS)
     memory = keys.pages("memory", Required, 64, MOST_PAGES)
     least = keys.pages("least", memory // 2, 0, memory)
-    programs = tuple(_program(Keys(each, where), folder, memory) for where, each in keys.tables("program", MOST_PROGRAMS))
+    programs = tuple(program_of(Keys(each, where), folder, memory) for where, each in keys.tables("program", MOST_PROGRAMS))
     check(len(programs) > 0, keys.name("program"), "there: one at least, [[guest.program]]", "left out")
     disk = keys.get("disk", {})
     given = {
@@ -442,7 +463,11 @@ def _estimator(keys: Keys, folder: Path) -> Named | None:
     value = keys.get("estimator", "esx")
     if value is False:
         return None
-    where = keys.name("estimator")
+    return estimator_of(keys.name("estimator"), value, folder)
+
+
+def estimator_of(where: str, value: Any, folder: Path) -> Named:
+    """An estimator by its name, or of a table with options. Raises SpecError."""
     table = value if isinstance(value, Mapping) else {"name": value}
     options = {key: each for key, each in table.items() if key != "name"}
     check("name" in table, f"{where}.name", "the name of an estimator, or FILE.py:CLASS", "left out")
@@ -450,7 +475,8 @@ def _estimator(keys: Keys, folder: Path) -> Named | None:
     return Named(where, str(table["name"]), make, named.checked(make, options, where), own)
 
 
-def _program(keys: Keys, folder: Path, memory: int) -> ProgramSpec:
+def program_of(keys: Keys, folder: Path, memory: int) -> ProgramSpec:
+    """A program of its table, for a guest of so many pages. Raises SpecError, OSError."""
     after = round(keys.time("after", 0))
     if keys.given("trace"):
         text = keys.text("trace")

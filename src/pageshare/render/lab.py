@@ -340,8 +340,8 @@ def write(document: Mapping[str, Any], console: Console) -> None:
     console.print()
     say(console, "What it is calibrated against", style="bold")
     for each in document["calibration"]:
-        value = f" {each['value']}" if each["value"] else ""
-        say(console, printable(f"{each['what']}:{value} ({each['source']})"), indent="  ")
+        told = f"{each['value']} ({each['source']})" if each["value"] else each["source"]
+        say(console, printable(f"{each['what']}: {told}"), indent="  ")
 
 
 def _without(table: Table, key: str) -> Table:
