@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pageshare.lab.estimators.filters import Filter, NoFilter
 from pageshare.lab.memory import SECOND, WINDOW
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from pageshare.lab.view import View
@@ -32,7 +35,11 @@ class Panel:
         fresh: float = 0.5,
         memories: tuple[float, ...] = (8.0, 32.0, 128.0, 512.0, 2048.0),
         share: float = 0.001,
+        through: Callable[[int, np.random.Generator], Filter] | None = None,
     ) -> None:
+        self.filter = through(n, rng) if through else NoFilter(n)
+        self.used = np.zeros(n, np.bool_)
+        self.used_at = np.zeros(n, np.int64)
         self.view, self.rng = view, rng
         self.n, self.fresh = n, fresh
         self.most = min(most, view.pages)
@@ -56,11 +63,16 @@ class Panel:
     def step(self) -> None:
         now = self.view.now
         sprung = self.traps.poll()
-        sprung = sprung[self.stands[sprung]]
+        sprung = self.filter.step(self.traps, sprung[self.stands[sprung]])
+        sprung = sprung[~self.used[sprung]]
+        self.used[sprung], self.used_at[sprung] = True, now
         ended = np.flatnonzero(self.stands & (self.began <= now - WINDOW))
         if not len(sprung) and not len(ended) and now < self.again and self.stands.all():
             return
         self.again = now + SECOND
+        if len(ended):
+            taken = ended[self.filter.end(ended)]
+            self.used[taken], self.used_at[taken] = True, now
         for kind in (IDLE, USED):
             self._score(kind, sprung, ended)
         self._end(ended)
@@ -73,9 +85,9 @@ class Panel:
         mixture = self.mixtures[kind]
         of_class = np.flatnonzero(self.stands & (self.member >= 0) & (self.kind == kind))
         ages = np.minimum((self.view.now - self.began[of_class]) * BINS // WINDOW, BINS - 1)
-        guessed = np.where(self.traps.sprung[of_class], 1.0, mixture.usual()[ages])
+        guessed = np.where(self.used[of_class], 1.0, mixture.usual()[ages])
         used = sprung[(self.member[sprung] >= 0) & (self.kind[sprung] == kind)]
-        idle = ended[(self.member[ended] >= 0) & (self.kind[ended] == kind) & ~self.traps.sprung[ended]]
+        idle = ended[(self.member[ended] >= 0) & (self.kind[ended] == kind) & ~self.used[ended]]
         total, count = float(guessed.sum()) + mixture.means[-1], len(of_class) + 1
         before, count = total - len(used), count - len(used) - len(idle)
         for _ in idle:
@@ -86,10 +98,10 @@ class Panel:
 
     def _end(self, places: NDArray[np.intp]) -> None:
         for place in places:
-            member, found = self.member[place], bool(self.traps.sprung[place])
+            member, found = self.member[place], bool(self.used[place])
             if member >= 0:
                 kind = self.classes[member]
-                self.mixtures[kind].add((int(self.traps.at[place]) - int(self.began[place])) * BINS // WINDOW if found else BINS)
+                self.mixtures[kind].add((int(self.used_at[place]) - int(self.began[place])) * BINS // WINDOW if found else BINS)
                 self.sizes[kind] -= 1
                 self.visiting[member] = False
             elif sum(self.sizes) < self.most:
@@ -116,7 +128,7 @@ class Panel:
                 self.kind[slot] = self.classes[member]
             self.member[slot] = member
             self.traps.arm(np.array([slot]), np.array([page], np.uint32))
-            self.began[slot], self.stands[slot], self.known[slot] = now, True, False
+            self.began[slot], self.stands[slot], self.used[slot] = now, True, False
 
     def _choose(self) -> int:
         size = sum(self.sizes)
