@@ -1,7 +1,5 @@
 """Scenarios: what is in a file is what is built, and a bad file is one line that says where and what is allowed."""
 
-import tomllib
-
 import numpy as np
 import pytest
 
@@ -293,7 +291,10 @@ def test_ones_own_classes(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"guest.a.program": [{"name": "own.py:Nothing"}]}, "own.py:Nothing: no such class; there are Once, Half, Back"),
+        (
+            {"guest.a.program": [{"name": "own.py:Nothing"}]},
+            "own.py:Nothing: no such class; there are Once, Half, Back",
+        ),
         ({"guest.a.program": [{"name": "own.py:Once", "colour": 1}]}, "colour: no such option; there are pages, wrong"),
         ({"guest.a.program": [{"name": "own.py:Once", "wrong": "raise"}]}, "own.py:Once in line 11: KeyError: 'oh'"),
         ({"guest.a.program": [{"name": "own.py:Once", "wrong": "far"}]}, "touches page 512, and has 512"),

@@ -1,4 +1,4 @@
-"""Simulate a host that reclaims its guests' memory: balloons, idle memory tax, estimates of idle memory, swapping, sharing.
+"""Simulate a host that reclaims its guests' memory: balloons, idle memory tax, estimates, swapping, sharing.
 
 A scenario says what there is: a host, guests, what they run. All happens in virtual time, by the rules of VMware ESX
 (Waldspurger, OSDI 2002). docs/lab.md tells of each key of a scenario, and how to bring your own program, estimator or
@@ -171,7 +171,9 @@ def _guest_of(args: argparse.Namespace, scenario: Scenario) -> int | None:
     if not wanted and len(names) == 1:
         return 0
     if wanted not in names:
-        raise UsageError(f"--record-touches {wanted or args.record_touches[1]}: name a guest, GUEST=FILE: {', '.join(names)}")
+        raise UsageError(
+            f"--record-touches {wanted or args.record_touches[1]}: name a guest, GUEST=FILE: {', '.join(names)}"
+        )
     return names.index(wanted)
 
 
@@ -262,9 +264,7 @@ def _save_data(
     write_files(found)
 
 
-def _show(
-    document: dict[str, Any], args: argparse.Namespace, write: Callable[[dict[str, Any], Console], None]
-) -> None:
+def _show(document: dict[str, Any], args: argparse.Namespace, write: Callable[[dict[str, Any], Console], None]) -> None:
     if args.json:
         json.dump(document, sys.stdout, indent=None, separators=(",", ":"))
         sys.stdout.write("\n")
@@ -288,9 +288,7 @@ def _study(spec: StudySpec, folder: Path, args: argparse.Namespace, files: Seque
         _spare(args, folder / each.name.rpartition(":")[0])
     control = Control()
     study = estimation.Study(spec, range(args.seed, args.seed + args.seeds), control)
-    done, interrupt = run_with_share(
-        study.go, control, label="lab", done=lambda: study.share_done, quiet=args.quiet
-    )
+    done, interrupt = run_with_share(study.go, control, label="lab", done=lambda: study.share_done, quiet=args.quiet)
     told = estimation.document(spec, done, study.seeds, interrupted=control.stopped)
     if interrupt is None:
         _save_data(told, lab_study.data_tables, args)

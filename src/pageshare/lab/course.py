@@ -44,8 +44,8 @@ class GuestSamples:
     """A guest at each sample: arrays of shape (samples,).
 
     Pages: ``allocated`` of the machine's, its part of shared ones included; ``target``; ``ballooned``, held by its
-    driver; ``swapped`` by the host; ``shared``; ``free``, on its own free list; ``active``, the truth: touched by its own
-    work within 30 s of its time; ``estimate`` of that (nan without an estimator). Counted from the beginning: pages
+    driver; ``swapped`` by the host; ``shared``; ``free``, on its own free list; ``active``, the truth: touched by its
+    own work within 30 s of its time; ``estimate`` of that (nan without an estimator). Counted from the beginning: pages
     ``paged_out``, ``paged_in``, ``dropped`` and ``read`` by itself, and ``out_of_memory``; ``messages`` of its balloon;
     ``ran``, seconds of its own time that have passed; ``stalled`` and ``blocked``, seconds that it has waited;
     ``visits`` and ``faults`` of its estimator.

@@ -167,7 +167,10 @@ def _made(named: Named, view: View, rng: np.random.Generator) -> Watched:
 
 
 def document(spec: StudySpec, done: Sequence[Studied], seeds: Sequence[int], *, interrupted: bool) -> dict[str, Any]:
-    """A study as plain values. Errors are shares of all pages, times seconds; means over seeds, samples of the first."""
+    """A study as plain values: errors are shares of all pages, times seconds, means over seeds.
+
+    Samples are those of the first seed.
+    """
     programs = []
     for program in dict.fromkeys(each.program for each in done):
         runs = [each for each in done if each.program == program]
@@ -227,7 +230,9 @@ def calibration(spec: StudySpec) -> Iterator[tuple[str, str, str]]:
         own = program.program is not None and program.program.own
         made = "a user's own class" if own else "made up"
         if program.trace is not None:
-            made = f"recorded: {program.trace.about.get('program', '') or '; '.join(program.trace.about.values())}"[:300]
+            made = f"recorded: {program.trace.about.get('program', '') or '; '.join(program.trace.about.values())}"[
+                :300
+            ]
         yield "load", program.name, made
     if spec.calibration:
         yield "the study's own figures", "", spec.calibration

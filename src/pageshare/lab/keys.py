@@ -17,7 +17,15 @@ LONGEST = 400 * 86_400 * SECOND
 """Of any time in a scenario, in microseconds."""
 MOST_BYTES = 1 << 48
 _TIME = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*(us|ms|s|min|m|h|d)", re.A)
-_UNITS = {"us": 1, "ms": 1000, "s": SECOND, "m": 60 * SECOND, "min": 60 * SECOND, "h": 3600 * SECOND, "d": 86_400 * SECOND}
+_UNITS = {
+    "us": 1,
+    "ms": 1000,
+    "s": SECOND,
+    "m": 60 * SECOND,
+    "min": 60 * SECOND,
+    "h": 3600 * SECOND,
+    "d": 86_400 * SECOND,
+}
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)\s*%", re.A)
 Required = object()
 T = TypeVar("T")

@@ -75,7 +75,9 @@ class Blamed:
         place = ""
         if own := ":" in self.name:
             ends = self.name.rpartition(":")[0]
-            frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename.endswith(Path(ends).name)]
+            frames = [
+                each for each in traceback.extract_tb(error.__traceback__) if each.filename.endswith(Path(ends).name)
+            ]
             place = f" in line {frames[-1].lineno}" if frames else ""
         words = str(error) if isinstance(error, ValueError) and not own else f"{type(error).__name__}: {error}"
         raise SpecError(_line(f"{self.where}: {self.name}{place}: {words}")) from None
@@ -97,8 +99,8 @@ def _program(name: str) -> Callable[..., Any]:
 
 
 def find(kind: str, name: object, where: str, folder: Path) -> tuple[Callable[..., Any], bool]:
-    """The class that a scenario calls by ``name``, and whether it is a user's own; ``kind`` is "program" or "estimator".
-    Own files are looked for in ``folder``. Raises SpecError, OSError."""
+    """The class that a scenario calls by ``name``, and whether it is a user's own; ``kind`` is "program" or
+    "estimator". Own files are looked for in ``folder``. Raises SpecError, OSError."""
     check(isinstance(name, str) and name != "", where, f"the name of {a(kind)}, or FILE.py:CLASS", name)
     if is_own(str(name)):
         return load(str(name), where, folder), True
@@ -109,7 +111,9 @@ def find(kind: str, name: object, where: str, folder: Path) -> tuple[Callable[..
 
         there = ESTIMATORS
     if name not in there:
-        raise SpecError(f"{where}: no {kind} {shown(name)}; there are {', '.join(there)}, and your own as FILE.py:CLASS")
+        raise SpecError(
+            f"{where}: no {kind} {shown(name)}; there are {', '.join(there)}, and your own as FILE.py:CLASS"
+        )
     return (_program(str(name)) if kind == "program" else there[str(name)]), False
 
 
@@ -145,9 +149,11 @@ def load(name: str, where: str, folder: Path) -> Callable[..., Any]:
             if isinstance(error, SystemExit):
                 raise SpecError(f"{where}: {printable(name)}: exits when it is loaded") from None
             raise
-    found = getattr(module, kind, None)
+    found: Callable[..., Any] | None = getattr(module, kind, None)
     if not callable(found):
-        there = [key for key, value in vars(module).items() if inspect.isclass(value) and value.__module__ == module.__name__]
+        there = [
+            key for key, value in vars(module).items() if inspect.isclass(value) and value.__module__ == module.__name__
+        ]
         raise SpecError(f"{where}: {printable(name)}: no such class; there are {', '.join(there) or 'none'}")
     return found
 
@@ -155,7 +161,9 @@ def load(name: str, where: str, folder: Path) -> Callable[..., Any]:
 def options_of(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """What a class can be told, by name."""
     parameters = inspect.signature(make).parameters
-    return {name: each for name, each in parameters.items() if name not in GIVEN and each.kind is not each.VAR_POSITIONAL}
+    return {
+        name: each for name, each in parameters.items() if name not in GIVEN and each.kind is not each.VAR_POSITIONAL
+    }
 
 
 def checked(make: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -206,5 +214,3 @@ def sentence(make: Callable[..., Any]) -> str:
     """What a class does: the first sentence of its docstring, on one line."""
     paragraph = " ".join((inspect.getdoc(make) or "").partition("\n\n")[0].split())
     return re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0].replace("``", "")
-
-

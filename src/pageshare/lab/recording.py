@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pageshare.lab.assembly import Restartable
 from pageshare.lab.programs import READ, RELEASED, WRITTEN, ZERO, Touch
 from pageshare.lab.trace import Actor, Touches, Trace, of_touches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pageshare.lab.assembly import Restartable
     from pageshare.lab.guest import Guest
 
 _Row = tuple["NDArray[np.uint32]", "NDArray[np.uint16]", "NDArray[np.uint8]"]
 
 
 class Recording:
-    """Listens to all programs of a guest. The trace's pages are theirs, program after program; an interval is a step."""
+    """Listens to all programs of a guest. The trace's pages are theirs, program after program; an interval is a step of
+    the guest."""
 
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
         self.actors: dict[Actor, int] = {}
         self._steps: list[list[_Row]] = []
-        self._since = -1
-        programs: list[Restartable] = [program for program in guest.programs if hasattr(program, "heard")]  # type: ignore[misc]
-        for number, (program, offset) in enumerate(zip(programs, guest.offsets[:-1], strict=True)):
-            program.heard = lambda begin, _end, touches, number=number, offset=int(offset), name=program.name: self._hear(  # type: ignore[misc]
-                begin, touches, number, offset, name
-            )
+        for number, (program, offset) in enumerate(zip(guest.programs, guest.offsets[:-1], strict=True)):
+            if isinstance(program, Restartable):
+                program.heard = partial(self._hear, number=number, offset=int(offset), name=program.name)
 
-    def _hear(self, begin: int, touches: list[Touch], number: int, offset: int, name: str) -> None:
-        if begin != self._since:
-            self._since = begin
-            self._steps.append([])
+    def _hear(self, begin: int, _end: int, touches: list[Touch], *, number: int, offset: int, name: str) -> None:
+        step = begin // self.guest.step
+        self._steps += [[] for _ in range(step + 1 - len(self._steps))]
         for touch in touches:
             if not len(touch.pages):
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from statistics import fmean, stdev
@@ -84,7 +85,7 @@ def samples(course: Course) -> dict[str, Any]:
 def _listed(values: NDArray[Any]) -> list[Any]:
     if values.dtype.kind != "f":
         return list(values.tolist())
-    return [None if value != value else round(value, 3) for value in values.tolist()]
+    return [None if math.isnan(value) else round(value, 3) for value in values.tolist()]
 
 
 def _figures(course: Course) -> dict[str, Any]:
@@ -107,7 +108,10 @@ def _figures(course: Course) -> dict[str, Any]:
             "most_saved": int(host.saved.max()),
             "sharing": None
             if sharing is None
-            else {**{key: sharing[key] for key in ("scanned", "merged", "broken")}, "cpu_seconds": sharing["cpu"] / 1e6},
+            else {
+                **{key: sharing[key] for key in ("scanned", "merged", "broken")},
+                "cpu_seconds": sharing["cpu"] / 1e6,
+            },
         },
         "guests": guests,
         "stretches": list(_stretches(course)),
@@ -234,7 +238,11 @@ def calibration(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     usual_times = (host.fault, host.zero) == (3.0, 0.5)
     yield "a fault, clearing a page", f"{host.fault:g} us, {host.zero:g} us", ASSUMED if usual_times else GIVEN
     if host.sharing is not None:
-        yield "sharing scans", f"{host.sharing.rate:g} pages a second", f"{taken}4" if host.sharing.rate == 200 else GIVEN
+        yield (
+            "sharing scans",
+            f"{host.sharing.rate:g} pages a second",
+            f"{taken}4" if host.sharing.rate == 200 else GIVEN,
+        )
         measured = "measured: docs/policies-measured.md" if host.sharing.visit == VISIT else GIVEN
         yield "a visit of sharing", f"{host.sharing.visit:g} us", measured
     yield from _of_programs(scenario)

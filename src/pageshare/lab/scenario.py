@@ -51,7 +51,7 @@ class DiskSpec:
 
 @dataclass(frozen=True)
 class SharingSpec:
-    """``rate`` pages a second, ``visit`` microseconds each; ``policy`` is a name with its options, or a user's class."""
+    """``rate`` pages a second, ``visit`` microseconds each; ``policy`` is a name, or a user's class."""
 
     rate: float = 200.0
     policy: str | Named = "random-with-replacement"
@@ -68,7 +68,7 @@ class HostSpec:
     admission: bool = True
     tax: float = TAX
     balance: int = BALANCE
-    thresholds: Mapping[str, float] = field(default_factory=dict)
+    thresholds: Mapping[str, Any] = field(default_factory=dict)
     disk: DiskSpec = DiskSpec()
     sharing: SharingSpec | None = None
     fault: float = 3.0
@@ -237,8 +237,8 @@ def _read(path: Path, changed: Sequence[tuple[str, Any]], make: Callable[..., T]
 
 
 def override(table: dict[str, Any], key: str, value: Any) -> None:
-    """Set a key, ``host.tax`` or ``guest.web.memory``. Of a list of tables a name or a number (from 1) picks one; without
-    it all of them are meant. Raises SpecError."""
+    """Set a key, ``host.tax`` or ``guest.web.memory``. Of a list of tables a name or a number (from 1) picks one;
+    without it all of them are meant. Raises SpecError."""
     parts = key.split(".")
     places: list[Any] = [table]
     for part in parts[:-1]:
@@ -304,14 +304,21 @@ def _fits(scenario: Scenario) -> None:
     total = sum(guest.memory for guest in guests)
     check(total <= MOST_PAGES, "guest", "of at most 256 GiB together", f"{total / 2**18:.1f} GiB")
     samples = scenario.duration // scenario.every * len(guests)
-    check(samples <= MOST_FIGURES, "every", f"longer: there are {samples:,} samples of guests, {MOST_FIGURES:,} at most", scenario.every)
+    check(
+        samples <= MOST_FIGURES,
+        "every",
+        f"longer: there are {samples:,} samples of guests, {MOST_FIGURES:,} at most",
+        scenario.every,
+    )
     if scenario.frames < 1:
         raise SpecError(f"host.overhead: leaves nothing of host.memory with {len(guests)} guests")
     memory, swap = host.memory, MOST_PAGES if host.swap is None else host.swap
     for guest in guests:
         lacks = admit(least=guest.least, size=guest.memory, memory=memory, swap=swap, overhead=host.overhead)
         if host.admission and not lacks.fits:
-            what = f"{lacks.memory / 256:g} MiB of memory" if lacks.memory else f"{lacks.swap / 256:g} MiB of swap space"
+            what = (
+                f"{lacks.memory / 256:g} MiB of memory" if lacks.memory else f"{lacks.swap / 256:g} MiB of swap space"
+            )
             raise SpecError(
                 f"{guest.where}: {guest.name} is not admitted: {what} are lacking for its minimum"
                 f"{'' if lacks.memory else ' and what is above it'} (host.admission = false takes it in)"
@@ -322,7 +329,7 @@ def _fits(scenario: Scenario) -> None:
 def _host(keys: Keys, folder: Path) -> HostSpec:
     memory = keys.pages("memory", Required, 64, MOST_PAGES)
     thresholds = keys.inner("thresholds")
-    marks: dict[str, float] = {}
+    marks: dict[str, Any] = {}
     for mark in ("high", "soft", "hard", "low"):
         if (value := thresholds.share(mark, None, below_one=True)) is not None:
             marks[mark] = value
@@ -388,7 +395,9 @@ def _guests(keys: Keys, folder: Path, before: int) -> list[GuestSpec]:
     count = keys.whole("count", 1, 1, MOST_GUESTS)
     memory = keys.pages("memory", Required, 64, MOST_PAGES)
     least = keys.pages("least", memory // 2, 0, memory)
-    programs = tuple(program_of(Keys(each, where), folder, memory) for where, each in keys.tables("program", MOST_PROGRAMS))
+    programs = tuple(
+        program_of(Keys(each, where), folder, memory) for where, each in keys.tables("program", MOST_PROGRAMS)
+    )
     check(len(programs) > 0, keys.name("program"), "there: one at least, [[guest.program]]", "left out")
     disk = keys.get("disk", {})
     given = {
@@ -540,7 +549,9 @@ def _changes(keys: Keys, guests: Sequence[GuestSpec]) -> list[Change]:
             check(len(numbers) > 0, f"{where}.guest", f"one of {', '.join(g.name for g in guests[:20])}", name)
             for number in numbers:
                 if least is not None:
-                    check(least <= guests[number].memory, f"{where}.least", "no more than the guest has", table["least"])
+                    check(
+                        least <= guests[number].memory, f"{where}.least", "no more than the guest has", table["least"]
+                    )
         else:
             check(name is None, f"{where}.guest", "left out where only the tax changes", name)
         words = [f"tax {100 * tax:g} %"] if tax is not None else []

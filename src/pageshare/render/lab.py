@@ -86,7 +86,10 @@ def data_tables(document: Mapping[str, Any]) -> list[Table]:
     """What CSV and Parquet have: all samples, of the host and of the guests, and the tables for people."""
     page, recorded = document["page_size"], document["samples"]
     note = document["simulation"]
-    host = [Column("seconds", "time", "seconds"), *(Column(key, key, _HOST.get(key, "pages")) for key in recorded["host"])]
+    host = [
+        Column("seconds", "time", "seconds"),
+        *(Column(key, key, _HOST.get(key, "pages")) for key in recorded["host"]),
+    ]
     rows = list(zip(recorded["seconds"], *recorded["host"].values(), strict=True))
     found = [Table("host-samples", "The host over time", tuple(host), rows, page, note)]
     columns: list[Column] = []
@@ -257,8 +260,8 @@ def _paging(document: Mapping[str, Any]) -> Table:
         for guest in document["guests"]
     ]
     note = (
-        "Paged: by the guest itself, to its own disk. Dropped, read: pages of files. Messages: of its balloon, both ways."
-        " Visits, faults: of its estimator."
+        "Paged: by the guest itself, to its own disk. Dropped, read: pages of files. Messages: of its balloon, both"
+        " ways. Visits, faults: of its estimator."
     )
     return Table("paging", "What guests waited for, and did themselves", columns, rows, document["page_size"], note)
 
@@ -310,7 +313,7 @@ def _spread(document: Mapping[str, Any]) -> Table:
         for key in (*_SPREAD, "ran"):
             values += [guest[key], spread[key]]
         rows.append(tuple(values))
-    note = f"Means over {len(document['seeds'])} seeds, +- their standard deviation. Curves and course are those of the first."
+    note = f"Means over {len(document['seeds'])} seeds, +- their standard deviation. Curves and course: of the first."
     return Table("spread", "Seeds", columns, rows, document["page_size"], note)
 
 
@@ -332,11 +335,11 @@ def write(document: Mapping[str, Any], console: Console) -> None:
     say(console, document["simulation"])
     for table in tables(document)[:-1]:
         console.print()
-        if table.name == "course" and not all(row[4] for row in table.rows[-1:]):
-            table = _without(table, "saved")
-        titled(console, table.title, as_text(table, width=console.width))
-        if table.note:
-            say(console, table.note)
+        unshared = table.name == "course" and not document["host"]["most_saved"]
+        shown = _without(table, "saved") if unshared else table
+        titled(console, shown.title, as_text(shown, width=console.width))
+        if shown.note:
+            say(console, shown.note)
     console.print()
     say(console, "What it is calibrated against", style="bold")
     for each in document["calibration"]:
@@ -359,6 +362,10 @@ def write_list(sections: Mapping[str, Mapping[str, str]], console: Console) -> N
         if len(sections) > 1:
             say(console, title, style="bold")
         for name, about in names.items():
-            say(console, printable(name), style="" if len(sections) > 1 else "bold", indent="  " if len(sections) > 1 else "")
+            say(
+                console,
+                printable(name),
+                style="" if len(sections) > 1 else "bold",
+                indent="  " if len(sections) > 1 else "",
+            )
             say(console, printable(about), indent="      ")
-

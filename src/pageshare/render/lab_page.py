@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pageshare._version import __version__
@@ -11,7 +11,7 @@ from pageshare.images import printable
 from pageshare.render import lab, lab_study
 from pageshare.render.pages import templates
 from pageshare.render.policies_page import DARK, VARIABLES
-from pageshare.render.tables import Table, cell, plain
+from pageshare.render.tables import cell, plain
 from pageshare.render.units import unbroken
 
 SHORT = {"count", "pages", "bytes", "share", "number", "seconds"}
@@ -19,27 +19,25 @@ SHORT = {"count", "pages", "bytes", "share", "number", "seconds"}
 
 def page(document: Mapping[str, Any], drawing: str) -> str:
     """HTML of a run's document (``lab.report.document``); ``drawing`` is the SVG of its course. Escaped, no network."""
-    return _page(document, drawing, lab.headline(document), lab.lines(document), lab.settings(document), lab.tables(document))
+    return _page(document, drawing, lab)
 
 
 def study_page(document: Mapping[str, Any], drawing: str) -> str:
     """The same of a study's document (``lab.estimation.document``)."""
-    shown = lab_study.headline(document), lab_study.lines(document), lab_study.settings(document)
-    return _page(document, drawing, *shown, lab_study.tables(document))
+    return _page(document, drawing, lab_study)
 
 
-def _page(
-    document: Mapping[str, Any], drawing: str, headline: str, lines: Iterable[str], settings: str, tables: Sequence[Table]
-) -> str:
+def _page(document: Mapping[str, Any], drawing: str, view: Any) -> str:
+    """``view`` is the module that has what is shown."""
     rendered = (
         templates()
         .get_template("lab.html")
         .render(
             document=document,
-            headline=unbroken(headline),
-            lines=[unbroken(printable(line)) for line in lines],
-            settings=unbroken(printable(settings)),
-            tables=tables,
+            headline=unbroken(printable(view.headline(document))),
+            lines=[unbroken(printable(line)) for line in view.lines(document)],
+            settings=unbroken(printable(view.settings(document))),
+            tables=view.tables(document),
             drawing=_inline(drawing),
             cell=cell,
             numbers=SHORT,

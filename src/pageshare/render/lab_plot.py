@@ -45,8 +45,8 @@ def _swaps(course: Course) -> bool:
 
 
 def draw(course: Course, canvas: Any, *, titled: bool = True) -> None:
-    """Memory of each guest over time, below it the host's free memory with the marks of its states, what is swapped, and
-    which part of the time guests wait, on a matplotlib figure."""
+    """Memory of each guest over time, below it the host's free memory with the marks of its states, what is swapped,
+    and which part of the time guests wait, on a matplotlib figure."""
     unit, name = _unit(float(course.times[-1]))
     times = course.times / unit
     count = len(course.guests)
@@ -104,7 +104,7 @@ def _draw_guests(course: Course, times: NDArray[np.float64], all_axes: list[Any]
     handles: dict[str, Any] = {}
     for number, (spec, guest, axes) in enumerate(zip(course.scenario.guests, course.guests, all_axes, strict=True)):
         axes.fill_between(times, guest.active / MIB, color=GREEN, alpha=0.22, linewidth=0)
-        curves = [
+        curves: list[tuple[str, Any, str, Any, float]] = [
             ("allocated", guest.allocated, BLUE, "-", 2.0),
             ("target", guest.target, INK, (0, (3, 2)), 0.9),
             ("active", guest.active, GREEN, "-", 1.0),
@@ -139,7 +139,9 @@ def _draw_stack(course: Course, times: NDArray[np.float64], axes: Any) -> None:
     memory = course.scenario.frames / MIB
     axes.axhline(memory, color=FAINT, linewidth=0.8)
     axes.set_ylim(0, memory * 1.08)
-    axes.annotate("machine memory", (0.995, memory), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7.5)
+    axes.annotate(
+        "machine memory", (0.995, memory), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7.5
+    )
     middle = np.cumsum(held[:, -1]) - held[:, -1] / 2
     for spec, height, at in zip(course.scenario.guests, held[:, -1], middle, strict=True):
         if height > memory * 0.035:
@@ -164,9 +166,18 @@ def _draw_free(course: Course, times: NDArray[np.float64], axes: Any) -> None:
     if course.host.saved.any():
         axes.plot(times, course.host.saved / MIB, color=GREEN, linewidth=1.3)
         last = float(course.host.saved[-1]) / MIB
-        axes.annotate("saved by\nsharing", (1.005, last), xycoords=("axes fraction", "data"), fontsize=7.5, color=GREEN, va="center")
+        axes.annotate(
+            "saved by\nsharing",
+            (1.005, last),
+            xycoords=("axes fraction", "data"),
+            fontsize=7.5,
+            color=GREEN,
+            va="center",
+        )
     named = zip(("low", "hard", "soft", "high"), marks.marks, strict=True)
-    top = max(3.0 * marks.high * memory, float(np.quantile(free, 0.9)) * 1.15, float(course.host.saved.max()) / MIB * 1.1)
+    top = max(
+        3.0 * marks.high * memory, float(np.quantile(free, 0.9)) * 1.15, float(course.host.saved.max()) / MIB * 1.1
+    )
     top = max(min(top, float(free.max()) * 1.05), marks.high * memory * 1.2, 1e-9)
     dense = (marks.high - marks.low) * memory < 0.2 * top
     for number, (name, mark) in enumerate(named):

@@ -43,7 +43,9 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
     if not document["programs"]:
         return
     for name, error in sorted(_errors(document).items(), key=lambda each: each[1]):
-        costs = [each["visits"] for program in document["programs"] for each in program["estimators"] if each["name"] == name]
+        costs = [
+            each["visits"] for program in document["programs"] for each in program["estimators"] if each["name"] == name
+        ]
         yield f"{name}: {error:.1f} points, {sum(costs) / len(costs):,.0f} pages looked at each 30 s"
 
 
@@ -72,8 +74,8 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
         Column("rmse_sd", "+- of error", "share"),
     )
     note = (
-        "Error: root mean square, in shares of the guest's pages. Lag: by how much the truth has to be put off to fit best."
-        " Visits to CPU: each 30 s."
+        "Error: root mean square, in shares of the guest's pages. Lag: by how much the truth has to be put off to fit"
+        " best. Visits to CPU: each 30 s."
     )
     found = []
     for number, program in enumerate(document["programs"]):
@@ -90,9 +92,9 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
         ]
         title = f"{shortened(printable(program['name']), 40)}: {100 * program['truth']:.1f} % in use on average"
         found.append(Table(f"program-{number + 1}", title, columns, rows, 4096, note))
-    columns = (Column("what", "", "text"), Column("value", "value", "text"), Column("source", "from", "text"))
+    told = (Column("what", "", "text"), Column("value", "value", "text"), Column("source", "from", "text"))
     rows = [(each["what"], each["value"], each["source"]) for each in document["calibration"]]
-    return [*found, Table("calibration", "What it is calibrated against", columns, rows, 4096)]
+    return [*found, Table("calibration", "What it is calibrated against", told, rows, 4096)]
 
 
 def data_tables(document: Mapping[str, Any]) -> list[Table]:
@@ -165,6 +167,8 @@ def draw(document: Mapping[str, Any], canvas: Any) -> None:
         axes.set_title(shortened(printable(program["name"]), 60), fontsize=9, loc="left")
     all_axes[-1].set_xlabel("minutes of the guest's time")
     handles, names = all_axes[0].get_legend_handles_labels()
-    canvas.legend(handles, names, fontsize=8, frameon=False, loc="outside upper right", ncols=min(5, max(1, len(names))))
+    canvas.legend(
+        handles, names, fontsize=8, frameon=False, loc="outside upper right", ncols=min(5, max(1, len(names)))
+    )
     text = f"{document['simulation']} Left of the dotted line: left out of all figures."
     canvas.supxlabel("\n".join(textwrap.wrap(text, 165)), x=0.01, ha="left", fontsize=7, color=FAINT)

@@ -1,4 +1,4 @@
-"""An operating system that boots: Windows clears all memory before it does anything else, Linux only takes what it needs."""
+"""An operating system that boots: Windows clears all memory first, Linux only takes what it needs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ CLEARS = 1
 
 
 class Boot:
-    """The system takes ``used`` (share of all pages) and touches ``hot`` of that again and again; with ``zeroes`` it first
-    clears all pages, ``speed`` a second, and then frees them, as Windows does.
+    """The system takes ``used`` (share of all pages) and touches ``hot`` of that again and again; with ``zeroes`` it
+    first clears all pages, ``speed`` a second, and then frees them, as Windows does.
 
     Of what it takes the share ``same`` is equal in all guests with the same number ``system``: its programs and
     libraries. Hot pages are touched ``rate`` times a second each, and not written.
@@ -70,5 +70,7 @@ def of_system(system: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.uin
 
 def fresh(rng: np.random.Generator, count: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     """Contents, uint64, that nobody else has, as good as certainly: drawn from 2^55."""
-    drawn: np.ndarray[tuple[int], np.dtype[np.uint64]] = rng.integers(0xFD << 56, 0xFD << 56 | (1 << 55), count, np.uint64)
+    drawn: np.ndarray[tuple[int], np.dtype[np.uint64]] = rng.integers(
+        0xFD << 56, 0xFD << 56 | (1 << 55), count, np.uint64
+    )
     return drawn

@@ -1,4 +1,4 @@
-"""Work on files whose speed is that of the page cache, as dbench's is: what is not in memory has to be read from disk."""
+"""Work on files whose speed is that of the page cache, as dbench's is: what is not in memory has to be read."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pageshare.lab.programs._rates import Rates, flat, span
 
 
 class FileCache:
-    """Touches pages of files, ``touches`` a second in all, beside ``own`` (share of all pages) of its own, each of which
-    it touches ``rate`` times a second. The file of rank r is as popular as r^-zipf; 0 makes all equally popular.
+    """Touches pages of files, ``touches`` a second in all, beside ``own`` (share of all pages) of its own, each of
+    which it touches ``rate`` times a second. The file of rank r is as popular as r^-zipf; 0 makes all equally popular.
 
     Files are clean: the guest drops pages of them for nothing, and a page that is not there is read from its disk, for
     which the guest waits. So the work done in a second of the host's time falls with the memory that the guest has.

@@ -33,7 +33,7 @@ class System:
         rate: float = 0.2,
         written: float = 0.01,
     ) -> None:
-        if not (0 <= same and 0 <= zero and same + zero <= 1 and 0 <= hot <= 1 and 0 <= written <= 1 and speed > 0):
+        if not (same >= 0 and zero >= 0 and same + zero <= 1 and 0 <= hot <= 1 and 0 <= written <= 1 and speed > 0):
             raise ValueError("same + zero, hot and written must be from 0 to 1, and speed above 0")
         self.pages, self.speed, self.taken = pages, speed, 0
         equal, zeros = round(same * pages), round(zero * pages)
