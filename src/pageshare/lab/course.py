@@ -148,8 +148,7 @@ class Run:
 
     def _course(self, *, interrupted: bool) -> Course:
         host = self.machine
-        states = dict(host.in_state)
-        states[host.state] += host.clock.now - sum(states.values())
+        states = host.in_state
         return Course(
             scenario=self.scenario,
             seed=self.seed,
