@@ -114,11 +114,12 @@ def trace_of(
 
 def _told(raw: Raw, interval: int) -> dict[str, str]:
     """Of a recording's pace."""
-    lengths = np.diff(np.array(raw.times, np.int64), axis=1) / 1000
+    lengths: NDArray[np.float64] = np.diff(np.array(raw.times, np.float64), axis=1) / 1000
+    late = int((lengths > 1.5 * interval).sum())
     seconds = (raw.times[-1][1] - raw.times[0][0]) / 1e9
     return {
         "seconds": f"{seconds:.1f}",
-        "late": f"{int((lengths > 1.5 * interval).sum())} of {len(lengths)} intervals took half as long again, or more",
+        "late": f"{late} of {len(lengths)} intervals of {interval // 1000} ms took half as long again",
         "instructions": f"{sum(raw.instructions)}",
     }
 
@@ -206,7 +207,8 @@ def _in_order(touches: Touches, place: NDArray[np.uint16]) -> Touches:
 
 
 def _ranges(pages: NDArray[np.uint64], maps: Sequence[tuple[int, int, int, str]]) -> list[Range]:
-    """What lies where, by the last table of mappings that has a page."""
+    """What lies where, by the last table of mappings that has a page. Between pages of a range may lie such as were
+    never touched."""
     what = [""] * len(pages)
     for brk_start, brk_end, base, text in maps:
         for line in text.splitlines():
@@ -223,7 +225,7 @@ def _ranges(pages: NDArray[np.uint64], maps: Sequence[tuple[int, int, int, str]]
     found_ranges: list[Range] = []
     begin = 0
     for at in range(1, len(pages) + 1):
-        if at == len(pages) or what[at] != what[begin] or pages[at] != pages[at - 1] + np.uint64(1):
+        if at == len(pages) or what[at] != what[begin]:
             found_ranges.append(Range(begin, at - begin, what[begin] or "anonymous"))
             begin = at
     return found_ranges

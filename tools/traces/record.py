@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -45,6 +46,11 @@ def why_not() -> str:
         return "there is no cc: apt-get install gcc"
     if shutil.which(EMULATOR) is None:
         return f"there is no {EMULATOR}: apt-get install qemu-user"
+    help_text = subprocess.run([EMULATOR, "-h"], capture_output=True, text=True, check=False).stdout
+    # From QEMU 9 on the interface has another number.
+    number = re.search(r"version (\d+)", version())
+    if "-plugin" not in help_text or number is None or int(number[1]) >= 9:
+        return f"this {EMULATOR} does not take such plugins: {version()}"
     return ""
 
 

@@ -53,7 +53,9 @@ class Actor:
 
 @dataclass(frozen=True)
 class Range:
-    """Pages in a row, of one kind, by their numbers; ``what`` lies there: a file's name, heap, anonymous."""
+    """Pages with numbers in a row, which need not be neighbours: between them may lie such as were never touched.
+
+    ``what`` lies there: a file's name, heap, anonymous."""
 
     first: int
     pages: int
