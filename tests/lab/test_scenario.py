@@ -212,13 +212,13 @@ def test_a_bad_file_is_one_line(tmp_path, name):
 
 
 def test_a_name_that_is_no_scenario():
-    with pytest.raises(SpecError, match=r"no scenario nothing: there are balloon-poll, figure-6, .* and files"):
+    with pytest.raises(SpecError, match=r"no scenario nothing: there are balloon-poll, estimators, .* and files"):
         scenario.path_of("nothing")
 
 
 @pytest.mark.parametrize("path", sorted(scenario.BUILT_IN.glob("*.toml")), ids=lambda path: path.stem)
 def test_what_comes_along_says_what_it_is_and_rests_on(path):
-    found = scenario.read(path)
+    found = scenario.read_any(path)
     assert found.about.endswith(("?", ".", "true", "false"))
     assert "made up" in found.calibration or "OSDI" in found.calibration
 

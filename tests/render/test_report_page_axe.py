@@ -34,6 +34,7 @@ def pages(monkeypatch):
     monkeypatch.setattr("pageshare.render.sections.answered", lambda _: made_up_sections())
     yield "full", report_page.page(random_report(seed=6, names=HOSTILE))
     yield "policies", policies()
+    yield from labs()
 
 
 def policies():
@@ -59,6 +60,29 @@ def policies():
     )
     draw = partial(course_plot.draw_comparison, found, "", over_time=False, order=names)
     return policies_page.page(document, "", {"": plot.drawn(draw, "svg", (9, 4.2)).decode()})
+
+
+def labs():
+    """A host's course, and a study of estimators."""
+    from pageshare.lab import course, estimation, report, scenario
+    from pageshare.render import lab_page, lab_plot, lab_study
+
+    names = [name for name in HOSTILE if 0 < len(name) <= 40 and name.isprintable() and name == name.strip()]
+    program = {"name": "phases", "length": 2}
+    guests = [{"name": name, "memory": "1 MiB", "program": [program]} for name in names]
+    host = {"memory": f"{len(names) * 768} KiB", "sharing": True}
+    changes = [{"at": 5, "tax": 0.5}]
+    table = {"about": "<b>bold</b>", "duration": 10, "host": host, "guest": guests, "change": changes}
+    ran = course.run(scenario.of_table(table, name="<x>", folder=Path()))
+    drawn = plot.drawn(partial(lab_plot.draw, ran, titled=False), "svg", lab_plot.size(ran)).decode()
+    yield "lab", lab_page.page(report.document([ran]), drawn)
+    study = {"program": [{"name": "steady"}], "estimator": [{"name": "esx", "label": "<i>esx"}], "memory": "1 MiB"}
+    spec = estimation.of_table({"duration": 60, "study": study}, name="study", folder=Path())
+    told = estimation.document(spec, estimation.Study(spec, [1]).go(), [1], interrupted=False)
+    yield (
+        "study",
+        lab_page.study_page(told, plot.drawn(partial(lab_study.draw, told), "svg", lab_study.size(told)).decode()),
+    )
 
 
 def needed(command, package):
