@@ -360,7 +360,9 @@ def test_a_control_stops_it(tmp_path):
 
 
 def test_a_reset_pops_what_the_balloon_had(tmp_path):
-    text = SMALL + '[[change]]\nat = "10s"\nguest = "a"\nrestart = true\nboots = "1s"'
+    used = 'name = "a"\nmemory = "2 MiB"\n[[guest.program]]\nname = "steady"\n'
+    text = SMALL.replace(used, used + "hot = 1\nwarm = 0\nhot_rate = 5\n")
+    text += '[[change]]\nat = "10s"\nguest = "a"\nrestart = true\nboots = "1s"'
     ran = course.run(made(text, tmp_path, **{"host.memory": "2304 KiB"}), check=True)
     assert ran.counts["pops"] > 0
     assert ran.resets == (0, 0)  # the new driver told of itself before it was told
