@@ -8,6 +8,7 @@ policy.
   pageshare lab figure-7                        one of them
   pageshare lab figure-7 --set host.tax=0.5 --html figure-7.html
   pageshare lab mine.toml --seeds 5 --json | jq .guests
+  pageshare lab answer polls -o docs            an experiment over ten seeds, as a page with plots
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from pageshare.render.tables import Table
 
 SUMMARY = "a simulated host: balloons, idle memory tax, estimators of idle memory"
-LISTS = ("scenarios", "programs", "estimators", "policies", "traces")
+LISTS = ("scenarios", "programs", "estimators", "policies", "traces", "answers")
 
 
 _ABOUT = ("format", "simulation", "calibration", "seeds", "table")
@@ -46,11 +47,19 @@ _ABOUT = ("format", "simulation", "calibration", "seeds", "table")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``pageshare lab``."""
-    parser.add_argument("scenario", metavar="SCENARIO", help="a built-in scenario's name, a file (FILE.toml), or: list")
+    parser.add_argument(
+        "scenario", metavar="SCENARIO", help="a built-in scenario's name, a file (FILE.toml), or: list; or: answer NAME"
+    )
+    parser.add_argument("name", nargs="?", help="with answer: which one (lab list --answers names them)")
     for name in LISTS[1:]:
         parser.add_argument(f"--{name}", action="store_true", help=f"with list: name the {name}")
     parser.add_argument("--seed", type=seed_number, default=1, metavar="N", help="of all that is drawn (default: 1)")
-    parser.add_argument("--seeds", type=positive, default=1, metavar="N", help="so many runs, from --seed on: means")
+    parser.add_argument(
+        "--seeds",
+        type=positive,
+        metavar="N",
+        help="so many runs, from --seed on: means (default: 1); with answer: seeds of each case (default: 10)",
+    )
     parser.add_argument(
         "--set",
         type=_setting,
@@ -59,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="another value for a key (host.tax=0.5, guest.web.memory='512 MiB'); may be given several times",
     )
+    page = parser.add_argument_group("with answer")
+    page.add_argument("-o", "--output", type=Path, metavar="DIR", help="put the page and its plots here (default: .)")
+    page.add_argument("--quick", action="store_true", help="a few cases, shortly: shows what a page looks like")
     add_output_arguments(parser, "the curves", html=True)
     more = parser.add_argument_group("to files, as data")
     more.add_argument("--csv", type=Path, metavar="DIR", help="write samples and tables as CSV files into this folder")
@@ -93,6 +105,13 @@ def _recorded(text: str) -> tuple[str, Path]:
 
 def run(args: argparse.Namespace) -> int:
     """Simulate, print; the exit status is 0, or a signal's."""
+    if args.scenario == "answer":
+        from pageshare.commands import _lab_answer
+
+        return _lab_answer.run(args)
+    if args.name or args.output or args.quick:
+        raise UsageError("a second name, -o and --quick belong to `pageshare lab answer NAME`")
+    args.seeds = args.seeds or 1
     if args.scenario == "list":
         return _list(args)
     if asked := [name for name in LISTS[1:] if getattr(args, name)]:
@@ -335,6 +354,10 @@ def _names(what: str) -> dict[str, str]:
         from pageshare.lab.estimators import ESTIMATORS
 
         return {name: named.sentence(each) for name, each in ESTIMATORS.items()}
+    if what == "answers":
+        from pageshare.lab.answers import ANSWERS
+
+        return dict(ANSWERS)
     if what == "policies":
         from pageshare import policies
 

@@ -1,1 +1,12 @@
-"""The answers: experiments, one file each, which the pages of docs/lab are made of."""
+"""The answers: experiments, one module each, which the pages of docs/lab are made of.
+
+Each has ``answer(seeds, quick=, tell=)``, which runs it all, and ``render.lab_answers`` a module of the same name.
+"""
+
+from __future__ import annotations
+
+ANSWERS = {
+    "polls": "Is a one-second balloon poll too slow?",
+    "together": "Sharing, ballooning and swapping together: what scan rate is worth its CPU?",
+}
+"""What each is asked."""

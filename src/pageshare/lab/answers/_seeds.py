@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 C = TypeVar("C")
+
+
+LOOK = 0.05
+"""Seconds between two looks whether a run is ready, or nobody wants it any more."""
 
 
 @dataclass(frozen=True)
@@ -41,27 +46,33 @@ def over_seeds(
     """Run each case with seeds 1 to ``seeds``; the spread of each figure that ``run`` gives, case by case.
 
     ``run`` and the cases have to be picklable: runs go to ``workers`` other processes (as many as there are processors,
-    by default), unless that is 0. ``tell`` is called with the share that is done.
+    by default), unless that is 0. ``tell`` is called with the share that is done; what it raises ends all.
     """
-    jobs = [(case, seed) for case in cases for seed in range(1, seeds + 1)]
+    jobs = [(run, case, seed) for case in cases for seed in range(1, seeds + 1)]
     found: list[Mapping[str, float]] = []
-
-    def take(figures: Mapping[str, float]) -> None:
-        found.append(figures)
-        if tell is not None:
-            tell(len(found) / len(jobs))
-
     if workers == 0:
-        for case, seed in jobs:
-            take(run(case, seed))
+        for job in jobs:
+            found.append(_run(job))
+            if tell is not None:
+                tell(len(found) / len(jobs))
     else:
-        workers = workers or len(os.sched_getaffinity(0))
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            try:
-                for figures in pool.map(run, *zip(*jobs, strict=True), chunksize=1):
-                    take(figures)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        # The processes are ended when something is raised here: by ``tell``, if no one wants the rest any more.
+        with multiprocessing.get_context("spawn").Pool(workers or len(os.sched_getaffinity(0)), _begin) as pool:
+            results = pool.imap(_run, jobs)
+            while len(found) < len(jobs):
+                with contextlib.suppress(multiprocessing.TimeoutError):
+                    found.append(results.next(LOOK))
+                if tell is not None:
+                    tell(len(found) / len(jobs))
     groups = [found[i : i + seeds] for i in range(0, len(found), seeds)]
     return [{name: Spread.of([figures[name] for figures in group]) for name in group[0]} for group in groups]
+
+
+def _begin() -> None:
+    """Interrupts are for the process that asked for the runs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run(job: tuple[Callable[[C, int], Mapping[str, float]], C, int]) -> Mapping[str, float]:
+    run, case, seed = job
+    return run(case, seed)

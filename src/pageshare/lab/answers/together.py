@@ -56,8 +56,8 @@ MIXES = (
 
 @dataclass(frozen=True)
 class Case:
-    """``pressure``: guests' memory that is in use, as a multiple of what the host has above its reserve; ``rate``: pages
-    scanned a second for each GiB of the host; ``policy``: in which order."""
+    """``pressure``: guests' memory that is in use, as a multiple of what the host has above its reserve; ``rate``:
+    pages scanned a second for each GiB of the host; ``policy``: in which order."""
 
     mix: Mix
     pressure: float
@@ -154,7 +154,7 @@ def run(case: Case, seed: int) -> dict[str, float]:
     }
 
 
-PRESSURES = (0.9, 1.05, 1.2, 1.4)
+PRESSURES = (0.9, 1.1, 1.4, 2.0)
 RATES = (0.0, 100.0, 1000.0, 10_000.0, 100_000.0)
 POLICIES = ("random-with-replacement", "random-permutation", "sequential", "zero-first", "peek-runs", "ksm")
 
@@ -186,9 +186,9 @@ def answer(seeds: int = 10, *, quick: bool = False, tell: Callable[[float], None
         for pressure in PRESSURES
         for rate in RATES
     ]
-    policies = [Case(MIXES[1], 1.2, 1000.0, policy, disk) for disk in DISKS for policy in POLICIES]
+    policies = [Case(MIXES[1], 1.4, 1000.0, policy, disk) for disk in DISKS for policy in POLICIES]
     if quick:
-        rates = [case for case in rates if case.disk == "flash" and case.pressure == 1.2 and case.rate in (0, 5000)]
+        rates = [case for case in rates if case.disk == "flash" and case.pressure == 1.4 and case.rate in (0, 5000)]
         policies = policies[-2:]
     cases = [replace(case, seconds=40) if quick else case for case in (*rates, *policies)]
     figures = over_seeds(run, cases, seeds, tell=tell, workers=0 if quick else None)

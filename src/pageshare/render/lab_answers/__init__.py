@@ -48,14 +48,20 @@ def page_of(name: str, answer: Any, command: str) -> Page:
     return Page(text.rstrip() + "\n", {file: (partial(draw, answer), size) for file, draw, size in module.PLOTS})
 
 
+def files(name: str) -> list[str]:
+    """Names of the files that the page of an answer comes to."""
+    module = importlib.import_module(f"pageshare.render.lab_answers.{name.replace('-', '_')}")
+    return [f"{name}.md", *(file for file, _draw, _size in module.PLOTS)]
+
+
 def write(page: Page, name: str, folder: Path) -> list[Path]:
     """Put the page and its plots into a folder, each whole and private (0600); the files."""
     plots = {folder / file: drawn(draw, "svg", size) for file, (draw, size) in page.plots.items()}
-    files = {folder / f"{name}.md": page.text.encode(), **plots}
-    for path, data in files.items():
+    data = {folder / f"{name}.md": page.text.encode(), **plots}
+    for path, content in data.items():
         with appearing_whole(path) as file:
-            file.write(data)
-    return list(files)
+            file.write(content)
+    return list(data)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
