@@ -43,6 +43,11 @@ class Erratic:
             yield Touch(pages.astype(np.uint32), kinds, work, int(rng.integers(3)), contents)
 
 
+def stray(guest, pages):
+    """The guest's kernel reads whatever pages, free ones and the balloon's too."""
+    guest.host.touch(guest, np.unique(pages).astype(np.uint32))
+
+
 def scene(seed):
     """A host that is ready to run, what else is in it, and whether its table finds all that is equal."""
     rng = np.random.default_rng(seed)
@@ -98,6 +103,9 @@ def scene(seed):
             guest.estimator = Esx(View(guest.memory), rng, n=20, period=1.0)
         while rng.uniform() < 0.4:
             clock.at(int(rng.integers(4 * STEP, 20 * STEP)), lambda guest=guest: guest.restart())
+        while rng.uniform() < 0.3:
+            read = rng.integers(size, size=int(rng.integers(1, 30)))
+            clock.at(int(rng.integers(20 * STEP)), lambda guest=guest, read=read: stray(guest, read))
     plain = True
     if rng.uniform() < 0.5:
         plain = bool(rng.uniform() < 0.7)

@@ -102,6 +102,8 @@ class Driver:
         """Pages that were taken or are to be given back, while the host has not answered."""
         self._life = 0
         self._busy = self._again = self._missed = False
+        self.begins = False
+        """Whether host and driver have still to forget what was ballooned: START is on its way."""
         self._target = 0
         self._moved = False
         """Whether the target was another one since the last poll."""
@@ -255,7 +257,16 @@ class Driver:
         self.resets += 1
         if self.held:
             self.guest.give_back(self._pop_off(self.held))
-        self._ask(lambda: self.host.reset(self.guest), self._rest)
+        self._start()
+
+    def _start(self, delay: int = 0) -> None:
+        self.begins = True
+
+        def started() -> None:
+            self.begins = False
+            self._rest()
+
+        self._ask(lambda: self.host.reset(self.guest), started, delay)
 
     def pages(self) -> NDArray[np.uint32]:
         """The guest's pages that it has, those on the way included, uint32."""
@@ -275,11 +286,11 @@ class Driver:
         self._life += 1
         self._set_held(0)
         self._on_the_way = self._on_the_way[:0]
-        self._busy = self._again = False
+        self._busy = self._again = self.begins = False
         self._target = 0
         if self.guest.pmap.ballooned.any() and self.safeguards.reset:
             self._busy = True
-            self._ask(lambda: self.host.reset(self.guest), self._rest, boots)
+            self._start(boots)
 
     def plead(self) -> tuple[int, float]:
         """The guest is about to reclaim from itself: an UNLOCK of a batch that the host may refuse, or grant part of;

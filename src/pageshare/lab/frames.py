@@ -54,6 +54,10 @@ class Frames:
         self.content[taken] = ZEROS
         return taken
 
+    def unused(self) -> NDArray[np.int32]:
+        """The frames that are free, int32."""
+        return self._stack[: self.free]
+
     def drop(self, frames: NDArray[np.int32]) -> None:
         """So many users leave, one for each time that a frame is named; a frame without users is free."""
         np.subtract.at(self.users, frames, 1)

@@ -50,7 +50,7 @@ def broken(host: Host) -> Iterator[str]:
         yield from _guest(guest, host)
     if (users != frames.users).any():
         yield "a frame has the users that it counts"
-    if frames.free != np.count_nonzero(users == 0):
+    if not np.array_equal(np.sort(frames.unused()), np.flatnonzero(users == 0)):
         yield "just the frames that nobody uses are free"
     if host.sharing is not None:
         yield from _sharing(host.sharing, host)
@@ -75,11 +75,14 @@ def _guest(guest: Guest, host: Host) -> Iterator[str]:
     ]
     if (driver := guest.driver) is not None:
         pages, told = driver.pages(), driver.told()
+        foreign = guest.pmap.ballooned.copy()
+        foreign[pages] = False
         checks += [
             (len(np.unique(pages)) == len(pages), "the balloon has a page once"),
             ((guest.holder[pages] == DRIVER).all(), "what the balloon has, nobody else has"),
             (np.count_nonzero(guest.holder == DRIVER) == len(pages), "no page of the balloon is lost"),
-            (guest.pmap.popped or guest.pmap.ballooned[told].all(), "the host knows what the balloon has"),
+            (driver.begins or guest.pmap.popped or guest.pmap.ballooned[told].all(), "the host knows what the balloon has"),
+            (driver.begins or guest.pmap.popped or not foreign.any(), "the host knows what the balloon has not"),
         ]
     for holds, what in checks:
         if not holds:
