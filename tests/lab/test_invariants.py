@@ -3,6 +3,7 @@ notices it, the invariants that look at the engine's arrays or the model that fo
 
 import numpy as np
 import pytest
+
 from lab.model import Model
 from lab.scenes import scene
 from lab.scripted import STEP
@@ -74,7 +75,7 @@ def a_user_is_not_counted_out(drop):
 
 @instead(Host, "unlock")
 def unlock_is_forgotten(_unlock):
-    return lambda self, guest, pages: None
+    return lambda _self, _guest, _pages: None
 
 
 @instead(Host, "lock")
@@ -97,12 +98,12 @@ def lock_annotates_nothing(lock):
 
 @instead(Host, "reset")
 def reset_forgets_nothing(_reset):
-    return lambda self, guest: None
+    return lambda _self, _guest: None
 
 
 @instead(Host, "_map")
 def a_write_gets_no_copy(map_pages):
-    return lambda self, guest, pages, write, after: map_pages(self, guest, pages, None, after)
+    return lambda self, guest, pages, _write, after: map_pages(self, guest, pages, None, after)
 
 
 @instead(Host, "_map")
@@ -130,7 +131,7 @@ def room_is_made_that_nobody_needs(make_room):
 
 @instead(SwapDaemon, "victims")
 def what_is_being_touched_goes_to_disk(victims):
-    return lambda self, guest, count, but: victims(self, guest, count, None)
+    return lambda self, guest, count, _but: victims(self, guest, count, None)
 
 
 @instead(SwapDaemon, "_wanted")
@@ -140,7 +141,7 @@ def who_is_below_its_target_gives_too(wanted):
 
 @instead(Guest, "_reclaim")
 def a_guest_pages_out_what_it_is_touching(reclaim):
-    return lambda self, count, but, after: reclaim(self, count, None, after)
+    return lambda self, count, _but, after: reclaim(self, count, None, after)
 
 
 @instead(Guest, "_reclaim")
@@ -173,7 +174,7 @@ def the_balloon_loses_a_page(pop_off):
 
 @instead(Driver, "restart")
 def a_new_driver_knows_what_the_old_one_had(_restart):
-    return lambda self: None
+    return lambda _self: None
 
 
 @instead(FreePageReporting, "_report")
@@ -187,7 +188,7 @@ def what_is_not_free_is_reported(_report):
 
 @instead(FrameTable, "write")
 def the_table_is_not_told_of_a_write(_write):
-    return lambda self, pages: np.zeros(len(pages), np.bool_)
+    return lambda _self, pages: np.zeros(len(pages), np.bool_)
 
 
 @instead(Sharing, "store")

@@ -110,7 +110,7 @@ class Driver:
         self._refused = 0
         self._period = self.polls.period
         guest.driver = self
-        self.clock.after(self._period if self.polls.phase is None else self.polls.phase, self._poll)
+        self._next = self.clock.after(self._period if self.polls.phase is None else self.polls.phase, self._poll)
         if self.polls.doorbell:
             self._rung_for = 0
             self.host.changed.append(self._ring)
@@ -118,13 +118,19 @@ class Driver:
     # When.
 
     def _poll(self) -> None:
-        if self.polls.fastest is not None:
-            self._period = (
-                max(self.polls.fastest, self._period // 2) if self._moved else min(self.polls.period, self._period * 2)
-            )
-            self._moved = False
+        if not self._moved:
+            self._period = min(self.polls.period, self._period * 2)
+        self._moved = False
+        self._next = self.clock.after(self._period, self._poll)
         self.wake()
-        self.clock.after(self._period, self._poll)
+
+    def _hurry(self) -> None:
+        """The target is another one: the next poll of an adaptive driver comes sooner."""
+        if self.polls.fastest is not None and not self._moved:
+            self._moved = True
+            self._period = max(self.polls.fastest, self._period // 2)
+            self._next.cancel()
+            self._next = self.clock.after(self._period, self._poll)
 
     def _ring(self) -> None:
         """The host rings if it wants pages; and if it can give some back, unless the guest pleads when it needs
@@ -137,21 +143,26 @@ class Driver:
 
     # Messages. Each is on its way for a time in which anything else may happen.
 
-    def _ask(self, serve: Callable[[], None], answer: Callable[[], None], delay: float = 0) -> None:
-        """Send a message after ``delay``; the host serves it, and the driver gets the answer."""
+    def _ask(
+        self, serve: Callable[[], None], answer: Callable[[], None], delay: float = 0, *, starts: bool = False
+    ) -> None:
+        """Send a message after ``delay``; the host serves it, and the driver gets the answer: RESET after a pop, if it
+        is not the message that ``starts`` anew."""
         life = self._life
 
         def arrive() -> None:
             if life != self._life and self.safeguards.ignore_stale:
                 return
             self._heard()
-            serve()
+            reset = self.guest.pmap.popped and self.safeguards.reset and not starts
+            if not reset:
+                serve()
             self.messages += 1
-            self.clock.after(self.latency, back)
+            self.clock.after(self.latency, lambda: back(self._begin_anew if reset else answer))
 
-        def back() -> None:
+        def back(go_on: Callable[[], None]) -> None:
             if life == self._life:
-                answer()
+                go_on()
 
         self.messages += 1
         self.clock.after(self.latency + round(delay), arrive)
@@ -170,21 +181,14 @@ class Driver:
             self._again = True
             return
         self._busy = True
-        told: list[int | None] = []
+        told: list[int] = []
+        self._ask(lambda: told.append(self.host.balloon_target(self.guest.number)), lambda: self._told(told[0]))
 
-        def serve() -> None:
-            popped = self.guest.pmap.popped and self.safeguards.reset
-            told.append(None if popped else self.host.balloon_target(self.guest.number))
-
-        self._ask(serve, lambda: self._told(told[0]))
-
-    def _told(self, target: int | None) -> None:
-        if target is None:
-            self._begin_anew()
-        else:
-            self._moved |= target != self._target
-            self._target = target
-            self._go_on()
+    def _told(self, target: int) -> None:
+        if target != self._target:
+            self._hurry()
+        self._target = target
+        self._go_on()
 
     def _rest(self) -> None:
         self._busy = False
@@ -255,8 +259,11 @@ class Driver:
     def _begin_anew(self) -> None:
         """RESET: all pages are the guest's again without a word about each; then START."""
         self.resets += 1
-        if self.held:
-            self.guest.give_back(self._pop_off(self.held))
+        pages = self.pages()
+        self._set_held(0)
+        self._on_the_way = pages[:0]
+        if len(pages):
+            self.guest.give_back(pages)
         self._start()
 
     def _start(self, delay: int = 0) -> None:
@@ -266,7 +273,7 @@ class Driver:
             self.begins = False
             self._rest()
 
-        self._ask(lambda: self.host.reset(self.guest), started, delay)
+        self._ask(lambda: self.host.reset(self.guest), started, delay, starts=True)
 
     def pages(self) -> NDArray[np.uint32]:
         """The guest's pages that it has, those on the way included, uint32."""

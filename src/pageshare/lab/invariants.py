@@ -75,14 +75,15 @@ def _guest(guest: Guest, host: Host) -> Iterator[str]:
     ]
     if (driver := guest.driver) is not None:
         pages, told = driver.pages(), driver.told()
+        anew = guest.pmap.popped or driver.begins
         foreign = guest.pmap.ballooned.copy()
         foreign[pages] = False
         checks += [
             (len(np.unique(pages)) == len(pages), "the balloon has a page once"),
             ((guest.holder[pages] == DRIVER).all(), "what the balloon has, nobody else has"),
             (np.count_nonzero(guest.holder == DRIVER) == len(pages), "no page of the balloon is lost"),
-            (driver.begins or guest.pmap.popped or guest.pmap.ballooned[told].all(), "the host knows what the balloon has"),
-            (driver.begins or guest.pmap.popped or not foreign.any(), "the host knows what the balloon has not"),
+            (anew or guest.pmap.ballooned[told].all(), "the host knows what the balloon has"),
+            (anew or not foreign.any(), "the host knows what the balloon has not"),
         ]
     for holds, what in checks:
         if not holds:
