@@ -162,3 +162,44 @@ def test_an_estimate(guests, capsys):
     told = of_command(capsys, "estimate", guests / "a.raw", guests / "bad.raw", "--skip-bad")
     # Coverage, and what was left out, are "as above".
     check(told, "pageshare-estimate-pageshare-estimate1", told_elsewhere=["pageshare-scan-pageshare-scan1"])
+
+
+LAB = """
+duration = "30s"
+every = "1s"
+[host]
+memory = "2560 KiB"
+sharing = true
+[[guest]]
+name = "a"
+memory = "2 MiB"
+[[guest.program]]
+name = "steady"
+[[guest]]
+name = "b"
+memory = "2 MiB"
+[[guest.program]]
+name = "steady"
+"""
+STUDY = """
+duration = "2min"
+[study]
+memory = "1 MiB"
+[[study.program]]
+name = "steady"
+[[study.estimator]]
+name = "esx"
+"""
+
+
+def test_a_laboratory_run(tmp_path, capsys):
+    for name, text in (("lab", LAB), ("study", STUDY)):
+        (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
+    told = of_command(capsys, "lab", tmp_path / "lab.toml", "--seeds", 2)
+    told["table"] = None  # the scenario's own keys
+    check(told, "pageshare-lab-pageshare-lab1")
+    study = of_command(capsys, "lab", tmp_path / "study.toml", "--seeds", 2)
+    study["table"] = None
+    names = {path[-1] for path in keys(study)}
+    below = sections(TREE / "docs" / "json.md")["pageshare-lab-pageshare-lab1"]
+    assert sorted(name for name in names if f"`{name}`" not in below) == []

@@ -6,6 +6,7 @@ import re
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
@@ -169,6 +170,42 @@ def test_touches_are_recorded_and_can_be_run(capsys, small, tmp_path):
     one, other = (document["samples"]["guests"][0]["active"][:10] for document in (before, after))
     assert other == pytest.approx(one, abs=2)
     assert any(line["source"].startswith("recorded: a simulated guest's") for line in after["calibration"])
+
+
+def blocks(kind):
+    """Code of one kind in docs/lab.md."""
+    text = (Path(__file__).parents[2] / "docs" / "lab.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{kind}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_the_scenarios_that_the_documentation_shows(capsys, tmp_path, number):
+    path = tmp_path / "mine.toml"
+    path.write_text(blocks("toml")[number], encoding="utf-8")
+    assert run(capsys, "lab", path, "--set", "duration=200s")[0] == 0
+
+
+def test_the_classes_that_the_documentation_shows(capsys, small):
+    classes = "\n".join(code for code in blocks("python") if code.lstrip().startswith(("class", "import numpy")))
+    assert 10 < len([line for line in blocks("python")[0].splitlines() if line.strip()]) < 17  # "a dozen lines"
+    (small.parent / "mine.py").write_text(classes, encoding="utf-8")
+    estimator = ["--set", "guest.a.estimator=mine.py:Bits", "--set", "guest.a.estimator={name='mine.py:Bits', n=50}"]
+    program = ["--set", "guest.b.program.name=mine.py:Sawtooth", "--set", "guest.b.program.pages=1 MiB"]
+    found = run_json(capsys, "lab", small, *estimator, *program, "--check", "--set", "duration=100s")
+    one, other = found["samples"]["guests"]
+    looked = one["visits"][-1]
+    assert looked >= 100
+    assert looked % 50 == 0
+    assert one["estimate"][0] == 512
+    assert one["estimate"][-1] < 512
+    assert max(other["allocated"]) > 200
+    assert len(set(other["free"])) > 2
+
+
+def test_the_call_that_the_documentation_shows(capsys):
+    code = next(code for code in blocks("python") if "scenario.read(" in code)
+    exec(compile(code, "docs/lab.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("30.0 ")
 
 
 STUDY = """
