@@ -59,6 +59,7 @@ poll = "500ms"
 phase = "spread"
 fastest = "10ms"
 doorbell = true
+pleads = true
 latency = "30us"
 page_time = "1us"
 rate = "40 MB/s"
@@ -116,7 +117,12 @@ def test_every_key_reaches_what_is_built(tmp_path):
     assert (web.deflate_on_oom, web.disk, web.most_ballooned) == (True, host.disk, 1024)
     driver = web.driver
     assert [guest.driver.polls.phase for guest in host.guests[:3]] == [166_666, 333_333, 500_000]
-    assert (driver.polls.period, driver.polls.fastest, driver.polls.doorbell) == (500_000, 10_000, True)
+    assert (driver.polls.period, driver.polls.fastest, driver.polls.doorbell, driver.polls.pleads) == (
+        500_000,
+        10_000,
+        True,
+        True,
+    )
     assert (driver.latency, driver.page_time, driver.rate, driver.batch) == (30, 1.0, 40 * 256, 256)
     assert (web.estimator.estimator.n, web.estimator.estimator.period) == (50, 5 * SECOND)
     assert web.programs[0].pages == 1024

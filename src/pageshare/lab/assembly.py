@@ -166,7 +166,7 @@ def _driver(guest: Guest, spec: BalloonSpec, of: GuestSpec, rng: np.random.Gener
         phase = spec.poll * (which + 1) // alike
     elif phase == "random":
         phase = int(rng.integers(spec.poll)) + 1
-    polls = Polls(spec.poll, None if phase is None else int(phase), spec.fastest, spec.doorbell)
+    polls = Polls(spec.poll, None if phase is None else int(phase), spec.fastest, spec.doorbell, spec.pleads)
     Driver(
         guest,
         polls,

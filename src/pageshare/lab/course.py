@@ -148,7 +148,6 @@ class Run:
 
     def _course(self, *, interrupted: bool) -> Course:
         host = self.machine
-        states = host.in_state
         return Course(
             scenario=self.scenario,
             seed=self.seed,
@@ -156,7 +155,7 @@ class Run:
             host=_columns(HostSamples, self._host),
             guests=tuple(_columns(GuestSamples, rows) for rows in self._guests),
             counts=asdict(host.counts),
-            states={State(state).name.lower(): time / SECOND for state, time in states.items()},
+            states={State(state).name.lower(): time / SECOND for state, time in host.in_state.items()},
             sharing=asdict(host.sharing.counts) if host.sharing else None,
             resets=tuple(guest.driver.resets if guest.driver else 0 for guest in host.guests),
             events=host.clock.happened,

@@ -84,6 +84,7 @@ class BalloonSpec:
     phase: int | str | None = None
     fastest: int | None = None
     doorbell: bool = False
+    pleads: bool = False
     latency: int = 20
     page_time: float = 0.5
     rate: float | None = None
@@ -447,6 +448,7 @@ def _balloon(keys: Keys) -> BalloonSpec | None:
         phase=phase,
         fastest=None if fastest is None else round(fastest),
         doorbell=inner.flag("doorbell", False),
+        pleads=inner.flag("pleads", False),
         latency=round(inner.time("latency", 20, 1, 10 * SECOND)),
         page_time=inner.time("page_time", 0.5, high=SECOND),
         rate=inner.rate("rate", None),

@@ -43,8 +43,7 @@ class SharingCounts:
 
 class Sharing:
     """Scans the guests that the host has by now, ``rate`` pages a second in the order of a policy (its name, or what
-    makes one of a View), and lets equal pages
-    share a frame. Attaches itself to the host."""
+    makes one of a View), and lets equal pages share a frame. Attaches itself to the host."""
 
     def __init__(
         self,
