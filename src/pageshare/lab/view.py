@@ -61,6 +61,7 @@ class View:
 
     memory: Memory
     costs: Costs = field(default_factory=Costs)
+    _reported: set[int] = field(default_factory=set, repr=False)
 
     @property
     def pages(self) -> int:
@@ -97,15 +98,23 @@ class View:
 
     def reported_free(self) -> NDArray[np.bool_]:
         """What the guest's free page reporting says, bool of shape (pages,): whole blocks of 2 MiB that have been free
-        for two seconds. A message for each block, each time it is asked; no visits, for no page is looked at."""
+        for two seconds. A message for each block that is newly reported since it was last asked; no visits, for no page
+        is looked at."""
         memory = self.memory
         blocks = memory.pages // REPORTED_BLOCK
         ripe = memory.free & (memory.freed <= memory.now - REPORT_AFTER)
         whole = ripe[: blocks * REPORTED_BLOCK].reshape(blocks, REPORTED_BLOCK).all(axis=1)
-        self.costs.hypercalls += int(np.count_nonzero(whole))
+        now = set(np.flatnonzero(whole).tolist())
+        self.costs.hypercalls += len(now - self._reported)
+        self._reported = now
         reported = np.zeros(memory.pages, np.bool_)
         reported[: blocks * REPORTED_BLOCK] = np.repeat(whole, REPORTED_BLOCK)
         return reported
+
+    def free_share(self) -> float:
+        """The share of its pages that are free, as the guest says. A message."""
+        self.costs.hypercalls += 1
+        return float(np.count_nonzero(self.memory.free)) / self.pages
 
 
 class Traps:

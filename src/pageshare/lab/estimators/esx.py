@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pageshare.lab.estimators.filters import NoFilter, Through
 from pageshare.lab.memory import SECOND
 from pageshare.lab.view import View
 
@@ -14,7 +15,8 @@ class Esx:
     A slow and a fast exponentially weighted moving average take in each period's share; the third is the fast one as
     it would be if the period ended now. So the estimate rises fast and falls slowly. Section 5.3 has 100 pages and
     30 seconds of the guest's own time; the gains are not published: 1/8 and 1/2 are ours. Until a period has passed a
-    guest is taken to use all that it has.
+    guest is taken to use all that it has. ``through`` makes a filter (``filters``) that touches have to pass to be counted;
+    the paper has none.
     """
 
     def __init__(
@@ -26,8 +28,10 @@ class Esx:
         period: float = 30.0,
         slow: float = 1 / 8,
         fast: float = 1 / 2,
+        through: Through = NoFilter,
     ) -> None:
         self.view, self.rng = view, rng
+        self.through = through
         self.n, self.period = min(int(n), view.pages), round(period * SECOND)
         self.gains = (slow, fast)
         self.averages: tuple[float, float] | None = None
@@ -38,13 +42,17 @@ class Esx:
         self.ends = self.view.now + self.period
         pages = self.rng.choice(self.view.pages, self.n, replace=False, shuffle=False)
         self.traps = self.view.traps(pages.astype(np.uint32))
+        self.filter = self.through(self.n, self.rng)
+        self.used = np.zeros(self.n, np.bool_)
 
     def step(self) -> None:
         """Count the traps that were sprung; at a period's end take the averages on, and draw other pages."""
-        self.traps.poll()
-        share = int(np.count_nonzero(self.traps.sprung)) / self.n
+        self.used[self.filter.step(self.traps, self.traps.poll())] = True
         slow_gain, fast_gain = self.gains
         ended = self.view.now >= self.ends
+        if ended:
+            self.used |= self.filter.end(np.arange(self.n))
+        share = int(np.count_nonzero(self.used)) / self.n
         if self.averages is None:
             if not ended:
                 return

@@ -3,7 +3,7 @@ write, and what the page has in it afterwards. Intents are not seen."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,10 +32,14 @@ class Filter(Protocol):
         ...
 
 
+Through = Callable[[int, np.random.Generator], Filter]
+"""What makes a filter of so many traps."""
+
+
 class NoFilter:
     """Every touch is use."""
 
-    def __init__(self, traps: int) -> None:
+    def __init__(self, traps: int, rng: np.random.Generator | None = None) -> None:  # noqa: ARG002
         self.pending = np.zeros(traps, np.bool_)
 
     def step(self, traps: Traps, new: NDArray[np.intp]) -> NDArray[np.intp]:  # noqa: ARG002
@@ -52,6 +56,11 @@ class Filters:
 
     def __init__(self, filters: Sequence[Filter]) -> None:
         self.filters = filters
+
+    @classmethod
+    def of(cls, *made: Through) -> Through:
+        """What makes the filters that each of ``made`` makes."""
+        return lambda traps, rng: cls([one(traps, rng) for one in made])
 
     @property
     def pending(self) -> NDArray[np.bool_]:
@@ -72,7 +81,7 @@ class Filters:
 class SecondTouch:
     """A page is in use if it is touched again, at least ``delay`` seconds after a first touch: one touch is none."""
 
-    def __init__(self, traps: int, *, delay: float = 1.0) -> None:
+    def __init__(self, traps: int, rng: np.random.Generator, *, delay: float = 1.0) -> None:  # noqa: ARG002
         self.delay = round(delay * SECOND)
         self.pending = np.zeros(traps, np.bool_)
         self.again = np.zeros(traps, np.bool_)
@@ -174,7 +183,7 @@ class BurstFilter:
 
     A collector goes over all that lives in a short time, and so does a thread that clears or copies: many traps
     that have stood for a while are sprung together by one thread. A program that takes up new memory does so too, but goes
-    on to touch it. So a burst's traps are armed again when it is over, and if a third of them are sprung within
+    on to touch it. So a burst's traps are armed again when it is over, and if half of those that had stood are sprung within
     ``patience`` seconds, one by one, all of them were use; if not, only those sprung again. A thread whose bursts were
     never use, twice or more, is taken for a collector: its single touches don't count either. One whose bursts have always
     been use, three times or more, is not asked again.
@@ -184,13 +193,22 @@ class BurstFilter:
     """
 
     def __init__(
-        self, traps: int, *, least: int = 5, share: float = 0.1, patience: float = 10.0, longest: float = 5.0
+        self,
+        traps: int,
+        rng: np.random.Generator,  # noqa: ARG002
+        *,
+        least: int = 5,
+        share: float = 0.1,
+        patience: float = 10.0,
+        longest: float = 5.0,
     ) -> None:
         self.least, self.share = least, share
         self.patience, self.longest = round(patience * SECOND), round(longest * SECOND)
         self.waits = np.zeros(traps, np.bool_)
         self.old = np.zeros(traps, np.bool_)
         self.since = np.full(traps, NEVER, np.int64)
+        self.stood = np.zeros(traps, np.bool_)
+        """Whether each had stood for a while when its burst began: those that had not are sprung by any work."""
         self.burst = np.full(traps, -1)
         self.bursts: dict[int, _Burst] = {}
         self.numbered = 0
@@ -210,7 +228,7 @@ class BurstFilter:
     def _collects(self, thread: int) -> bool:
         """Whether it is taken for a collector."""
         none, some = self._verdicts(thread)
-        return none >= 2 and some == 0 and self.together.get(thread, 0) > 3 * self.singles.get(thread, 0)
+        return none >= 2 and none > 3 * some and self.together.get(thread, 0) > 3 * self.singles.get(thread, 0)
 
     def step(self, traps: Traps, new: NDArray[np.intp]) -> NDArray[np.intp]:
         """Find bursts, arm their traps again when they are over, and come to verdicts."""
@@ -242,7 +260,7 @@ class BurstFilter:
                 continue
             number = int(self.burst[place])
             if number >= 0:
-                self.bursts[number].again += 1
+                self.bursts[number].again += bool(self.stood[place])
                 self.bursts[number].places.discard(place)
                 self.burst[place] = -1
             uses.append(place)
@@ -267,18 +285,21 @@ class BurstFilter:
             before = int(self.burst[place])
             if before >= 0:
                 self.bursts[before].places.discard(place)
+            else:
+                self.stood[place] = self.old[place]
             self.burst[place] = number
             burst.places.add(place)
         self.waits[waiting] = False
 
     def _close(self, traps: Traps, burst: _Burst) -> None:
-        burst.closed, burst.members = traps.view.now, len(burst.places)
-        self.together[burst.thread] = self.together.get(burst.thread, 0) + burst.members
-        traps.arm(np.array(sorted(burst.places), np.intp))
+        places = np.array(sorted(burst.places), np.intp)
+        burst.closed, burst.members = traps.view.now, int(np.count_nonzero(self.stood[places]))
+        self.together[burst.thread] = self.together.get(burst.thread, 0) + len(places)
+        traps.arm(places)
 
     def _judge(self, number: int, burst: _Burst, now: int) -> list[int]:
         """Its verdict, once there is one; those that are use by it."""
-        used = burst.members > 0 and burst.again * 3 >= burst.members
+        used = burst.members > 0 and burst.again * 2 >= burst.members
         if not used and now - burst.closed < self.patience and burst.places:
             return []
         places = sorted(burst.places)

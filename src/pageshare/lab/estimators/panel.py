@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageshare.lab.estimators.filters import Filter, NoFilter
+from pageshare.lab.estimators.filters import NoFilter, Through
 from pageshare.lab.memory import SECOND, WINDOW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from pageshare.lab.view import View
@@ -35,9 +33,9 @@ class Panel:
         fresh: float = 0.5,
         memories: tuple[float, ...] = (8.0, 32.0, 128.0, 512.0, 2048.0),
         share: float = 0.001,
-        through: Callable[[int, np.random.Generator], Filter] | None = None,
+        through: Through = NoFilter,
     ) -> None:
-        self.filter = through(n, rng) if through else NoFilter(n)
+        self.filter = through(n, rng)
         self.used = np.zeros(n, np.bool_)
         self.used_at = np.zeros(n, np.int64)
         self.view, self.rng = view, rng
