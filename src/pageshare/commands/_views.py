@@ -64,7 +64,7 @@ def check(args: argparse.Namespace) -> None:
         check_arrow()
     for form in ("csv", "parquet"):
         if folder := getattr(args, form):
-            _check_folder(folder)
+            check_folder(folder)
             for path in folder.glob(f"*.{form}"):
                 spare_inputs(args, {f"--{form}": path})
 
@@ -82,7 +82,7 @@ def _check_apart(args: argparse.Namespace, paths: Sequence[Path]) -> None:
         taken.add(place)
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
     """Raise OSError unless files can be made in it, or it itself with those above it."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
     if not there.is_dir():
@@ -98,7 +98,7 @@ def show(
     raises ``interrupt`` at the end."""
     files = list(_files(report, args))
     _check_apart(args, [path for path, _ in files])  # names of tables are known only now
-    _write(files)
+    write_files(files)
     if args.json:
         json.dump(report.to_dict(), sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -136,7 +136,7 @@ def _files(report: Report, args: argparse.Namespace) -> Iterator[tuple[Path, byt
         yield args.html, page(report).encode()
 
 
-def _write(files: list[tuple[Path, bytes]]) -> None:
+def write_files(files: list[tuple[Path, bytes]]) -> None:
     """Write all of them, or none; folders that are missing are made, for their owner alone."""
     from pageshare.files import appearing_whole
 
