@@ -309,7 +309,7 @@ def test_list_names_what_there_is(capsys):
         assert about[:60] in flat(out)
     everything = run_json(capsys, "lab", "list")
     assert everything["format"] == "pageshare-lab-list/1"
-    assert set(everything) == {"format", "scenarios", "programs", "estimators", "policies", "traces"}
+    assert set(everything) == {"format", "scenarios", "programs", "estimators", "policies", "traces", "answers"}
     status, out, _err = run(capsys, "lab", "list", "--estimators", "--programs")
     assert "esx" in out
     assert "steady" in out
