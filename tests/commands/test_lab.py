@@ -163,6 +163,8 @@ def test_touches_are_recorded_and_can_be_run(capsys, small, tmp_path):
     found = trace.read(recorded)
     assert (found.pages, found.interval) == (512, 100_000)
     assert {actor.intent for actor in found.actors} == {"work"}
+    assert scenario.trace_sentence(recorded) == "a simulated guest's, of scenario small"
+    assert scenario.trace_sentence(small) == "a recorded trace"
     again = tmp_path / "again.toml"
     again.write_text(SMALL.replace('name = "phases"\nlength = "10s"', 'trace = "a.parquet"'), encoding="utf-8")
     after = run_json(capsys, "lab", again)

@@ -22,7 +22,7 @@ from pageshare.lab.memory import SECOND
 from pageshare.lab.named import Named
 from pageshare.lab.placement import PLACEMENTS
 from pageshare.lab.programs.recorded import Recorded
-from pageshare.lab.report import ASSUMED, GIVEN, PAPER, SIMULATION, plain_table
+from pageshare.lab.report import ASSUMED, GIVEN, PAPER, SIMULATION, plain_table, recorded
 from pageshare.lab.scenario import MOST_PAGES, MOST_SAMPLES, ProgramSpec, estimator_of, program_of
 from pageshare.lab.view import Prices
 from pageshare.synth.spec import check
@@ -230,9 +230,7 @@ def calibration(spec: StudySpec) -> Iterator[tuple[str, str, str]]:
         own = program.program is not None and program.program.own
         made = "a user's own class" if own else "made up"
         if program.trace is not None:
-            made = f"recorded: {program.trace.about.get('program', '') or '; '.join(program.trace.about.values())}"[
-                :300
-            ]
+            made = recorded(program.trace.about)
         yield "load", program.name, made
     if spec.calibration:
         yield "the study's own figures", "", spec.calibration

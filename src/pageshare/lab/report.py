@@ -275,11 +275,16 @@ def _of_programs(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
                 continue
             seen.add(program.name)
             if program.trace is not None:
-                made = program.trace.about.get("program", "") or "; ".join(program.trace.about.values())
-                yield "load", program.name, f"recorded: {made}"[:300]
+                yield "load", program.name, recorded(program.trace.about)
             else:
                 own = program.program is not None and program.program.own
                 yield "load", program.name, "a user's own class" if own else "made up"
+
+
+def recorded(about: Mapping[str, str]) -> str:
+    """Where a recorded load comes from, by what its trace says."""
+    made = about.get("program", "") or "; ".join(about.values())
+    return f"recorded: {made.rstrip('.')[:300]}" + (f"; {about['clock'][:60]}" if "clock" in about else "")
 
 
 def states() -> list[str]:
@@ -287,4 +292,4 @@ def states() -> list[str]:
     return [state.name.lower() for state in reversed(State)]
 
 
-__all__ = ["FORMAT", "SIMULATION", "calibration", "document", "samples", "states"]
+__all__ = ["FORMAT", "SIMULATION", "calibration", "document", "recorded", "samples", "states"]

@@ -6,6 +6,7 @@ docs/lab.md tells of each key. Sizes are pages here, times microseconds.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -507,6 +508,18 @@ def program_of(keys: Keys, folder: Path, memory: int) -> ProgramSpec:
 def traces() -> dict[str, Path]:
     """The traces that come along, by name."""
     return {path.stem: path for path in sorted((Path(__file__).parent / "traces").glob("*.parquet"))}
+
+
+def trace_sentence(path: Path) -> str:
+    """What program a trace's file says that it is of; all else in it is left unread."""
+    import pyarrow.parquet
+
+    try:
+        metadata = pyarrow.parquet.read_metadata(path).metadata or {}
+        program = json.loads(metadata[b"pageshare-trace"])["about"]["program"]
+    except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException):
+        return "a recorded trace"
+    return str(program)
 
 
 def _trace(where: str, text: str, folder: Path) -> Any:
