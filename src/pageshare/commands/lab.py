@@ -362,7 +362,4 @@ def _names(what: str) -> dict[str, str]:
         from pageshare import policies
 
         return {name: policies.sentence(name) for name in policies.POLICIES if name != "oracle"}
-    from pageshare.render.parquet import check_arrow
-
-    check_arrow()
     return {name: scenario.trace_sentence(path) for name, path in scenario.traces().items()}

@@ -5,7 +5,7 @@ docs/lab.md tells of each key. Sizes are pages here, times microseconds.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -512,6 +512,8 @@ def traces() -> dict[str, Path]:
 
 def trace_sentence(path: Path) -> str:
     """What program a trace's file says that it is of; all else in it is left unread."""
+    if importlib.util.find_spec("pyarrow") is None:
+        return "a recorded trace"
     import pyarrow.parquet
 
     try:
