@@ -531,8 +531,8 @@ class Model:
         self.idle[guest.number] |= pages
         theirs(own)
 
-    def guest_restart(self, theirs, guest):
-        theirs()
+    def guest_restart(self, theirs, guest, *args):
+        theirs(*args)
         number = guest.number
         self.idle[number] = set(range(guest.pages))
         self.paged[number].clear()

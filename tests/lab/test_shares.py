@@ -16,9 +16,9 @@ FIGURE_7 = [
     (0.75, (102, 256)),
     (0.9, (102, 256)),
 ]
-"""Two guests of 256 MB with equal shares, 358 MB between them; one has 20 MB in use, the other 240. Where both have more
-than they use, that is P_i = tau A_i + s_i (M - tau sum A). At 0.25 and 0.5 the second one has less than the 240 MB that
-it uses, none of it idle: so 202 and 232, not 206 and 234."""
+"""Two guests of 256 MB with equal shares, 358 MB between them; one has 20 MB in use, the other 240. Where both have
+more than they use, that is P_i = tau A_i + s_i (M - tau sum A). At 0.25 and 0.5 the second one has less than the 240 MB
+that it uses, none of it idle: so 202 and 232, not 206 and 234."""
 
 
 @pytest.mark.parametrize(("tax", "expected"), FIGURE_7)
