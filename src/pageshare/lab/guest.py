@@ -203,19 +203,22 @@ class Guest:
         self, pages: NDArray[np.int64], kinds: NDArray[np.uint8], touch: Touch, some: slice, after: float
     ) -> float:
         """Pages few enough to have room for, or all of which are in memory."""
-        away = self.at[pages] == NOWHERE
+        at = self.at[pages]
+        away = at == NOWHERE
+        there: NDArray[np.bool_] | slice = slice(None)
         stall = 0.0
         if away.any():
             thread = touch.thread[some][away] if isinstance(touch.thread, np.ndarray) else touch.thread
             stall = self._bring_in(pages[away], pages, thread, after)
-        there = self.at[pages] != NOWHERE
-        self.counts.out_of_memory += int(np.count_nonzero(~there))
+            at = self.at[pages]
+            there = at != NOWHERE
+            self.counts.out_of_memory += int(np.count_nonzero(at == NOWHERE))
         pages, kinds = pages[there], kinds[there]
 
         def part(values: Any) -> Any:
             return values[some][there] if isinstance(values, np.ndarray) else values
 
-        own = self.at[pages].astype(np.uint32)
+        own = at[there].astype(np.uint32)
         write, zero = (kinds & WRITTEN) != 0, (kinds & ZERO) != 0
         contents = None
         if write.any():

@@ -127,7 +127,7 @@ class Host:
         waits. It does so ``after`` so many from now, having waited for other things."""
         pmap = guest.pmap
         stall = 0.0
-        if (pmap.place[pages] == Place.RESIDENT).all():
+        if (pmap.place[pages.astype(np.intp)] == Place.RESIDENT).all():
             self._store(pmap, guest, pages, write, contents)
             return stall
         for begin in range(0, len(pages), AT_ONCE):
@@ -148,7 +148,7 @@ class Host:
     ) -> None:
         if write is None or contents is None:
             return
-        written, contents = pages[write], contents[write]
+        written, contents = pages[write].astype(np.intp), contents[write]
         self.frames.content[pmap.frame[written]] = contents
         if self.sharing is not None:
             self.sharing.store(guest, written, contents)

@@ -144,7 +144,7 @@ class Sharing:
         """Whether it was there when the scanning began."""
         return guest.number < len(self.first) - 1
 
-    def store(self, guest: Guest, pages: NDArray[np.uint32], contents: NDArray[np.uint64]) -> None:
+    def store(self, guest: Guest, pages: NDArray[np.integer], contents: NDArray[np.uint64]) -> None:
         """Pages in frames of their own hold something else now."""
         if not self._scans(guest):
             return
