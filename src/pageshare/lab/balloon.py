@@ -108,11 +108,12 @@ class Driver:
         self._moved = False
         """Whether the target was another one since the last poll."""
         self._refused = 0
+        self._rung_for: int | None = None
+        """The target that the host has rung for, until the driver has heard of any."""
         self._period = self.polls.period
         guest.driver = self
         self._next = self.clock.after(self._period if self.polls.phase is None else self.polls.phase, self._poll)
         if self.polls.doorbell:
-            self._rung_for = 0
             self.host.changed.append(self._ring)
 
     # When.
@@ -136,7 +137,8 @@ class Driver:
         """The host rings if it wants pages; and if it can give some back, unless the guest pleads when it needs
         them."""
         target = self.host.balloon_target(self.guest.number)
-        if target != self._rung_for and (target > self.held or (target < self.held and not self.polls.pleads)):
+        known = self._target if self._rung_for is None else self._rung_for
+        if target != known and (target > self.held or (target < self.held and not self.polls.pleads)):
             self._rung_for = target
             self.messages += 1
             self.clock.after(self.latency, self.wake)
@@ -187,7 +189,7 @@ class Driver:
     def _told(self, target: int) -> None:
         if target != self._target:
             self._hurry()
-        self._target = target
+        self._target, self._rung_for = target, None
         self._go_on()
 
     def _rest(self) -> None:
@@ -294,7 +296,7 @@ class Driver:
         self._set_held(0)
         self._on_the_way = self._on_the_way[:0]
         self._busy = self._again = self.begins = False
-        self._target = 0
+        self._target, self._rung_for = 0, None
         if self.guest.pmap.ballooned.any() and self.safeguards.reset:
             self._busy = True
             self._start(boots)
@@ -363,4 +365,5 @@ class FreePageReporting:
         # can be used in between; here both happen in one moment.
         self.messages += 2
         guest.host.leave(guest, pages)
+        guest.pmap.ever[pages] = False
         guest.host.look()

@@ -56,7 +56,7 @@ class SwapDaemon:
         wanted = self._wanted()
         if not wanted:
             return
-        if host.disk.busy_until <= host.clock.now:
+        if host.disk.busy_until <= host.clock.now + TURN:
             most = max(1, round(host.disk.bandwidth * TURN / 1e6))
             total = sum(excess for _number, excess in wanted)
             written = 0

@@ -6,6 +6,7 @@ Each has ``answer(seeds, quick=, tell=)``, which runs it all, and ``render.lab_a
 from __future__ import annotations
 
 ANSWERS = {
+    "give-back": "How do ballooned pages come back, and what goes wrong without each safeguard?",
     "polls": "Is a one-second balloon poll too slow?",
     "together": "Sharing, ballooning and swapping together: what scan rate is worth its CPU?",
 }

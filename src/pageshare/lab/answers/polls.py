@@ -136,7 +136,7 @@ def build(case: Case, seed: int) -> tuple[Host, list[Guest], list[FreePageReport
             size,
             [program],
             least=size // 4,
-            step=20_000 if case.rise <= 1 else 100_000,
+            step=10_000 if case.rise <= 1 else 100_000,
             scattered=case.scattered,
             deflate_on_oom=case.form.deflate_on_oom,
             disk=Disk(host.clock, latency, bandwidth),
