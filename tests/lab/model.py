@@ -91,7 +91,7 @@ class Model:
 
     def listen(self):
         host = self.host
-        for name in ("touch", "lock", "unlock", "reset", "leave", "swap_out", "look"):
+        for name in ("touch", "lock", "unlock", "free_reported", "reset", "leave", "swap_out", "look"):
             self.wrap(host, name)
         self.wrap(host.swap, "reclaim")
         self.wrap(host.swap, "_turn")
@@ -282,7 +282,7 @@ class Model:
         excess = {n: self.excess(n) for n in range(len(self.where)) if self.excess(n)}
         if self.state == State.SOFT:
             excess = {n: pages for n, pages in excess.items() if self.host.guests[n].driver is None}
-        if self.state == State.HIGH or self.host.disk.busy_until > self.host.clock.now:
+        if self.state == State.HIGH or self.host.disk.busy_until > self.host.clock.now + 10_000:
             excess = {}
         before = self.swapped_out
         most = max(1, round(self.host.disk.bandwidth / 100))
@@ -308,6 +308,15 @@ class Model:
         for page in pages.tolist():
             self.leave(guest.number, page)
             self.ballooned[guest.number].add(page)
+        assert self.must_look
+        self.looks()
+
+    def on_free_reported(self, theirs, _host, guest, pages):
+        self.must_look = False
+        self.silently(theirs, guest, pages)
+        for page in pages.tolist():
+            self.leave(guest.number, page)
+            self.ever[guest.number].discard(page)
         assert self.must_look
         self.looks()
 

@@ -364,6 +364,4 @@ class FreePageReporting:
         # The guest keeps them off its free list until the host has answered (they are "isolated"), so nothing of it
         # can be used in between; here both happen in one moment.
         self.messages += 2
-        guest.host.leave(guest, pages)
-        guest.pmap.ever[pages] = False
-        guest.host.look()
+        guest.host.free_reported(guest, pages)

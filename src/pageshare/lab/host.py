@@ -313,6 +313,12 @@ class Host:
         """The guest will use these pages again: the next touch of each gets a zeroed frame, not before."""
         guest.pmap.ballooned[pages] = False
 
+    def free_reported(self, guest: Guest, pages: NDArray[np.uint32]) -> None:
+        """The guest says that these pages are free: their frames are, too, and it makes no use of them."""
+        self.leave(guest, pages)
+        guest.pmap.ever[pages] = False
+        self.look()
+
     def reset(self, guest: Guest) -> None:
         """The guest's driver begins anew: nothing is ballooned."""
         guest.pmap.ballooned[:] = False
