@@ -91,14 +91,14 @@ class AlternatingRamps:
         self.risen = 0
 
     def run(self, begin: int, end: int) -> Iterator[Touch]:
-        """The base is written at the beginning; a twentieth of what is held is touched ten times a second."""
+        """The base is written at the beginning; every twentieth page of what is held is touched ten times a second."""
         del begin, end
         now = self.clock.now
         if self.last < 0:
             yield Touch(np.arange(self.base, dtype=np.uint32), WRITTEN)
         if now // (SECOND // 10) != self.last // (SECOND // 10):
-            held = self.base + self.risen
-            yield Touch(np.unique(self.rng.integers(0, held, held // 20)).astype(np.uint32))
+            first = int(self.rng.integers(20))
+            yield Touch(np.arange(first, self.base + self.risen, 20, dtype=np.uint32))
         self.last = now
         since = (now - self.first) % self.every if now >= self.first else self.until
         if since < self.until:
@@ -156,10 +156,11 @@ def build(case: Case, seed: int) -> tuple[Host, list[Guest], list[FreePageReport
 
 def run(case: Case, seed: int) -> dict[str, float]:
     """What happens in ``case.seconds`` after each guest had its first ramp: ``stalled``, the share of time that guests
-    wait; ``swapped`` and ``paged`` MB for each ramp, by the host and by guests; ``messages`` a second; ``pressed``, the
+    wait, without what first touches of pages take; ``swapped`` and ``paged`` MB for each ramp, by the host and by guests; ``messages`` a second; ``pressed``, the
     share of time in the hard and low states."""
     host, guests, reporters = build(case, seed)
     every = case.every
+    first_touch = host.times.fault + host.times.zero
 
     def totals() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         states = host.in_state
@@ -167,7 +168,7 @@ def run(case: Case, seed: int) -> dict[str, float]:
         drivers = [guest.driver for guest in guests if guest.driver is not None]
         return np.array(
             [
-                sum(guest.waited() for guest in guests),
+                sum(guest.waited() for guest in guests) - host.counts.first_touches * first_touch,
                 host.counts.swapped_out / MB,
                 sum(each.paged_out for each in counts) / MB,
                 sum(driver.messages for driver in drivers) + sum(reporter.messages for reporter in reporters),
