@@ -134,7 +134,7 @@ class _Erratic:
 
 
 def scene(variant: Variant, seed: int) -> dict[str, float]:
-    """One random run: ``events``, ``pops``, ``resets``; and for each kind of BREAKS 1 if it was seen after any event."""
+    """One random run: ``events``, ``pops``, ``resets``; for each kind of BREAKS 1 if it was seen after any event."""
     rng = np.random.default_rng([seed, 8])
     host = Moody(variant, seed)
     for number in range(2):

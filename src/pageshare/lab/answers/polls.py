@@ -155,9 +155,12 @@ def build(case: Case, seed: int) -> tuple[Host, list[Guest], list[FreePageReport
 
 
 def run(case: Case, seed: int) -> dict[str, float]:
-    """What happens in ``case.seconds`` after each guest had its first ramp: ``stalled``, the share of time that guests
-    wait, without what first touches of pages take; ``swapped`` and ``paged`` MB for each ramp, by the host and by guests; ``messages`` a second; ``pressed``, the
-    share of time in the hard and low states."""
+    """What happens in ``case.seconds`` after each guest had its first ramp.
+
+    ``stalled``: the share of time that guests wait, without what first touches of pages take; ``swapped`` and ``paged``
+    MB for each ramp, by the host and by guests; ``messages`` a second; ``pressed``, the share of time in the hard and
+    low states.
+    """
     host, guests, reporters = build(case, seed)
     every = case.every
     first_touch = host.times.fault + host.times.zero
