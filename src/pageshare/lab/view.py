@@ -86,10 +86,10 @@ class View:
         self.costs.tests += len(pages)
         return self.memory.zero[pages]
 
-    def traps(self, pages: NDArray[np.uint32]) -> Traps:
+    def traps(self, pages: NDArray[np.uint32], *, room: int = 0) -> Traps:
         """Traps on pages: their mappings go, and the first touch of each is told. A visit each, and a fault each when
-        it is touched."""
-        return Traps(self, pages)
+        it is touched. ``room``: how many more to leave room for, which cost nothing until they are armed."""
+        return Traps(self, pages, room)
 
     def statistics(self) -> tuple[int, int]:
         """How many pages the guest says are free, and how many its balloon has: a message."""
@@ -111,27 +111,14 @@ class View:
         reported[: blocks * REPORTED_BLOCK] = np.repeat(whole, REPORTED_BLOCK)
         return reported
 
-    def free_share(self) -> float:
-        """The share of its pages that are free, as the guest says. A message."""
-        self.costs.hypercalls += 1
-        return float(np.count_nonzero(self.memory.free)) / self.pages
-
-
-class Traps:
-    """Pages without a mapping, whose first touch faults.
-
-    Attributes: ``pages`` (uint32), in the order given; ``sprung`` (bool): which have been touched; ``at`` (int64):
-    when that was noticed, in microseconds; ``thread`` (uint16): which thread of the guest it was; ``wrote`` (bool):
-    whether it was a write. Told rightly if polled at each step of time.
-    """
-
-    def __init__(self, view: View, pages: NDArray[np.uint32]) -> None:
-        self.view, self.pages = view, pages
-        self.armed = np.full(len(pages), view.now, np.int64)
-        self.sprung = np.zeros(len(pages), np.bool_)
-        self.at = np.full(len(pages), NEVER, np.int64)
-        self.thread = np.full(len(pages), NOBODY, np.uint16)
-        self.wrote = np.zeros(len(pages), np.bool_)
+    def __init__(self, view: View, pages: NDArray[np.uint32], room: int = 0) -> None:
+        self.view, self.pages = view, np.append(pages, np.zeros(room, np.uint32)).astype(np.uint32)
+        number = len(self.pages)
+        self.armed = np.full(number, view.now, np.int64)
+        self.sprung = np.arange(number) >= len(pages)
+        self.at = np.full(number, NEVER, np.int64)
+        self.thread = np.full(number, NOBODY, np.uint16)
+        self.wrote = np.zeros(number, np.bool_)
         view.costs.visits += len(pages)
 
     def poll(self) -> NDArray[np.intp]:

@@ -53,7 +53,7 @@ class Case:
     form: Form
     rise: float = 0.1
     megabytes: int = 512
-    estimator: str = "statistics"
+    estimator: str = "guest-statistics"
     scattered: bool = True
     disk: str = "disk"
     seconds: int = 0
@@ -269,10 +269,10 @@ def answer(seeds: int = 10, *, quick: bool = False, tell: Callable[[float], None
     forms = [
         Case(form, scattered=scattered, estimator=estimator, disk=disk)
         for scattered, estimator, disk in (
-            (True, "statistics", "flash"),
+            (True, "guest-statistics", "flash"),
             (True, "esx", "flash"),
-            (False, "statistics", "flash"),
-            (True, "statistics", "disk"),
+            (False, "guest-statistics", "flash"),
+            (True, "guest-statistics", "disk"),
         )
         for form in FORMS
     ]

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
+from pageshare.lab.estimators.annotate import Annotate
+from pageshare.lab.estimators.damon import Damon
 from pageshare.lab.estimators.esx import Esx
+from pageshare.lab.estimators.filters import BurstFilter, Filters, SecondTouch, ZeroFilter
+from pageshare.lab.estimators.free_page_reporting import FreePageReporting
+from pageshare.lab.estimators.mglru import Generations
+from pageshare.lab.estimators.panel import Panel
+from pageshare.lab.estimators.shards import Shards
 from pageshare.lab.estimators.statistics import Statistics
 
 
@@ -26,5 +34,22 @@ class Estimator(Protocol):
 
 ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "esx": Esx,
-    "statistics": Statistics,
+    "esx-zero": partial(Esx, n=75, through=ZeroFilter),
+    "esx-second-touch": partial(Esx, n=70, through=SecondTouch),
+    "esx-bursts": partial(Esx, n=85, through=BurstFilter),
+    "annotate-30s": Annotate,
+    "annotate-5s": partial(Annotate, period=5.0),
+    "annotate-120s": partial(Annotate, period=120.0),
+    "free-page-reporting": FreePageReporting,
+    "guest-statistics": Statistics,
+    "damon": Damon,
+    "shards": Shards,
+    "shards-bits": partial(Shards, traps=False),
+    "generations": Generations,
+    "panel": Panel,
+    "panel-zero": partial(Panel, through=ZeroFilter),
+    "panel-collectors": partial(Panel, through=Filters.of(ZeroFilter, partial(BurstFilter, own_thread=False))),
+    "panel-bursts": partial(Panel, through=Filters.of(ZeroFilter, BurstFilter)),
 }
+"""By name. Those of ESX's sampling with a filter draw fewer pages, so that with the visits of the filter they make about
+a hundred in 30 seconds; the panel counts its own."""

@@ -100,7 +100,7 @@ class Damon:
         for _ in range(pieces - 1):
             sizes = self.sizes
             cut = np.maximum(1, sizes * self.rng.integers(1, 10, len(sizes)) // 10)
-            split = np.flatnonzero(cut < sizes)
+            split = np.flatnonzero(cut < sizes)[:count]
             at = np.append(self.begins, self.begins[split] + cut[split])
             order = np.argsort(at, kind="stable")
             self.hits = np.append(self.hits, self.hits[split])[order]

@@ -183,13 +183,18 @@ class BurstFilter:
 
     A collector goes over all that lives in a short time, and so does a thread that clears or copies: many traps
     that have stood for a while are sprung together by one thread. A program that takes up new memory does so too, but goes
-    on to touch it. So a burst's traps are armed again when it is over, and if half of those that had stood are sprung within
-    ``patience`` seconds, one by one, all of them were use; if not, only those sprung again. A thread whose bursts were
-    never use, twice or more, is taken for a collector: its single touches don't count either. One whose bursts have always
-    been use, three times or more, is not asked again.
+    on to touch it. So a burst's traps are armed again when it is over, and if half of those that had stood are sprung
+    within ``patience`` seconds, one by one, all of them were use; if not, only those sprung again. A thread whose bursts
+    were nearly always no use, and which touches little besides, is taken for a collector: its single touches don't count
+    either. One whose bursts have always been use, three times or more, is not asked again.
 
     A burst is at least ``least`` traps within a second, and at least the share ``share`` of those that had stood two
-    seconds.
+    seconds; it lasts until half a second after the last of these, ``longest`` seconds at most. Touches that come singly
+    are judged a second late, for a burst may follow.
+
+    With ``own_thread`` bursts of threads that work are judged as well, as they must be where a collector has no thread of
+    its own, as CPython's; then memory that is filled or read once, in a burst, is not counted. Without it all that such
+    a thread touches is use.
     """
 
     def __init__(
@@ -201,8 +206,9 @@ class BurstFilter:
         share: float = 0.1,
         patience: float = 10.0,
         longest: float = 5.0,
+        own_thread: bool = True,
     ) -> None:
-        self.least, self.share = least, share
+        self.least, self.share, self.own_thread = least, share, own_thread
         self.patience, self.longest = round(patience * SECOND), round(longest * SECOND)
         self.waits = np.zeros(traps, np.bool_)
         self.old = np.zeros(traps, np.bool_)
@@ -225,10 +231,17 @@ class BurstFilter:
         """How many of a thread's bursts were no use, and how many were."""
         return self.verdicts.setdefault(thread, [0, 0])
 
+    def _works(self, thread: int) -> bool:
+        """Whether it is taken for one that works: whose touches come one by one, as many as of others."""
+        singles = self.singles.get(thread, 0)
+        every = sum(self.singles.values())
+        return singles >= 10 and (singles > 2 * self.together.get(thread, 0) or singles > every / 2)
+
     def _collects(self, thread: int) -> bool:
         """Whether it is taken for a collector."""
         none, some = self._verdicts(thread)
-        return none >= 2 and none > 3 * some and self.together.get(thread, 0) > 3 * self.singles.get(thread, 0)
+        together, singles = self.together.get(thread, 0), self.singles.get(thread, 0)
+        return none >= 2 and none > 3 * some and together > singles and not self._works(thread)
 
     def step(self, traps: Traps, new: NDArray[np.intp]) -> NDArray[np.intp]:
         """Find bursts, arm their traps again when they are over, and come to verdicts."""
@@ -240,9 +253,8 @@ class BurstFilter:
             for thread in np.unique(traps.thread[new]):
                 places = new[traps.thread[new] == thread]
                 none, some = self._verdicts(int(thread))
-                if some >= 3 and not none:
-                    self.waits[places] = False
-                    uses.extend(places.tolist())
+                if (some >= 3 and not none) or (not self.own_thread and self._works(int(thread))):
+                    self._let_through(traps, int(thread), places)
                     continue
                 self._find(traps, int(thread), places)
         for number, burst in list(self.bursts.items()):
@@ -265,6 +277,17 @@ class BurstFilter:
                 self.burst[place] = -1
             uses.append(place)
         return np.array(uses, np.intp)
+
+    def _let_through(self, traps: Traps, thread: int, places: NDArray[np.intp]) -> None:
+        """Touches that are use without more ado: whether in a burst is counted all the same, lest a collector that was
+        taken for another be taken so for ever."""
+        now = traps.view.now
+        self.since[places] = now - SECOND
+        lately = self.old & (traps.thread == thread) & (self.since > now - 2 * SECOND) & (self.since <= now - SECOND)
+        if np.count_nonzero(lately) >= self.least:
+            number = int(np.count_nonzero(self.old[places]))
+            self.together[thread] = self.together.get(thread, 0) + number
+            self.singles[thread] = self.singles.get(thread, 0) - number
 
     def _find(self, traps: Traps, thread: int, places: NDArray[np.intp]) -> None:
         """Whether new touches by a thread are part of a burst, or make one."""

@@ -1,4 +1,4 @@
-"""What the guest says of itself: free page reporting, and the statistics that a balloon driver sends."""
+"""What the guest says of its free pages, block by block."""
 
 from __future__ import annotations
 
@@ -26,21 +26,3 @@ class FreePageReporting:
             return
         self.next = self.view.now + self.period
         self.active = 1.0 - float(np.count_nonzero(self.view.reported_free())) / self.view.pages
-
-
-class GuestStatistics:
-    """What the guest counts as not free is taken for active, in a message each ``period`` seconds: as virtio's balloon
-    sends it (VIRTIO_BALLOON_S_MEMFREE), and Xen's self-ballooning made a target of. It must be trusted, and overstates
-    the need: a guest fills its memory with caches."""
-
-    def __init__(self, view: View, rng: np.random.Generator, *, period: float = 1.0) -> None:  # noqa: ARG002
-        self.view, self.period = view, round(period * SECOND)
-        self.next = view.now + self.period
-        self.active = 1.0
-
-    def step(self) -> None:
-        """Take in the message, when it comes."""
-        if self.view.now < self.next:
-            return
-        self.next = self.view.now + self.period
-        self.active = 1.0 - self.view.free_share()
