@@ -71,7 +71,7 @@ class Scripted:
     def __init__(self, pages, steps):
         self.pages, self.steps = pages, steps
 
-    def run(self, begin, end):
+    def run(self, begin, end):  # noqa: ARG002
         return self.steps.get(begin // SECOND, [])
 
 

@@ -27,8 +27,8 @@ class Memory:
     Attributes, arrays of shape (pages,): ``touched``, ``written`` (int64, microseconds): by anyone; ``worked``: by the
     guest's own work, which threads that clear or collect pages are no part of; ``zero`` (bool): whether all its bytes
     are zero; ``free`` (bool): whether it is on the guest's free list; ``freed`` (int64): since when; ``thread``
-    (uint16): the guest's thread that touched it last, and the first to do so at that time; ``wrote`` (bool): whether that
-    touch was a write. A page without a mapping faults at the first touch, so those two are what a trap tells.
+    (uint16): the guest's thread that touched it last, and the first to do so at that time; ``wrote`` (bool): whether
+    that touch was a write. A page without a mapping faults at the first touch, so those two are what a trap tells.
     """
 
     def __init__(self, pages: int) -> None:

@@ -1,4 +1,5 @@
-"""Estimators of idle memory held against the truth: many over one program, in one pass, each with its own view of it."""
+"""Estimators of idle memory held against the truth: many over one program, in one pass, each with its own view of
+it."""
 
 from __future__ import annotations
 
@@ -184,9 +185,9 @@ def lag(truth: NDArray[np.float64], estimate: NDArray[np.float64], step: int) ->
 
 @dataclass(frozen=True)
 class Response:
-    """How an estimator follows a step of the truth, seconds until it has gone half of the way, and nine tenths of it, for
-    good or not; nan if it never has. Up: since the working set grew. Down: since the truth fell, which is 30 s after it
-    shrank."""
+    """How an estimator follows a step of the truth, seconds until it has gone half of the way, and nine tenths of it,
+    for good or not; nan if it never has. Up: since the working set grew. Down: since the truth fell, which is 30 s
+    after it shrank."""
 
     name: str
     up_half: float

@@ -51,5 +51,5 @@ ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "panel-collectors": partial(Panel, through=Filters.of(ZeroFilter, partial(BurstFilter, own_thread=False))),
     "panel-bursts": partial(Panel, through=Filters.of(ZeroFilter, BurstFilter)),
 }
-"""By name. Those of ESX's sampling with a filter draw fewer pages, so that with the visits of the filter they make about
-a hundred in 30 seconds; the panel counts its own."""
+"""By name. Those of ESX's sampling with a filter draw fewer pages, so that with the visits of the filter they make
+about a hundred in 30 seconds; the panel counts its own."""

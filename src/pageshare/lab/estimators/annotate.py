@@ -9,8 +9,8 @@ from pageshare.lab.view import View
 
 
 class Annotate:
-    """Scans the accessed bits of all pages each ``period`` seconds: as Linux' idle page tracking lets one do, and Google's
-    kstaled did each 120 s (Lagar-Cavilla et al., ASPLOS 2019).
+    """Scans the accessed bits of all pages each ``period`` seconds: as Linux' idle page tracking lets one do, and
+    Google's kstaled did each 120 s (Lagar-Cavilla et al., ASPLOS 2019).
 
     A page found accessed was so at some time in the period; its age is counted from the scan that found it. With a
     period of at least 30 seconds the estimate is what the last scan found, which is then of a window that is too long.

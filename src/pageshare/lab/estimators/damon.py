@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 class Damon:
     """Each ``sample`` seconds the accessed bit of one page of each region is read; it was cleared one sample before.
 
-    Each ``aggregate`` seconds regions have counts of how often that was set. Then neighbours whose counts differ by no more
-    than a tenth of the greatest are merged, unless they would get larger than memory / ``least``. The estimate is the
-    size of all regions that have a count, as DAMON's users take it for the working set. Then each region is split in two
-    at a random place, in three if the last split changed nothing, as long as there are no more than ``most`` / 2 (/ 3).
+    Each ``aggregate`` seconds regions have counts of how often that was set. Then neighbours whose counts differ by no
+    more than a tenth of the greatest are merged, unless they would get larger than memory / ``least``. The estimate is
+    the size of all regions that have a count, as DAMON's users take it for the working set. Then each region is split
+    in two at a random place, in three if the last split changed nothing, as long as there are no more than ``most`` /
+    2 (/ 3).
 
     The kernel's defaults are 5 ms and 100 ms, with 10 to 1000 regions; the sample here is a step of the study's time,
     0.1 s, and the aggregation twenty of it, as the documentation wants. It assumes that a region's pages are alike.

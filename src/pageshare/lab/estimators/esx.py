@@ -15,8 +15,8 @@ class Esx:
     A slow and a fast exponentially weighted moving average take in each period's share; the third is the fast one as
     it would be if the period ended now. So the estimate rises fast and falls slowly. Section 5.3 has 100 pages and
     30 seconds of the guest's own time; the gains are not published: 1/8 and 1/2 are ours. Until a period has passed a
-    guest is taken to use all that it has. ``through`` makes a filter (``filters``) that touches have to pass to be counted;
-    the paper has none.
+    guest is taken to use all that it has. ``through`` makes a filter (``filters``) that touches have to pass to be
+    counted; the paper has none.
     """
 
     def __init__(

@@ -1,5 +1,7 @@
-"""Which touches are no use: filters over sprung traps, by what a hypervisor sees of a touch: when, which thread, whether a
-write, and what the page has in it afterwards. Intents are not seen."""
+"""Which touches are no use: filters over sprung traps, by what a hypervisor sees of a touch.
+
+That is when it was, which thread, whether a write, and what the page has in it afterwards. Intents are not seen.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 class Filter(Protocol):
     """Judges touches. Traps whose touch was no use it arms again, which is charged."""
 
-    pending: NDArray[np.bool_]
-    """Which traps were sprung by a touch that is not judged yet."""
+    @property
+    def pending(self) -> NDArray[np.bool_]:
+        """Which traps were sprung by a touch that is not judged yet."""
+        ...
 
     def step(self, traps: Traps, new: NDArray[np.intp]) -> NDArray[np.intp]:
         """Traps at places ``new`` were sprung: the places of those that now turn out to be in use, these or earlier."""
@@ -65,7 +69,8 @@ class Filters:
     @property
     def pending(self) -> NDArray[np.bool_]:
         """Pending with any of them."""
-        return np.logical_or.reduce([one.pending for one in self.filters])
+        pending: NDArray[np.bool_] = np.logical_or.reduce([one.pending for one in self.filters])
+        return pending
 
     def step(self, traps: Traps, new: NDArray[np.intp]) -> NDArray[np.intp]:
         """Those that all let through."""
@@ -75,7 +80,8 @@ class Filters:
 
     def end(self, places: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Used, if the one that has it pending takes it so."""
-        return np.logical_or.reduce([one.end(places) for one in self.filters])
+        used: NDArray[np.bool_] = np.logical_or.reduce([one.end(places) for one in self.filters])
+        return used
 
 
 class SecondTouch:
@@ -107,9 +113,9 @@ class SecondTouch:
 class ZeroFilter:
     """A page that is all zero a second after it was written was cleared, not used.
 
-    Windows' zero page thread and Linux' init_on_free leave such pages. Not every written page is tested, since a test is a
-    visit too: of those that a thread writes in the same step four, and if one of them is zero the rest; of single ones
-    a quarter, or all if more than a twentieth of the last ones tested were zero.
+    Windows' zero page thread and Linux' init_on_free leave such pages. Not every written page is tested, since a test
+    is a visit too: of those that a thread writes in the same step four, and if one of them is zero the rest; of single
+    ones a quarter, or all if more than a twentieth of the last ones tested were zero.
     """
 
     def __init__(self, traps: int, rng: np.random.Generator, *, delay: float = 1.0) -> None:
@@ -162,7 +168,7 @@ class ZeroFilter:
 
     def end(self, places: NDArray[np.intp]) -> NDArray[np.bool_]:
         """What is not tested yet is taken for used."""
-        used = self.pending[places].copy()
+        used: NDArray[np.bool_] = self.pending[places].copy()
         self.pending[places] = False
         return used
 
@@ -182,19 +188,19 @@ class BurstFilter:
     """Touches that come in a burst are use only if the pages are touched again soon after it.
 
     A collector goes over all that lives in a short time, and so does a thread that clears or copies: many traps
-    that have stood for a while are sprung together by one thread. A program that takes up new memory does so too, but goes
-    on to touch it. So a burst's traps are armed again when it is over, and if half of those that had stood are sprung
-    within ``patience`` seconds, one by one, all of them were use; if not, only those sprung again. A thread whose bursts
-    were nearly always no use, and which touches little besides, is taken for a collector: its single touches don't count
-    either. One whose bursts have always been use, three times or more, is not asked again.
+    that have stood for a while are sprung together by one thread. A program that takes up new memory does so too, but
+    goes on to touch it. So a burst's traps are armed again when it is over, and if half of those that had stood are
+    sprung within ``patience`` seconds, one by one, all of them were use; if not, only those sprung again. A thread
+    whose bursts were nearly always no use, and which touches little besides, is taken for a collector: its single
+    touches don't count either. One whose bursts have always been use, three times or more, is not asked again.
 
     A burst is at least ``least`` traps within a second, and at least the share ``share`` of those that had stood two
     seconds; it lasts until half a second after the last of these, ``longest`` seconds at most. Touches that come singly
     are judged a second late, for a burst may follow.
 
-    With ``own_thread`` bursts of threads that work are judged as well, as they must be where a collector has no thread of
-    its own, as CPython's; then memory that is filled or read once, in a burst, is not counted. Without it all that such
-    a thread touches is use.
+    With ``own_thread`` bursts of threads that work are judged as well, as they must be where a collector has no thread
+    of its own, as CPython's; then memory that is filled or read once, in a burst, is not counted. Without it all that
+    such a thread touches is use.
     """
 
     def __init__(
@@ -337,7 +343,7 @@ class BurstFilter:
 
     def end(self, places: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Of a burst without a verdict: used if most of its thread's bursts were."""
-        used = self.waits[places].copy()
+        used: NDArray[np.bool_] = self.waits[places].copy()
         for index in np.flatnonzero(self.burst[places] >= 0).tolist():
             place = int(places[index])
             burst = self.bursts[int(self.burst[place])]

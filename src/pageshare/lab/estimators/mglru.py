@@ -1,4 +1,5 @@
-"""Multi-generational ageing: page tables are walked from time to time, and what was accessed goes to a new generation."""
+"""Multi-generational ageing: page tables are walked from time to time, and what was accessed goes to a new
+generation."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ class Generations:
     """Linux' multi-gen LRU (mm/vmscan.c), its ageing alone: each ``period`` seconds a generation begins.
 
     Its walk reads the accessed bits of the pages and moves those accessed to the new generation. At most
-    ``generations`` are told apart (MAX_NR_GENS is 4): when there are more the two oldest become one. Regions of 512 pages,
-    a page table each, in which fewer than ``dense`` pages were accessed at the walk before are left out of a walk, except
-    for every fourth: that stands for the kernel's Bloom filter of tables worth walking. Pages of generations that
-    began in the last 30 seconds are active.
+    ``generations`` are told apart (MAX_NR_GENS is 4): when there are more the two oldest become one. Regions of 512
+    pages, a page table each, in which fewer than ``dense`` pages were accessed at the walk before are left out of a
+    walk, except for every fourth: that stands for the kernel's Bloom filter of tables worth walking. Pages of
+    generations that began in the last 30 seconds are active.
     """
 
     REGION = 512

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,20 +24,20 @@ BINS = 30
 class Panel:
     """Double sampling for stratification (Neyman, 1938), with a panel kept from one time to the next.
 
-    A hundred independent draws each period forget what was learnt of the pages before. Here pages that were drawn stay in
-    a panel, in one of two classes: found used, or found idle, when last visited. Some visits go to the panel's pages
+    A hundred independent draws each period forget what was learnt of the pages before. Here pages that were drawn stay
+    in a panel, in one of two classes: found used, or found idle, when last visited. Some visits go to the panel's pages
     again, to see which share of each class is used now; the estimate is the sum of these shares, weighted by the
     classes' sizes. Since most pages stay what they are the shares are near 1 and 0 and vary little. More visits go to
     the class whose share is less certain (Neyman allocation), and the share ``fresh`` of all to new pages, evenly
     over the memory, so that the panel grows to ``most`` pages: its size bounds the error.
 
-    A visit is a trap that lasts 30 seconds; they begin evenly in time. The share of a class is a mixture (``_Share``) of
-    averages over the last ``memories`` visits, and of what the traps that stand now say: these alone know at once of a
-    sudden rise.
+    A visit is a trap that lasts 30 seconds; they begin evenly in time. The share of a class is a mixture (``_Share``)
+    of averages over the last ``memories`` visits, and of what the traps that stand now say: these alone know at once
+    of a sudden rise.
 
-    ``n`` is how many visits there are in 30 seconds, tests of contents and traps armed again included: ESX's. ``through``
-    makes the filter that touches have to pass to be use. Until the first traps are 30 seconds old a guest is taken
-    to use all that it has.
+    ``n`` is how many visits there are in 30 seconds, tests of contents and traps armed again included: ESX's.
+    ``through`` makes the filter that touches have to pass to be use. Until the first traps are 30 seconds old a guest
+    is taken to use all that it has.
     """
 
     def __init__(
@@ -97,8 +98,8 @@ class Panel:
     def _score(self, kind: int, used: NDArray[np.intp], ended: NDArray[np.intp]) -> None:
         """What has become known of a class's pages, held against what was foretold; and what its traps say now.
 
-        A used page counts 1; one whose trap has stood so far may have been used before. Each outcome is foretold without
-        it and those that became known with it, idle ones first, and then one after the other.
+        A used page counts 1; one whose trap has stood so far may have been used before. Each outcome is foretold
+        without it and those that became known with it, idle ones first, and then one after the other.
         """
         share = self.shares[kind]
         of_class = self.stands & (self.member >= 0) & (self.kind == kind)
@@ -115,7 +116,8 @@ class Panel:
         share.live = total / count
 
     def _end(self, places: NDArray[np.intp]) -> None:
-        """Visits are over: a page's class is what was found; a new one becomes one of the panel, while there is room."""
+        """Visits are over: a page's class is what was found; a new one becomes one of the panel, while there is
+        room."""
         for place in places.tolist():
             member, found = int(self.member[place]), bool(self.used[place])
             if member >= 0:
@@ -136,7 +138,7 @@ class Panel:
     def _begin(self) -> None:
         """Begin as many visits as there is leave for: ``n`` in 30 seconds, of all kinds."""
         now = self.view.now
-        leave = int(self.n * (now - self.begun_at) / WINDOW - self.view.costs.visits + self.paid) + 1
+        leave = math.floor(1 + self.n * (now - self.begun_at) / WINDOW - self.view.costs.visits + self.paid)
         for slot in np.flatnonzero(~self.stands)[: max(leave, 0)]:
             member = self._choose()
             if member < 0:
@@ -170,11 +172,11 @@ class Panel:
 
 
 class _Share:
-    """The share of a class's pages that is used now: averages over memories of different length, and the traps' own word
-    (``live``), each weighted by how well it has foretold the outcomes so far.
+    """The share of a class's pages that is used now: averages over memories of different length, and the traps' own
+    word (``live``), each weighted by how well it has foretold the outcomes so far.
 
-    That is the fixed-share mixture (Herbster and Warmuth, 1998): ``change`` of all weight is dealt out evenly after each
-    outcome, so that any of them can come back. A steady share is averaged over long; one that has changed is not.
+    That is the fixed-share mixture (Herbster and Warmuth, 1998): ``change`` of all weight is dealt out evenly after
+    each outcome, so that any of them can come back. A steady share is averaged over long; one that has changed is not.
     """
 
     def __init__(self, first: float, memories: tuple[float, ...], change: float) -> None:
@@ -195,7 +197,8 @@ class _Share:
         """Of pages whose trap has stood for so long, float64 of shape (BINS,): the share that was used before that and
         within the window. If use is steady, they go untouched as often before the trap as after it."""
         left = self.ages[::-1].cumsum()[::-1]
-        return 1 - left[-1] / np.maximum(left[:-1], 1e-9)
+        before: NDArray[np.float64] = 1 - left[-1] / np.maximum(left[:-1], 1e-9)
+        return before
 
     def add(self, age: int) -> None:
         """A visit is over: its trap was sprung at ``age``, BINS for never."""

@@ -18,8 +18,8 @@ class Shards:
     touches of these; distances among them, times the inverse of the rate, are those among all.
 
     A watched page's trap is armed again each ``every`` seconds, so a page is seen touched once in that time: Mattson's
-    stack is kept in the order of what was seen last. ``rate`` is the share of pages watched. ``histogram`` has how often
-    each distance was seen, in watched pages; ``misses`` makes a curve of it. The estimate is the share of watched
+    stack is kept in the order of what was seen last. ``rate`` is the share of pages watched. ``histogram`` has how
+    often each distance was seen, in watched pages; ``misses`` makes a curve of it. The estimate is the share of watched
     pages that were seen touched in the last 30 seconds.
     """
 

@@ -12,8 +12,9 @@ from pageshare.lab.programs._rates import flat, span
 
 
 class InitOnFree:
-    """A steady working set of ``base`` (share of all pages); every ``every`` seconds a buffer of ``size`` is filled, used
-    for ``hold`` seconds, left alone for ``idle``, and freed: which clears it, page by page, in the thread that works.
+    """A steady working set of ``base`` (share of all pages); every ``every`` seconds a buffer of ``size`` is filled,
+    used for ``hold`` seconds, left alone for ``idle``, and freed: which clears it, page by page, in the thread that
+    works.
     """
 
     def __init__(

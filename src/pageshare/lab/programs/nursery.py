@@ -20,9 +20,9 @@ class Nursery:
     """The mutator allocates through a nursery of ``nursery`` (share of all pages) at ``speed`` pages a second, in a
     cycle, and touches each of the ``hot`` first pages of the old generation ``rate`` times a second.
 
-    At the end of each cycle the collector reads the ``survive`` share of the nursery's pages. With ``full`` greater than
-    0 it marks every ``full`` seconds: reads and writes every page of the old generation, ``live`` of all, at ``marks``
-    pages a second.
+    At the end of each cycle the collector reads the ``survive`` share of the nursery's pages. With ``full`` greater
+    than 0 it marks every ``full`` seconds: reads and writes every page of the old generation, ``live`` of all, at
+    ``marks`` pages a second.
     """
 
     def __init__(

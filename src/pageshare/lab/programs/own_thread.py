@@ -12,9 +12,9 @@ from pageshare.lab.programs._rates import flat, span
 
 
 class OwnThread:
-    """Each of ``hot`` (share of all pages) is touched ``rate`` times a second; every ``every`` seconds a collection goes
-    over the ``live`` first pages, hot ones included, within ``lasts`` seconds, in the same thread: CPython's cyclic
-    collector writes to the head of every object that it looks at."""
+    """Each of ``hot`` (share of all pages) is touched ``rate`` times a second; every ``every`` seconds a collection
+    goes over the ``live`` first pages, hot ones included, within ``lasts`` seconds, in the same thread: CPython's
+    cyclic collector writes to the head of every object that it looks at."""
 
     def __init__(
         self,

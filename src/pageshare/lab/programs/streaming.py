@@ -12,8 +12,8 @@ from pageshare.lab.programs._sweep import Sweep
 
 
 class Streaming:
-    """Each of ``base`` (share of all pages) is touched ``rate`` times a second; the next ``size`` are swept at ``speed``
-    pages a second. All of it is work, though most pages are touched once in a long while."""
+    """Each of ``base`` (share of all pages) is touched ``rate`` times a second; the next ``size`` are swept at
+    ``speed`` pages a second. All of it is work, though most pages are touched once in a long while."""
 
     def __init__(
         self,
