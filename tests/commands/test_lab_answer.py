@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import run
 
+from command_line import run
 from pageshare.lab.answers import ANSWERS, polls
 from pageshare.lab.answers._seeds import Spread, over_seeds
 from pageshare.render import lab_answers

@@ -104,7 +104,8 @@ def divide(clients: Sequence[Client], pages: int, *, tax: float = TAX) -> NDArra
         """1 / L at which each has ``goal`` pages."""
         return (np.minimum(goal, active) + k * np.maximum(goal - active, 0)) / shares
 
-    bends = np.sort(np.concatenate([[0.0], active / shares, reached(least.astype(np.float64)), reached(most.astype(np.float64))]))
+    bounds = [reached(bound.astype(np.float64)) for bound in (least, most)]
+    bends = np.sort(np.concatenate([[0.0], active / shares, *bounds]))
     sums = held(bends).sum(axis=1)
     above = int(np.searchsorted(sums, pages))
     low, high = sums[above - 1], sums[above]

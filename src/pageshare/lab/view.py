@@ -111,6 +111,15 @@ class View:
         reported[: blocks * REPORTED_BLOCK] = np.repeat(whole, REPORTED_BLOCK)
         return reported
 
+
+class Traps:
+    """Pages without a mapping, whose first touch faults.
+
+    Attributes: ``pages`` (uint32), in the order given; ``sprung`` (bool): which have been touched; ``at`` (int64):
+    when that was noticed, in microseconds; ``thread`` (uint16): which thread of the guest it was; ``wrote`` (bool):
+    whether it was a write. Told rightly if polled at each step of time.
+    """
+
     def __init__(self, view: View, pages: NDArray[np.uint32], room: int = 0) -> None:
         self.view, self.pages = view, np.append(pages, np.zeros(room, np.uint32)).astype(np.uint32)
         number = len(self.pages)
