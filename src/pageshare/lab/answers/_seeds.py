@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 C = TypeVar("C")
+R = TypeVar("R")
 
 
 LOOK = 0.05
@@ -43,13 +44,26 @@ def over_seeds(
     workers: int | None = None,
     tell: Callable[[float], None] | None = None,
 ) -> list[dict[str, Spread]]:
-    """Run each case with seeds 1 to ``seeds``; the spread of each figure that ``run`` gives, case by case.
+    """The spread over seeds of each figure that ``run`` gives, case by case; the rest as for ``each_seed``."""
+    groups = each_seed(run, cases, seeds, workers=workers, tell=tell)
+    return [{name: Spread.of([figures[name] for figures in group]) for name in group[0]} for group in groups]
 
-    ``run`` and the cases have to be picklable: runs go to ``workers`` other processes (as many as there are processors,
-    by default), unless that is 0. ``tell`` is called with the share that is done; what it raises ends all.
+
+def each_seed(
+    run: Callable[[C, int], R],
+    cases: Sequence[C],
+    seeds: int,
+    *,
+    workers: int | None = None,
+    tell: Callable[[float], None] | None = None,
+) -> list[list[R]]:
+    """Run each case with seeds 1 to ``seeds``: what came of each, case by case.
+
+    ``run``, the cases and what comes of them have to be picklable: runs go to ``workers`` other processes (as many as
+    there are processors, by default), unless that is 0. ``tell`` is called with the share that is done; what it raises ends all.
     """
     jobs = [(run, case, seed) for case in cases for seed in range(1, seeds + 1)]
-    found: list[Mapping[str, float]] = []
+    found: list[R] = []
     if workers == 0:
         for job in jobs:
             found.append(_run(job))
@@ -64,8 +78,7 @@ def over_seeds(
                     found.append(results.next(LOOK))
                 if tell is not None:
                     tell(len(found) / len(jobs))
-    groups = [found[i : i + seeds] for i in range(0, len(found), seeds)]
-    return [{name: Spread.of([figures[name] for figures in group]) for name in group[0]} for group in groups]
+    return [found[i : i + seeds] for i in range(0, len(found), seeds)]
 
 
 def _begin() -> None:
@@ -73,6 +86,6 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _run(job: tuple[Callable[[C, int], Mapping[str, float]], C, int]) -> Mapping[str, float]:
+def _run(job: tuple[Callable[[C, int], R], C, int]) -> R:
     run, case, seed = job
     return run(case, seed)
