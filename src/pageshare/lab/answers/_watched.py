@@ -20,7 +20,7 @@ from pageshare.lab.programs.ramp import Ramp
 from pageshare.lab.programs.recorded import Recorded
 from pageshare.lab.programs.steady import Steady
 from pageshare.lab.programs.streaming import Streaming
-from pageshare.lab.view import View
+from pageshare.lab.view import Prices, View
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,7 +66,7 @@ class Case:
 @dataclass(frozen=True)
 class Seen:
     """What came of one run. ``figures`` of each look: bias, rmse, mae, lag, visits, faults, microseconds, as in
-    ``study.Figures``; of raw ones also ``foretold``, the square of the error that the formula foretells, and by
+    ``study.Figures``; ``anybody``, the root mean square error if all touches were use; of raw ones also ``foretold``, the square of the error that the formula foretells, and by
     periods' ends ``drawn`` and ``formula``: the squares of the error by drawing alone, and what they should be.
 
     ``truth`` (float32) at each mark, ``marks`` (float32), shape (looks, marks), in the order of ``figures``.
@@ -108,8 +108,8 @@ class Sampled(Esx):
 
 
 class AnnotateSome:
-    """Reads and clears the accessed bits of ``n`` pages, the same ones all the time, each ``period`` seconds, and has the
-    age of each."""
+    """Reads and clears the accessed bits of ``n`` pages, the same ones all the time, each ``period`` seconds, and has
+    the age of each."""
 
     def __init__(self, view: View, rng: np.random.Generator, *, n: int = 100, period: float = 5.0) -> None:
         self.view, self.period = view, round(period * SECOND)
@@ -187,7 +187,7 @@ def run(case: Case, seed: int) -> Seen:
     looks = [*largest, *raws, *alls, *ages]
     counted = next((one for one, look in zip(samplers, largest, strict=True) if (look.n, look.period) == COUNTED), None)
     series = np.ones((len(looks), steps))
-    truth, counts = np.empty(steps), np.zeros(steps, np.float32)
+    truth, anybody, counts = np.empty(steps), np.empty(steps), np.zeros(steps, np.float32)
     begun, found = [memory.now] * len(alls), [1.0] * len(alls)
     spent: list[NDArray[np.float64]] = []
     eyes = [*samplers, *scanners]
@@ -196,6 +196,7 @@ def run(case: Case, seed: int) -> Seen:
             spent.append(_costs(eyes))
         go_on()
         truth[number] = memory.active()
+        anybody[number] = int(np.count_nonzero(memory.touched > memory.now - WINDOW)) / memory.pages
         for place, sampler in enumerate(samplers):
             sampler.step()
             series[place, number] = sampler.active
@@ -211,7 +212,7 @@ def run(case: Case, seed: int) -> Seen:
             series[len(series) - len(scanners) + place, number] = scanner.active
     spent.append(_costs(eyes))
     costs = dict(zip([*largest, *ages], (spent[1] - spent[0]) * (WINDOW / length), strict=True))
-    figures = _figures(looks, series[:, settle:], truth[settle:])
+    figures = _figures(looks, series[:, settle:], truth[settle:], anybody[settle:])
     for look, paid in costs.items():
         figures[look].update(zip(("visits", "faults", "microseconds"), paid.tolist(), strict=True))
     for raw in raws:
@@ -241,13 +242,16 @@ def run(case: Case, seed: int) -> Seen:
 
 def _costs(eyes: Sequence[Sampled | Annotate | AnnotateSome]) -> NDArray[np.float64]:
     """Shape (eyes, 3): visits, faults and microseconds of each so far."""
-    prices = study.Prices()
+    prices = Prices()
     paid = [one.view.costs for one in eyes]
     return np.array([[cost.visits, cost.faults, cost.microseconds(prices)] for cost in paid])
 
 
 def _figures(
-    looks: Sequence[Look], series: NDArray[np.float64], truth: NDArray[np.float64]
+    looks: Sequence[Look],
+    series: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    anybody: NDArray[np.float64],
 ) -> dict[Look, dict[str, float]]:
     found = {}
     for look, estimate in zip(looks, series, strict=True):
@@ -256,6 +260,7 @@ def _figures(
             "bias": float(errors.mean()),
             "rmse": float(np.sqrt((errors**2).mean())),
             "mae": float(np.abs(errors).mean()),
+            "anybody": float(np.sqrt(((estimate - anybody) ** 2).mean())),
             "lag": study.lag(truth, estimate, STEP),
         }
     return found

@@ -1,0 +1,590 @@
+"""The page on sampling and annotation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pageshare.lab.answers import sampling
+from pageshare.lab.answers._decided import LEAST, MOVED, NO_ESTIMATE
+from pageshare.lab.answers._seeds import Spread
+from pageshare.lab.answers._watched import ALL, ANNOTATE, COUNTED, LARGEST, PHASE, RAW, SOME, SYNTHETIC, Look
+from pageshare.lab.answers._worth import last_doubling, last_point
+from pageshare.lab.answers.sampling import Answer, BreakEven, Decided, Watched
+from pageshare.render.lab_answers import spread, table
+from pageshare.render.plot import FAINT, INK
+
+COLOURS = {LARGEST: "#0b62c4", RAW: "#5aa9e6", ANNOTATE: "#b35c00", SOME: "#1b7f3b"}
+MARKS = {5.0: "v", 30.0: "o", 120.0: "^"}
+CLOSE = 0.005
+"""Half a point: what more samples have to change to matter."""
+
+
+def values(answer: Answer) -> dict[str, Any]:
+    """What the template puts in."""
+    evens = {
+        scan: [sampling.break_even(one, scan, answer.prices) for one in answer.watched] for scan in sampling.SCANS
+    }
+    return {
+        "errors": _errors(answer),
+        "lags": _lags(answer),
+        "formula": _formula(answer),
+        "floors": _floors(answer),
+        "evens": _evens(evens),
+        "sizes": _sizes(answer),
+        "costs": _costs(answer),
+        "decisions": [(_mix(one), _decisions(answer, one)) for one in answer.decided],
+        "enough": _enough(answer),
+        "largest": _largest(answer),
+        "gains": _gains(answer),
+        "details": _details(answer),
+        "short": _short(answer, evens),
+        "least": 100 * LEAST,
+        "moved": 100 * MOVED,
+        "counted": COUNTED,
+        "phase": PHASE,
+        "synthetic": SYNTHETIC,
+        "sampling": sampling,
+    }
+
+
+def _traces(answer: Answer) -> list[Watched]:
+    return [one for one in answer.watched if one.program not in SYNTHETIC]
+
+
+def _usual(answer: Answer) -> int:
+    """The paper's number of samples."""
+    return min(answer.numbers, key=lambda n: abs(n - 100))
+
+
+def _range(values: Sequence[float], digits: int = 1, scale: float = 100) -> str:
+    """From the least to the greatest, nan left out."""
+    known = sorted(scale * value for value in values if not math.isnan(value))
+    if not known:
+        return "none"
+    low, high = f"{known[0]:,.{digits}f}", f"{known[-1]:,.{digits}f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _count(n: float) -> str:
+    """A number of samples or visits, to two digits; "no number" where it is nan or infinite."""
+    if not math.isfinite(n):
+        return "none"
+    digits = max(0, len(str(int(n))) - 2)
+    return f"{round(n, -digits):,.0f}"
+
+
+def _short(answer: Answer, evens: dict[float, list[BreakEven]]) -> dict[str, Any]:
+    """Ranges over the traces, for the beginning."""
+    traces, usual = _traces(answer), _usual(answer)
+    names = {one.program for one in traces}
+    most, least = answer.numbers[-1], answer.numbers[0]
+
+    def of(look: Look, name: str = "rmse") -> list[float]:
+        return [one.figures[look][name].mean for one in traces]
+
+    def even(scan: float, pick: Callable[[BreakEven], float]) -> list[float]:
+        return [pick(each) for each in evens[scan] if each.program in names]
+
+    panel = Look(SOME, usual, sampling.PANELS[0])
+    real = [one for one in answer.decided if not set(one.mix.programs) & set(SYNTHETIC)] or answer.decided
+
+    def misplaced(look: Look) -> list[float]:
+        return [one.figures[look]["misplaced"].mean for one in real]
+
+    return {
+        "traces": len(traces),
+        "usual": usual,
+        "most": f"{most:,}",
+        "least": least,
+        "esx": {n: _range(of(Look(LARGEST, n, 30.0))) for n in (least, usual, most)},
+        "raw": {n: _range(of(Look(RAW, n, 30.0))) for n in (least, usual, most)},
+        "last": _range([last_point(one.drawing(30.0), one.floor(30.0)) for one in traces], 0, 1),
+        "doubling": _range([last_doubling(one.drawing(30.0), one.floor(30.0)) for one in traces], 0, 1),
+        "annotated": {scan: _range(of(Look(ANNOTATE, 0, scan))) for scan in sampling.SCANS},
+        "lag": {scan: _range(of(Look(ANNOTATE, 0, scan), "lag"), 0, 1) for scan in sampling.SCANS},
+        "lag_esx": _range(of(Look(LARGEST, usual, 30.0), "lag"), 0, 1),
+        "reached": {
+            scan: sum(math.isfinite(each) for each in even(scan, lambda one: one.fewest)) for scan in sampling.SCANS
+        },
+        "fewest": {scan: _range(even(scan, lambda one: one.fewest), 0, 1) for scan in sampling.SCANS},
+        "visits": {scan: _range(even(scan, lambda one: one.visits), 0, 1) for scan in sampling.SCANS},
+        "wins": {
+            scan: sum(each.error < each.at_visits for each in evens[scan] if each.program in names)
+            for scan in sampling.SCANS
+        },
+        "panel": _range(of(panel)),
+        "panel_visits": f"{traces[0].figures[panel]['visits'].mean:,.0f}",
+        "all_visits": _range(of(Look(ANNOTATE, 0, sampling.PANELS[0]), "visits"), 0, 1),
+        "misplaced": {n: _range(misplaced(Look(LARGEST, n, 30.0))) for n in (least, usual, most)},
+        "misplaced_panel": _range(misplaced(panel)),
+        "misplaced_five": _range(misplaced(Look(ANNOTATE, 0, 5.0))),
+        "misplaced_thirty": _range(misplaced(Look(ANNOTATE, 0, 30.0))),
+        "misplaced_none": _range(misplaced(NO_ESTIMATE)),
+    }
+
+
+def _errors(answer: Answer) -> str:
+    numbers = [n for n in answer.numbers if n in (10, 100, 1000, 10_000)]
+    usual = _usual(answer)
+    looks = [
+        *(Look(LARGEST, n, 30.0) for n in numbers),
+        Look(RAW, usual, 30.0),
+        Look(SOME, usual, sampling.PANELS[0]),
+        *(Look(ANNOTATE, 0, scan) for scan in sampling.SCANS),
+    ]
+    headings = [
+        "program",
+        *(f"ESX, {n:,}" for n in numbers),
+        f"raw, {usual}",
+        f"{usual} pages each {sampling.PANELS[0]:g} s",
+        *(f"all, {scan:g} s" for scan in sampling.SCANS),
+    ]
+    rows = [[one.program, *(spread(one.figures[look]["rmse"], 1, 100) for look in looks)] for one in answer.watched]
+    return table(headings, rows)
+
+
+def _lags(answer: Answer) -> str:
+    usual = _usual(answer)
+    looks = [
+        *(Look(LARGEST, usual, period) for period in sampling.PERIODS),
+        Look(LARGEST, answer.numbers[-1], 30.0),
+        Look(RAW, usual, 30.0),
+        Look(SOME, usual, sampling.PANELS[0]),
+        *(Look(ANNOTATE, 0, scan) for scan in sampling.SCANS),
+    ]
+    headings = [
+        "program",
+        *(f"ESX, {usual} in {period:g} s" for period in sampling.PERIODS),
+        f"ESX, {answer.numbers[-1]:,} in 30 s",
+        f"raw, {usual} in 30 s",
+        f"{usual} pages each {sampling.PANELS[0]:g} s",
+        *(f"all, {scan:g} s" for scan in sampling.SCANS),
+    ]
+    rows = [
+        [one.program, *(_seconds(one.figures[look]["lag"]) for look in looks)]
+        for one in answer.watched
+        if not math.isnan(one.figures[looks[0]]["lag"].mean)
+    ]
+    return table(headings, rows)
+
+
+def _seconds(lag: Spread) -> str:
+    return "" if math.isnan(lag.mean) else spread(lag, 0)
+
+
+def _formula(answer: Answer) -> str:
+    """The error by drawing alone, at periods' ends, of all programs together, beside the formula."""
+    rows = []
+    for n in answer.numbers:
+        cells = [f"{n:,}"]
+        for period in sampling.PERIODS:
+            its = [one.figures[Look(RAW, n, period)] for one in answer.watched if Look(RAW, n, period) in one.figures]
+            drawn = math.fsum(one["drawn"].mean for one in its)
+            foretold = math.fsum(one["formula"].mean for one in its)
+            cells += [f"{100 * math.sqrt(each / len(its)):.2f}" for each in (drawn, foretold)]
+            cells.append(f"{math.sqrt(drawn / foretold):.2f}" if foretold else "")
+        rows.append(cells)
+    headings = ["samples"]
+    for period in sampling.PERIODS:
+        headings += [f"measured, {period:g} s", "formula", "ratio"]
+    return table(headings, rows)
+
+
+def _floors(answer: Answer) -> str:
+    rows = []
+    for one in answer.watched:
+        drawing, floor = one.drawing(30.0), one.floor(30.0)
+        rows.append(
+            [
+                one.program,
+                *(f"{100 * one.floor(period):.1f}" for period in sampling.PERIODS),
+                f"{100 * math.sqrt(drawing / _usual(answer)):.1f}",
+                _count(drawing / floor**2 if floor else math.inf),
+                _count(last_doubling(drawing, floor)),
+                _count(last_point(drawing, floor)),
+            ]
+        )
+    return table(
+        [
+            "program",
+            *(f"floor, {period:g} s" for period in sampling.PERIODS),
+            f"by drawing {_usual(answer)}",
+            "n: drawing = floor",
+            "n: twice as many gain a point",
+            "n: all others gain a point",
+        ],
+        rows,
+    )
+
+
+def _evens(evens: dict[float, list[BreakEven]]) -> str:
+    rows = []
+    for place, one in enumerate(evens[sampling.SCANS[0]]):
+        for scan in sampling.SCANS:
+            each = evens[scan][place]
+            rows.append(
+                [
+                    f"{one.program}, {scan:g} s",
+                    f"{100 * each.error:.1f}",
+                    _count(each.raw),
+                    _count(each.largest),
+                    _count(each.fewest),
+                    _count(each.same_visits),
+                    _count(each.same_time),
+                    f"{100 * each.at_visits:.1f}",
+                    f"{100 * each.at_time:.1f}",
+                    f"{100 * each.some:.1f}",
+                ]
+            )
+    return table(
+        [
+            "program, scan each",
+            "its error",
+            "n: same error, raw",
+            "ESX",
+            "visits",
+            "n: same visits",
+            "same time",
+            "sampling's error at its visits",
+            "at its time",
+            "some pages'",
+        ],
+        rows,
+    )
+
+
+def _measured(answer: Answer) -> tuple[float, float]:
+    """The mean over traces of f (1 - f), and of faults for each visit, of sampling each 30 s."""
+    traces = _traces(answer)
+    drawing = math.fsum(one.drawing(30.0) for one in traces) / len(traces)
+    return drawing, math.fsum(one.touched(30.0) for one in traces) / len(traces)
+
+
+def _costs(answer: Answer) -> dict[str, float]:
+    drawing, touched = _measured(answer)
+    return {
+        "drawing": drawing,
+        "touched": touched,
+        "sample": answer.prices.visit + touched * answer.prices.fault,
+        "visit": answer.prices.visit,
+        "fault": answer.prices.fault,
+    }
+
+
+def _sizes(answer: Answer) -> str:
+    drawing, touched = _measured(answer)
+    rows = []
+    for size in sampling.by_size(drawing, touched, answer.prices):
+        rows.append(
+            [
+                f"{100 * size.target:g}",
+                _count(size.n),
+                *(_memory(size.above[scan]) for scan in (30.0, 120.0)),
+                *(f"{_time(size.sampling[gib])} / {_time(size.scanning[gib])}" for gib in sampling.SIZES),
+            ]
+        )
+    return table(
+        [
+            "error by drawing, points",
+            "samples",
+            "cheaper above (scan each 30 s)",
+            "each 120 s",
+            *(_memory(gib) for gib in sampling.SIZES),
+        ],
+        rows,
+    )
+
+
+def _memory(gib: float) -> str:
+    for unit, each in (("TiB", 1024.0), ("GiB", 1.0), ("MiB", 1 / 1024)):
+        if gib >= each:
+            return f"{gib / each:,.3g} {unit}"
+    return f"{gib * 1024 * 1024:,.3g} KiB"
+
+
+def _time(microseconds: float) -> str:
+    for unit, each in (("s", 1e6), ("ms", 1e3)):
+        if microseconds >= each:
+            return f"{microseconds / each:,.2g} {unit}" if microseconds < 100 * each else f"{microseconds / each:,.0f} {unit}"
+    return f"{microseconds:,.2g} us" if microseconds < 100 else f"{microseconds:,.0f} us"
+
+
+def _mix(decided: Decided) -> str:
+    *names, last = decided.mix.programs
+    return f"{', '.join(names)} and {last}, {100 * decided.mix.memory:g} % of what they have"
+
+
+def _told(look: Look) -> str:
+    """A look in words."""
+    if look.kind in {LARGEST, RAW}:
+        return f"{'ESX' if look.kind == LARGEST else 'raw'}, {look.n:,} in {look.period:g} s"
+    if look.kind == SOME:
+        return f"{look.n:,} pages, each {look.period:g} s"
+    if look.kind in {ANNOTATE, ALL}:
+        return f"{'all pages' if look.kind == ANNOTATE else 'raw, all pages'}, each {look.period:g} s"
+    return look.kind
+
+
+def _decisions(answer: Answer, decided: Decided) -> str:
+    usual = _usual(answer)
+    looks = [
+        Look("truth", 0, 0),
+        NO_ESTIMATE,
+        *(Look(LARGEST, n, 30.0) for n in answer.numbers),
+        Look(LARGEST, usual, 5.0),
+        Look(LARGEST, usual, 120.0),
+        Look(RAW, usual, 30.0),
+        *(Look(SOME, n, sampling.PANELS[0]) for n in answer.numbers if n <= 1000),
+        *(Look(ANNOTATE, 0, scan) for scan in sampling.SCANS),
+    ]
+    rows = [
+        [
+            _told(look),
+            spread(decided.figures[look]["misplaced"], 1, 100),
+            spread(decided.figures[look]["taken"], 1, 100),
+            _percent(decided.figures[look]["wrong"]),
+            spread(decided.figures[look]["moved"], 1),
+        ]
+        for look in looks
+        if look in decided.figures
+    ]
+    return table(["by", "misplaced, %", "taken, %", "wrong way, %", "moved, times all memory an hour"], rows)
+
+
+def _percent(value: Spread) -> str:
+    return "" if math.isnan(value.mean) else spread(value, 0, 100)
+
+
+def _enough(answer: Answer) -> str:
+    """From how many samples on more do not matter, to the estimate and to the decision."""
+    rows = []
+    for decided in answer.decided:
+        for kind, period in ((LARGEST, 30.0), (RAW, 30.0), (SOME, sampling.PANELS[0])):
+            numbers = [n for n in answer.numbers if Look(kind, n, period) in decided.figures]
+            errors = [
+                math.sqrt(
+                    math.fsum(answer.of(name).figures[Look(kind, n, period)]["rmse"].mean ** 2 for name in decided.mix.programs)
+                    / len(decided.mix.programs)
+                )
+                for n in numbers
+            ]
+            cells = [f"{', '.join(decided.mix.programs)}: {_kind(kind)}"]
+            figures = [decided.figures[Look(kind, n, period)] for n in numbers]
+            columns = [errors, *([each[name].mean for each in figures] for name in ("misplaced", "taken"))]
+            for column in columns:
+                cells += [
+                    f"{100 * column[0]:.1f}",
+                    f"{100 * column[-1]:.1f}",
+                    f"{sampling.enough(numbers, column, CLOSE):,}",
+                ]
+            rows.append(cells)
+    first, last = answer.numbers[0], answer.numbers[-1]
+    headings = ["mix, estimate"]
+    for what in ("error", "misplaced", "taken"):
+        headings += [f"{what}, {first}", f"{last:,}", "enough"]
+    return table(headings, rows)
+
+
+def _kind(kind: str) -> str:
+    return {LARGEST: "ESX", RAW: "raw", SOME: f"pages each {sampling.PANELS[0]:g} s"}[kind]
+
+
+def _largest(answer: Answer) -> str:
+    """What the largest of three adds to the raw share's mean."""
+    rows = []
+    for one in answer.watched:
+        cells = [one.program]
+        for n in answer.numbers:
+            esx, raw = (one.figures.get(Look(kind, n, 30.0)) for kind in (LARGEST, RAW))
+            cells.append(f"{100 * (esx['bias'].mean - raw['bias'].mean):+.1f}" if esx and raw else "")
+        rows.append(cells)
+    return table(["program", *(f"{n:,}" for n in answer.numbers)], rows)
+
+
+def _gains(answer: Answer) -> str:
+    rows = []
+    steady = next((one for one in answer.watched if one.program == "steady"), None)
+    changing = _traces(answer)
+    for gains in sampling.GAINS:
+        its = [one.gains[gains] for one in changing]
+
+        def mean(name: str, its: Sequence[Any] = its) -> float:
+            known = [each[name].mean for each in its if not math.isnan(each[name].mean)]
+            return math.fsum(known) / len(known) if known else math.nan
+
+        rows.append(
+            [
+                f"{gains[0]:g}, {gains[1]:g}",
+                spread(steady.gains[gains]["bias"], 2, 100) if steady else "",
+                spread(steady.gains[gains]["rmse"], 2, 100) if steady else "",
+                *(f"{100 * mean(name):.1f}" for name in ("bias", "rmse", "over", "short")),
+                f"{mean('lag'):.0f}",
+            ]
+        )
+    return table(
+        [
+            "gains: slow, fast",
+            "steady: bias",
+            "error",
+            "traces: bias",
+            "error",
+            "too much",
+            "too little",
+            "lag, s",
+        ],
+        rows,
+    )
+
+
+def _details(answer: Answer) -> str:
+    numbers = [n for n in answer.numbers if n in (10, 100, 1000, 10_000)]
+    usual = _usual(answer)
+    looks = [
+        *(Look(LARGEST, n, 30.0) for n in numbers),
+        Look(LARGEST, usual, 5.0),
+        Look(LARGEST, usual, 120.0),
+        Look(RAW, usual, 30.0),
+        Look(SOME, usual, sampling.PANELS[0]),
+        *(Look(ANNOTATE, 0, scan) for scan in sampling.SCANS),
+    ]
+    rows = []
+    for one in answer.watched:
+        for look in looks:
+            if look not in one.figures:
+                continue
+            its = one.figures[look]
+            rows.append(
+                [
+                    f"{one.program}: {_told(look)}",
+                    spread(its["bias"], 1, 100),
+                    spread(its["rmse"], 1, 100),
+                    spread(its["mae"], 1, 100),
+                    _seconds(its["lag"]),
+                    f"{its['visits'].mean:,.0f}",
+                    f"{its['faults'].mean:,.0f}",
+                    f"{its['microseconds'].mean:,.0f}",
+                ]
+            )
+    return table(
+        ["program, look", "bias", "RMSE", "MAE", "lag, s", "visits in 30 s", "faults in 30 s", "us of CPU in 30 s"], rows
+    )
+
+
+def draw_errors(answer: Answer, canvas: Any) -> None:
+    """Error over visits, a panel for each program."""
+    across = min(4, len(answer.watched))
+    down = -(-len(answer.watched) // across)
+    panels = canvas.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for axes in panels.flat[len(answer.watched) :]:
+        axes.set_axis_off()
+    for axes, one in zip(panels.flat, answer.watched, strict=False):
+        for kind in (LARGEST, RAW, SOME, ANNOTATE):
+            periods = sorted({look.period for look in one.figures if look.kind == kind})
+            for period in [periods] if kind == ANNOTATE else periods:
+                its = [look for look in one.figures if look.kind == kind and (kind == ANNOTATE or look.period == period)]
+                if kind == RAW and period != 30.0:
+                    continue
+                its.sort(key=lambda look: one.figures[look]["visits"].mean)
+                axes.errorbar(
+                    [one.figures[look]["visits"].mean for look in its],
+                    [100 * one.figures[look]["rmse"].mean for look in its],
+                    [100 * one.figures[look]["rmse"].deviation for look in its],
+                    color=COLOURS[kind],
+                    marker="s" if kind == ANNOTATE else MARKS.get(period, "o"),
+                    linestyle=":" if kind == ANNOTATE else "-",
+                    markersize=3,
+                    linewidth=1,
+                    elinewidth=0.6,
+                    label=_series(kind, period),
+                )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_title(one.program, loc="left", fontsize=9)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("RMSE, points")
+    for place, axes in enumerate(panels.flat):
+        if place + across >= len(answer.watched):
+            axes.set_xlabel("visits in 30 s")
+            axes.tick_params(labelbottom=True)
+    handles, labels = panels.flat[0].get_legend_handles_labels()
+    canvas.legend(handles, labels, frameon=False, fontsize=8, loc="outside lower center", ncols=3)
+
+
+def _series(kind: str, period: Any) -> str:
+    if kind == ANNOTATE:
+        return "all pages' bits, each 120, 30, 5, 1 s"
+    if kind == SOME:
+        return f"bits of n pages, each {period:g} s"
+    return f"{'ESX' if kind == LARGEST else 'raw share'}, n in {period:g} s"
+
+
+def draw_formula(answer: Answer, canvas: Any) -> None:
+    """Measured error of the raw share over n, with what the formula foretells; a panel for each period."""
+    panels = canvas.subplots(1, len(sampling.PERIODS), sharey=True, squeeze=False)[0]
+    for axes, period in zip(panels, sampling.PERIODS, strict=True):
+        for place, one in enumerate(answer.watched):
+            numbers = one.numbers(RAW, period)
+            its = [one.figures[Look(RAW, n, period)] for n in numbers]
+            colour = f"C{place % 10}" if place < 10 else INK
+            axes.errorbar(
+                numbers,
+                [100 * each["rmse"].mean for each in its],
+                [100 * each["rmse"].deviation for each in its],
+                color=colour,
+                marker="o" if one.program not in SYNTHETIC else "s",
+                markersize=3.5,
+                linestyle="none",
+                elinewidth=0.6,
+                label=one.program,
+            )
+            axes.plot(numbers, [100 * math.sqrt(each["foretold"].mean) for each in its], color=colour, linewidth=0.9)
+        worst = [50 / math.sqrt(n) for n in answer.numbers]
+        axes.plot(answer.numbers, worst, color=FAINT, linewidth=0.8, linestyle=":", label="50 / sqrt(n)")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_title(f"periods of {period:g} s", loc="left", fontsize=9)
+        axes.set_xlabel("samples in a period")
+    panels[0].set_ylabel("RMSE of the raw share, points")
+    handles, labels = panels[0].get_legend_handles_labels()
+    canvas.legend(handles, labels, frameon=False, fontsize=8, loc="outside right center")
+
+
+def draw_decisions(answer: Answer, canvas: Any) -> None:
+    """Memory that is misplaced, over the number of samples; a panel for each mix."""
+    panels = canvas.subplots(1, len(answer.decided), sharey=True, squeeze=False)[0]
+    for axes, decided in zip(panels, answer.decided, strict=True):
+        for kind, period in [(LARGEST, period) for period in sampling.PERIODS] + [(RAW, 30.0), (SOME, sampling.PANELS[0])]:
+            numbers = [n for n in answer.numbers if Look(kind, n, period) in decided.figures]
+            its = [decided.figures[Look(kind, n, period)]["misplaced"] for n in numbers]
+            axes.errorbar(
+                numbers,
+                [100 * each.mean for each in its],
+                [100 * each.deviation for each in its],
+                color=COLOURS[kind],
+                marker=MARKS.get(period, "o"),
+                markersize=3.5,
+                linewidth=1,
+                elinewidth=0.6,
+                label=_series(kind, period),
+            )
+        for scan, style in zip((30.0, 5.0), ("--", ":"), strict=True):
+            level = 100 * decided.figures[Look(ANNOTATE, 0, scan)]["misplaced"].mean
+            axes.axhline(level, color=COLOURS[ANNOTATE], linewidth=0.9, linestyle=style, label=f"all pages, each {scan:g} s")
+        level = 100 * decided.figures[NO_ESTIMATE]["misplaced"].mean
+        axes.axhline(level, color=FAINT, linewidth=0.9, linestyle="-.", label="no estimate")
+        axes.set_xscale("log")
+        axes.set_title(", ".join(decided.mix.programs), loc="left", fontsize=9)
+        axes.set_xlabel("samples, or pages")
+        axes.set_ylim(bottom=0)
+    panels[0].set_ylabel("% of memory misplaced")
+    handles, labels = panels[0].get_legend_handles_labels()
+    canvas.legend(handles, labels, frameon=False, fontsize=8, loc="outside lower center", ncols=4)
+
+
+PLOTS = (
+    ("sampling-errors.svg", draw_errors, (10, 7.5)),
+    ("sampling-formula.svg", draw_formula, (10, 4)),
+    ("sampling-decisions.svg", draw_decisions, (10, 4)),
+)
