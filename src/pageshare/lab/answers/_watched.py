@@ -66,8 +66,9 @@ class Case:
 @dataclass(frozen=True)
 class Seen:
     """What came of one run. ``figures`` of each look: bias, rmse, mae, lag, visits, faults, microseconds, as in
-    ``study.Figures``; ``anybody``, the root mean square error if all touches were use; of raw ones also ``foretold``, the square of the error that the formula foretells, and by
-    periods' ends ``drawn`` and ``formula``: the squares of the error by drawing alone, and what they should be.
+    ``study.Figures``; ``anybody``, the root mean square error if all touches were use; of raw ones also ``foretold``,
+    the square of the error that the formula foretells, and by periods' ends ``drawn`` and ``formula``: the squares of
+    the error by drawing alone, and what they should be.
 
     ``truth`` (float32) at each mark, ``marks`` (float32), shape (looks, marks), in the order of ``figures``.
     ``counts`` (float32): the running share of touched traps of ``COUNTED`` at each step, with the ``truths`` beside it.

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
+
 from pageshare.lab.answers._decided import Mix, decide
 from pageshare.lab.answers._seeds import Spread, each_seed
 from pageshare.lab.answers._watched import (
@@ -251,3 +253,58 @@ def enough(numbers: Sequence[int], values: Sequence[float], within: float) -> in
         found = n
     return found
 
+
+@dataclass(frozen=True)
+class Reach:
+    """A program and the root mean square error that is asked for: how it is reached at the least CPU time. ``sampling``
+    by ``look``, any of ESX's or the raw share; ``n`` of ``some`` pages whose bits are read each five seconds; the
+    longest time between two scans of ``all`` pages, one of those that were run. nan where none does. Times are
+    microseconds in 30 s; those of ``all`` by GiB of memory, 0 for the program's own size."""
+
+    program: str
+    target: float
+    look: Look
+    sampling: float
+    n: float
+    some: float
+    scan: float
+    all: Mapping[int, float]
+
+
+def reach(watched: Watched, target: float, prices: Prices, *, sizes: Sequence[int] = SIZES) -> Reach:
+    """What it takes to have no larger an error than ``target``."""
+    best, sampling = Look(RAW, 0, math.nan), math.nan
+    for kind in (RAW, LARGEST):
+        for period in sorted({look.period for look in watched.figures if look.kind == kind}):
+            n = crossing(watched.numbers(kind, period), watched.errors(kind, period), target)
+            cost = n * 30 / period * (prices.visit + watched.touched(period) * prices.fault)
+            if _less(sampling, cost) != sampling and not math.isnan(n):
+                best, sampling = Look(kind, math.ceil(n), period), cost
+    panel = PANELS[0]
+    n = crossing(watched.numbers(SOME, panel), watched.errors(SOME, panel), target)
+    scans = [scan for scan in SCANS if watched.figures[Look(ANNOTATE, 0, scan)]["rmse"].mean <= target]
+    scan = max(scans, default=math.nan)
+    visits = {0: watched.pages, **{size: size * GIB for size in sizes}}
+    return Reach(
+        watched.program,
+        target,
+        best,
+        sampling,
+        n,
+        n * 30 / panel * prices.visit,
+        scan,
+        {size: pages * 30 / scan * prices.visit for size, pages in visits.items()},
+    )
+
+
+def bias_by_drawing(used: float, n: int, gains: tuple[float, float], *, periods: int = 20_000, seed: int = 1) -> float:
+    """How much too high the largest of the slow and the fast average is at periods' ends, on average, where all that
+    moves is what is drawn: ``n`` samples of memory of which the share ``used`` is in use, always."""
+    shares = np.random.default_rng(seed).binomial(n, used, periods) / n
+    slow = fast = used
+    total = 0.0
+    for share in shares.tolist():
+        slow += gains[0] * (share - slow)
+        fast += gains[1] * (share - fast)
+        total += max(slow, fast)
+    return total / periods - used

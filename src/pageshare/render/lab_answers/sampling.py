@@ -23,9 +23,7 @@ CLOSE = 0.005
 
 def values(answer: Answer) -> dict[str, Any]:
     """What the template puts in."""
-    evens = {
-        scan: [sampling.break_even(one, scan, answer.prices) for one in answer.watched] for scan in sampling.SCANS
-    }
+    evens = {scan: [sampling.break_even(one, scan, answer.prices) for one in answer.watched] for scan in sampling.SCANS}
     return {
         "errors": _errors(answer),
         "lags": _lags(answer),
@@ -34,12 +32,18 @@ def values(answer: Answer) -> dict[str, Any]:
         "evens": _evens(evens),
         "sizes": _sizes(answer),
         "costs": _costs(answer),
-        "decisions": [(_mix(one), _decisions(answer, one)) for one in answer.decided],
+        "misplaced": _decisions(answer, "misplaced"),
+        "taken": _decisions(answer, "taken"),
+        "wrong": _decisions(answer, "wrong", 0),
+        "moves": _decisions(answer, "moved", 1, 1),
+        "reach": _reach(answer),
         "enough": _enough(answer),
         "largest": _largest(answer),
         "gains": _gains(answer),
         "details": _details(answer),
         "short": _short(answer, evens),
+        "smallest": min(one.pages for one in answer.watched) // 256,
+        "largest_pages": max(one.pages for one in answer.watched) // 256,
         "least": 100 * LEAST,
         "moved": 100 * MOVED,
         "counted": COUNTED,
@@ -115,6 +119,17 @@ def _short(answer: Answer, evens: dict[float, list[BreakEven]]) -> dict[str, Any
             for scan in sampling.SCANS
         },
         "panel": _range(of(panel)),
+        "near": {
+            n: _range(
+                [
+                    one.figures[Look(SOME, n, sampling.PANELS[0])]["rmse"].mean
+                    - one.figures[Look(ANNOTATE, 0, sampling.PANELS[0])]["rmse"].mean
+                    for one in traces
+                ]
+            )
+            for n in answer.numbers
+        },
+        "anybody": _range(of(Look(ANNOTATE, 0, 1.0), "anybody")),
         "panel_visits": f"{traces[0].figures[panel]['visits'].mean:,.0f}",
         "all_visits": _range(of(Look(ANNOTATE, 0, sampling.PANELS[0]), "visits"), 0, 1),
         "misplaced": {n: _range(misplaced(Look(LARGEST, n, 30.0))) for n in (least, usual, most)},
@@ -297,6 +312,37 @@ def _sizes(answer: Answer) -> str:
     )
 
 
+def _reach(answer: Answer) -> str:
+    rows = []
+    for one in _traces(answer):
+        for target in (0.2, 0.1, 0.05):
+            its = sampling.reach(one, target, answer.prices)
+            rows.append(
+                [
+                    f"{one.program}, {100 * target:g}",
+                    _told(its.look) if its.look.n else "none",
+                    _time(its.sampling) if its.look.n else "",
+                    _count(its.n),
+                    _time(its.some) if math.isfinite(its.n) else "",
+                    f"{its.scan:g} s" if math.isfinite(its.scan) else "none",
+                    *(_time(time) if math.isfinite(its.scan) else "" for time in its.all.values()),
+                ]
+            )
+    own = "its size"
+    return table(
+        [
+            "program, points",
+            "sampling",
+            "time",
+            f"pages each {sampling.PANELS[0]:g} s",
+            "time",
+            "all pages each",
+            *(f"time, {_memory(gib) if gib else own}" for gib in (0, *sampling.SIZES)),
+        ],
+        rows,
+    )
+
+
 def _memory(gib: float) -> str:
     for unit, each in (("TiB", 1024.0), ("GiB", 1.0), ("MiB", 1 / 1024)):
         if gib >= each:
@@ -307,13 +353,16 @@ def _memory(gib: float) -> str:
 def _time(microseconds: float) -> str:
     for unit, each in (("s", 1e6), ("ms", 1e3)):
         if microseconds >= each:
-            return f"{microseconds / each:,.2g} {unit}" if microseconds < 100 * each else f"{microseconds / each:,.0f} {unit}"
+            return (
+                f"{microseconds / each:,.2g} {unit}"
+                if microseconds < 100 * each
+                else f"{microseconds / each:,.0f} {unit}"
+            )
     return f"{microseconds:,.2g} us" if microseconds < 100 else f"{microseconds:,.0f} us"
 
 
 def _mix(decided: Decided) -> str:
-    *names, last = decided.mix.programs
-    return f"{', '.join(names)} and {last}, {100 * decided.mix.memory:g} % of what they have"
+    return f"{', '.join(decided.mix.programs)}, {100 * decided.mix.memory:g} %"
 
 
 def _told(look: Look) -> str:
@@ -327,34 +376,28 @@ def _told(look: Look) -> str:
     return look.kind
 
 
-def _decisions(answer: Answer, decided: Decided) -> str:
+def _decisions(answer: Answer, name: str, digits: int = 1, scale: float = 100) -> str:
+    """One figure of the decisions, by look and mix."""
     usual = _usual(answer)
     looks = [
         Look("truth", 0, 0),
         NO_ESTIMATE,
         *(Look(LARGEST, n, 30.0) for n in answer.numbers),
-        Look(LARGEST, usual, 5.0),
-        Look(LARGEST, usual, 120.0),
+        *(Look(LARGEST, usual, period) for period in sampling.PERIODS if period != 30.0),
         Look(RAW, usual, 30.0),
         *(Look(SOME, n, sampling.PANELS[0]) for n in answer.numbers if n <= 1000),
         *(Look(ANNOTATE, 0, scan) for scan in sampling.SCANS),
     ]
-    rows = [
-        [
-            _told(look),
-            spread(decided.figures[look]["misplaced"], 1, 100),
-            spread(decided.figures[look]["taken"], 1, 100),
-            _percent(decided.figures[look]["wrong"]),
-            spread(decided.figures[look]["moved"], 1),
-        ]
-        for look in looks
-        if look in decided.figures
-    ]
-    return table(["by", "misplaced, %", "taken, %", "wrong way, %", "moved, times all memory an hour"], rows)
+    rows = []
+    for look in looks:
+        its = [one.figures[look][name] if look in one.figures else None for one in answer.decided]
+        if any(its) and not (look.kind == "truth" and name != "moved"):
+            rows.append([_told(look), *(_cell(each, digits, scale) for each in its)])
+    return table(["by", *(_mix(one) for one in answer.decided)], rows)
 
 
-def _percent(value: Spread) -> str:
-    return "" if math.isnan(value.mean) else spread(value, 0, 100)
+def _cell(value: Spread | None, digits: int, scale: float) -> str:
+    return "" if value is None or math.isnan(value.mean) else spread(value, digits, scale)
 
 
 def _enough(answer: Answer) -> str:
@@ -365,12 +408,15 @@ def _enough(answer: Answer) -> str:
             numbers = [n for n in answer.numbers if Look(kind, n, period) in decided.figures]
             errors = [
                 math.sqrt(
-                    math.fsum(answer.of(name).figures[Look(kind, n, period)]["rmse"].mean ** 2 for name in decided.mix.programs)
+                    math.fsum(
+                        answer.of(name).figures[Look(kind, n, period)]["rmse"].mean ** 2
+                        for name in decided.mix.programs
+                    )
                     / len(decided.mix.programs)
                 )
                 for n in numbers
             ]
-            cells = [f"{', '.join(decided.mix.programs)}: {_kind(kind)}"]
+            cells = [f"{_mix(decided)}: {_kind(kind)}"]
             figures = [decided.figures[Look(kind, n, period)] for n in numbers]
             columns = [errors, *([each[name].mean for each in figures] for name in ("misplaced", "taken"))]
             for column in columns:
@@ -418,6 +464,7 @@ def _gains(answer: Answer) -> str:
             [
                 f"{gains[0]:g}, {gains[1]:g}",
                 spread(steady.gains[gains]["bias"], 2, 100) if steady else "",
+                f"{100 * sampling.bias_by_drawing(_used(steady), COUNTED[0], gains):.2f}" if steady else "",
                 spread(steady.gains[gains]["rmse"], 2, 100) if steady else "",
                 *(f"{100 * mean(name):.1f}" for name in ("bias", "rmse", "over", "short")),
                 f"{mean('lag'):.0f}",
@@ -427,6 +474,7 @@ def _gains(answer: Answer) -> str:
         [
             "gains: slow, fast",
             "steady: bias",
+            "by draws",
             "error",
             "traces: bias",
             "error",
@@ -436,6 +484,11 @@ def _gains(answer: Answer) -> str:
         ],
         rows,
     )
+
+
+def _used(watched: Watched) -> float:
+    """The share in use of a program that is steady, by the mean of f (1 - f)."""
+    return (1 - math.sqrt(max(0.0, 1 - 4 * watched.drawing(30.0)))) / 2
 
 
 def _details(answer: Answer) -> str:
@@ -468,7 +521,8 @@ def _details(answer: Answer) -> str:
                 ]
             )
     return table(
-        ["program, look", "bias", "RMSE", "MAE", "lag, s", "visits in 30 s", "faults in 30 s", "us of CPU in 30 s"], rows
+        ["program, look", "bias", "RMSE", "MAE", "lag, s", "visits in 30 s", "faults in 30 s", "us of CPU in 30 s"],
+        rows,
     )
 
 
@@ -480,25 +534,21 @@ def draw_errors(answer: Answer, canvas: Any) -> None:
     for axes in panels.flat[len(answer.watched) :]:
         axes.set_axis_off()
     for axes, one in zip(panels.flat, answer.watched, strict=False):
-        for kind in (LARGEST, RAW, SOME, ANNOTATE):
-            periods = sorted({look.period for look in one.figures if look.kind == kind})
-            for period in [periods] if kind == ANNOTATE else periods:
-                its = [look for look in one.figures if look.kind == kind and (kind == ANNOTATE or look.period == period)]
-                if kind == RAW and period != 30.0:
-                    continue
-                its.sort(key=lambda look: one.figures[look]["visits"].mean)
-                axes.errorbar(
-                    [one.figures[look]["visits"].mean for look in its],
-                    [100 * one.figures[look]["rmse"].mean for look in its],
-                    [100 * one.figures[look]["rmse"].deviation for look in its],
-                    color=COLOURS[kind],
-                    marker="s" if kind == ANNOTATE else MARKS.get(period, "o"),
-                    linestyle=":" if kind == ANNOTATE else "-",
-                    markersize=3,
-                    linewidth=1,
-                    elinewidth=0.6,
-                    label=_series(kind, period),
-                )
+        for kind, period in _curves(one):
+            its = [look for look in one.figures if look.kind == kind and period in {look.period, 0.0}]
+            its.sort(key=lambda look: one.figures[look]["visits"].mean)
+            axes.errorbar(
+                [one.figures[look]["visits"].mean for look in its],
+                [100 * one.figures[look]["rmse"].mean for look in its],
+                [100 * one.figures[look]["rmse"].deviation for look in its],
+                color=COLOURS[kind],
+                marker=MARKS.get(period, "s"),
+                linestyle="-" if period else ":",
+                markersize=3,
+                linewidth=1,
+                elinewidth=0.6,
+                label=_series(kind, period),
+            )
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_title(one.program, loc="left", fontsize=9)
@@ -512,7 +562,18 @@ def draw_errors(answer: Answer, canvas: Any) -> None:
     canvas.legend(handles, labels, frameon=False, fontsize=8, loc="outside lower center", ncols=3)
 
 
-def _series(kind: str, period: Any) -> str:
+def _curves(watched: Watched) -> list[tuple[str, float]]:
+    """What is drawn of a program: kinds of looks and their periods, 0 for any."""
+    some = sorted({look.period for look in watched.figures if look.kind == SOME})
+    return [
+        *((LARGEST, period) for period in sampling.PERIODS),
+        (RAW, 30.0),
+        *((SOME, period) for period in some),
+        (ANNOTATE, 0.0),
+    ]
+
+
+def _series(kind: str, period: float) -> str:
     if kind == ANNOTATE:
         return "all pages' bits, each 120, 30, 5, 1 s"
     if kind == SOME:
@@ -553,9 +614,13 @@ def draw_formula(answer: Answer, canvas: Any) -> None:
 
 def draw_decisions(answer: Answer, canvas: Any) -> None:
     """Memory that is misplaced, over the number of samples; a panel for each mix."""
-    panels = canvas.subplots(1, len(answer.decided), sharey=True, squeeze=False)[0]
-    for axes, decided in zip(panels, answer.decided, strict=True):
-        for kind, period in [(LARGEST, period) for period in sampling.PERIODS] + [(RAW, 30.0), (SOME, sampling.PANELS[0])]:
+    across = min(4, len(answer.decided))
+    panels = canvas.subplots(-(-len(answer.decided) // across), across, sharex=True, sharey=True, squeeze=False)
+    for axes, decided in zip(panels.flat, answer.decided, strict=False):
+        for kind, period in [(LARGEST, period) for period in sampling.PERIODS] + [
+            (RAW, 30.0),
+            (SOME, sampling.PANELS[0]),
+        ]:
             numbers = [n for n in answer.numbers if Look(kind, n, period) in decided.figures]
             its = [decided.figures[Look(kind, n, period)]["misplaced"] for n in numbers]
             axes.errorbar(
@@ -571,20 +636,24 @@ def draw_decisions(answer: Answer, canvas: Any) -> None:
             )
         for scan, style in zip((30.0, 5.0), ("--", ":"), strict=True):
             level = 100 * decided.figures[Look(ANNOTATE, 0, scan)]["misplaced"].mean
-            axes.axhline(level, color=COLOURS[ANNOTATE], linewidth=0.9, linestyle=style, label=f"all pages, each {scan:g} s")
+            axes.axhline(
+                level, color=COLOURS[ANNOTATE], linewidth=0.9, linestyle=style, label=f"all pages, each {scan:g} s"
+            )
         level = 100 * decided.figures[NO_ESTIMATE]["misplaced"].mean
         axes.axhline(level, color=FAINT, linewidth=0.9, linestyle="-.", label="no estimate")
         axes.set_xscale("log")
-        axes.set_title(", ".join(decided.mix.programs), loc="left", fontsize=9)
-        axes.set_xlabel("samples, or pages")
+        axes.set_title(_mix(decided), loc="left", fontsize=8)
         axes.set_ylim(bottom=0)
-    panels[0].set_ylabel("% of memory misplaced")
-    handles, labels = panels[0].get_legend_handles_labels()
+    for axes in panels[-1]:
+        axes.set_xlabel("samples, or pages")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("% of memory misplaced")
+    handles, labels = panels.flat[0].get_legend_handles_labels()
     canvas.legend(handles, labels, frameon=False, fontsize=8, loc="outside lower center", ncols=4)
 
 
 PLOTS = (
     ("sampling-errors.svg", draw_errors, (10, 7.5)),
     ("sampling-formula.svg", draw_formula, (10, 4)),
-    ("sampling-decisions.svg", draw_decisions, (10, 4)),
+    ("sampling-decisions.svg", draw_decisions, (10, 6)),
 )
