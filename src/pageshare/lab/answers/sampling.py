@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import TypeVar
 
 import numpy as np
@@ -56,18 +57,22 @@ GIB = 1 << 18
 """Pages."""
 SIZES = (1, 8, 64, 1024)
 """GiB."""
+AS_GOOD = 0.005
+"""Half a point: errors that differ by less are as good as each other."""
 TARGETS = (0.1, 0.05, 0.02, 0.01, 0.005)
 
 
 @dataclass(frozen=True)
 class Watched:
     """A program and what each look at it came to: ``figures`` of ``_watched.Seen``, over seeds. ``gains``: what other
-    gains of ESX's averages would have come to."""
+    gains of ESX's averages would have come to. ``lags``: the medians over seeds, for some fit best by far too much; nan
+    where there is none to tell."""
 
     program: str
     pages: int
     figures: Mapping[Look, Mapping[str, Spread]] = field(repr=False)
     gains: Mapping[tuple[float, float], Mapping[str, Spread]] = field(repr=False)
+    lags: Mapping[Look, float] = field(repr=False)
 
     def numbers(self, kind: str, period: float) -> list[int]:
         """Of samples, that were looked at in such a way."""
@@ -101,9 +106,9 @@ class Decided:
 
 @dataclass(frozen=True)
 class BreakEven:
-    """A program and annotation of all its pages each ``scan`` seconds: its ``error``; samples in 30 s that come to the
-    same error, raw and as the largest of three averages, nan where none do; the fewest visits in 30 s of any sampling
-    that does; samples in 30 s of the same visits and of the same CPU time; the least error of sampling with no more
+    """A program and annotation of all its pages each ``scan`` seconds: its ``error``; samples in 30 s whose error is as
+    good, raw and as the largest of three averages, nan where none are; the fewest visits in 30 s of any sampling that
+    is; samples in 30 s of the same visits and of the same CPU time; the least error of sampling with no more
     visits, or CPU time, whatever its period; and that of annotating some pages each five seconds."""
 
     program: str
@@ -154,7 +159,13 @@ def answer(seeds: int = 10, *, quick: bool = False, tell: Callable[[float], None
 
 def _watched(program: str, group: Sequence[Seen]) -> Watched:
     figures = _spreads([seen.figures for seen in group])
-    return Watched(program, group[0].pages, figures, _spreads([by_gains(seen, GAINS) for seen in group]))
+    lags = {look: _median([seen.figures[look]["lag"] for seen in group]) for look in figures}
+    return Watched(program, group[0].pages, figures, _spreads([by_gains(seen, GAINS) for seen in group]), lags)
+
+
+def _median(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return median(known) if known else math.nan
 
 
 def _decided(mix: Mix, by_program: Mapping[str, Sequence[Seen]]) -> Decided:
@@ -177,7 +188,7 @@ def break_even(watched: Watched, scan: float, prices: Prices) -> BreakEven:
     for kind in (RAW, LARGEST):
         for period in sorted({look.period for look in watched.figures if look.kind == kind}):
             numbers, errors = watched.numbers(kind, period), watched.errors(kind, period)
-            fewest = _less(fewest, crossing(numbers, errors, error) * 30 / period)
+            fewest = _less(fewest, crossing(numbers, errors, error + AS_GOOD) * 30 / period)
             for unit, most in (("visits", visits), ("microseconds", time)):
                 spent = [watched.figures[Look(kind, n, period)][unit].mean for n in numbers]
                 least[unit] = _less(least[unit], _at_most(spent, errors, most))
@@ -189,8 +200,8 @@ def break_even(watched: Watched, scan: float, prices: Prices) -> BreakEven:
         scan,
         visits,
         error,
-        crossing(watched.numbers(RAW, 30.0), watched.errors(RAW, 30.0), error),
-        crossing(watched.numbers(LARGEST, 30.0), watched.errors(LARGEST, 30.0), error),
+        crossing(watched.numbers(RAW, 30.0), watched.errors(RAW, 30.0), error + AS_GOOD),
+        crossing(watched.numbers(LARGEST, 30.0), watched.errors(LARGEST, 30.0), error + AS_GOOD),
         fewest,
         same_visits(watched.pages, 30.0, scan),
         same_time(watched.pages, 30.0, scan, watched.touched(30.0), prices),
@@ -244,7 +255,7 @@ def by_size(
     return found
 
 
-def enough(numbers: Sequence[int], values: Sequence[float], within: float) -> int:
+def enough(numbers: Sequence[int], values: Sequence[float], within: float = AS_GOOD) -> int:
     """The least number from which on a figure stays ``within`` so much of what it is with the most samples."""
     found = numbers[-1]
     for n, value in zip(reversed(numbers), reversed(values), strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pageshare.lab.answers import sampling
@@ -17,8 +17,8 @@ from pageshare.render.plot import FAINT, INK
 
 COLOURS = {LARGEST: "#0b62c4", RAW: "#5aa9e6", ANNOTATE: "#b35c00", SOME: "#1b7f3b"}
 MARKS = {5.0: "v", 30.0: "o", 120.0: "^"}
-CLOSE = 0.005
-"""Half a point: what more samples have to change to matter."""
+CLEAN = 0.05
+"""Programs of which all pages each second are wrong by less: nearly all touches are their own work."""
 
 
 def values(answer: Answer) -> dict[str, Any]:
@@ -71,8 +71,10 @@ def _range(values: Sequence[float], digits: int = 1, scale: float = 100) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _count(n: float) -> str:
-    """A number of samples or visits, to two digits; "no number" where it is nan or infinite."""
+def _count(n: float, most: float = math.inf) -> str:
+    """A number of samples or visits, to two digits; "none" where there is none, "all" where it is ``most`` or more."""
+    if n >= most:
+        return "all"
     if not math.isfinite(n):
         return "none"
     digits = max(0, len(str(int(n))) - 2)
@@ -80,63 +82,54 @@ def _count(n: float) -> str:
 
 
 def _short(answer: Answer, evens: dict[float, list[BreakEven]]) -> dict[str, Any]:
-    """Ranges over the traces, for the beginning."""
-    traces, usual = _traces(answer), _usual(answer)
-    names = {one.program for one in traces}
-    most, least = answer.numbers[-1], answer.numbers[0]
+    """Ranges over the traces, for the beginning: those of programs all of whose touches are work, and of the others."""
+    second = Look(ANNOTATE, 0, 1.0)
+    clean = [one for one in _traces(answer) if one.figures[second]["rmse"].mean < CLEAN]
+    others = [one for one in _traces(answer) if one not in clean]
+    names = {one.program for one in clean}
+    usual, numbers = _usual(answer), (answer.numbers[0], _usual(answer), answer.numbers[-1])
+    panel, scanned = Look(SOME, usual, sampling.PANELS[0]), Look(ANNOTATE, 0, sampling.PANELS[0])
 
-    def of(look: Look, name: str = "rmse") -> list[float]:
-        return [one.figures[look][name].mean for one in traces]
+    def of(look: Look, name: str = "rmse", its: Sequence[Watched] = clean) -> str:
+        return _range([one.figures[look][name].mean for one in its])
 
-    def even(scan: float, pick: Callable[[BreakEven], float]) -> list[float]:
-        return [pick(each) for each in evens[scan] if each.program in names]
+    def even(scan: float) -> list[BreakEven]:
+        return [each for each in evens[scan] if each.program in names]
 
-    panel = Look(SOME, usual, sampling.PANELS[0])
-    real = [one for one in answer.decided if not set(one.mix.programs) & set(SYNTHETIC)] or answer.decided
-
-    def misplaced(look: Look) -> list[float]:
-        return [one.figures[look]["misplaced"].mean for one in real]
+    def misplaced(look: Look, *, of_clean: bool = True) -> str:
+        its = [one for one in answer.decided if (set(one.mix.programs) <= names) == of_clean]
+        its = [one for one in its if not set(one.mix.programs) & set(SYNTHETIC)] or answer.decided
+        return _range([one.figures[look]["misplaced"].mean for one in its])
 
     return {
-        "traces": len(traces),
+        "clean": clean,
+        "others": others,
         "usual": usual,
-        "most": f"{most:,}",
-        "least": least,
-        "esx": {n: _range(of(Look(LARGEST, n, 30.0))) for n in (least, usual, most)},
-        "raw": {n: _range(of(Look(RAW, n, 30.0))) for n in (least, usual, most)},
-        "last": _range([last_point(one.drawing(30.0), one.floor(30.0)) for one in traces], 0, 1),
-        "doubling": _range([last_doubling(one.drawing(30.0), one.floor(30.0)) for one in traces], 0, 1),
-        "annotated": {scan: _range(of(Look(ANNOTATE, 0, scan))) for scan in sampling.SCANS},
-        "lag": {scan: _range(of(Look(ANNOTATE, 0, scan), "lag"), 0, 1) for scan in sampling.SCANS},
-        "lag_esx": _range(of(Look(LARGEST, usual, 30.0), "lag"), 0, 1),
-        "reached": {
-            scan: sum(math.isfinite(each) for each in even(scan, lambda one: one.fewest)) for scan in sampling.SCANS
-        },
-        "fewest": {scan: _range(even(scan, lambda one: one.fewest), 0, 1) for scan in sampling.SCANS},
-        "visits": {scan: _range(even(scan, lambda one: one.visits), 0, 1) for scan in sampling.SCANS},
-        "wins": {
-            scan: sum(each.error < each.at_visits for each in evens[scan] if each.program in names)
-            for scan in sampling.SCANS
-        },
-        "panel": _range(of(panel)),
-        "near": {
-            n: _range(
-                [
-                    one.figures[Look(SOME, n, sampling.PANELS[0])]["rmse"].mean
-                    - one.figures[Look(ANNOTATE, 0, sampling.PANELS[0])]["rmse"].mean
-                    for one in traces
-                ]
-            )
-            for n in answer.numbers
-        },
-        "anybody": _range(of(Look(ANNOTATE, 0, 1.0), "anybody")),
-        "panel_visits": f"{traces[0].figures[panel]['visits'].mean:,.0f}",
-        "all_visits": _range(of(Look(ANNOTATE, 0, sampling.PANELS[0]), "visits"), 0, 1),
-        "misplaced": {n: _range(misplaced(Look(LARGEST, n, 30.0))) for n in (least, usual, most)},
-        "misplaced_panel": _range(misplaced(panel)),
-        "misplaced_five": _range(misplaced(Look(ANNOTATE, 0, 5.0))),
-        "misplaced_thirty": _range(misplaced(Look(ANNOTATE, 0, 30.0))),
-        "misplaced_none": _range(misplaced(NO_ESTIMATE)),
+        "numbers": numbers,
+        "esx": {n: of(Look(LARGEST, n, 30.0)) for n in numbers},
+        "raw": {n: of(Look(RAW, n, 30.0)) for n in numbers},
+        "last": _range([last_point(one.drawing(30.0), one.floor(30.0)) for one in clean], 0, 1),
+        "doubling": _range([last_doubling(one.drawing(30.0), one.floor(30.0)) for one in clean], 0, 1),
+        "annotated": {scan: of(Look(ANNOTATE, 0, scan)) for scan in sampling.SCANS},
+        "lag": {scan: _range([one.lags[Look(ANNOTATE, 0, scan)] for one in clean], 0, 1) for scan in sampling.SCANS},
+        "lag_esx": _range([one.lags[Look(LARGEST, usual, 30.0)] for one in clean], 0, 1),
+        "reached": {scan: sum(math.isfinite(each.fewest) for each in even(scan)) for scan in sampling.SCANS},
+        "fewest": {scan: _range([each.fewest for each in even(scan)], 0, 1) for scan in sampling.SCANS},
+        "visits": {scan: _range([each.visits for each in even(scan)], 0, 1) for scan in sampling.SCANS},
+        "same_time": {scan: _range([each.same_time for each in even(scan)], 0, 1) for scan in sampling.SCANS},
+        "at_visits": {scan: _range([each.at_visits for each in even(scan)]) for scan in sampling.SCANS},
+        "panel": of(panel),
+        "panel_visits": f"{clean[0].figures[panel]['visits'].mean:,.0f}",
+        "near": _range([one.figures[panel]["rmse"].mean - one.figures[scanned]["rmse"].mean for one in clean]),
+        "others_second": of(second, its=others),
+        "others_anybody": of(second, "anybody", its=_traces(answer)),
+        "others_esx": of(Look(LARGEST, usual, 30.0), its=others),
+        "misplaced": {n: misplaced(Look(LARGEST, n, 30.0)) for n in numbers},
+        "misplaced_raw": {n: misplaced(Look(RAW, n, 30.0)) for n in numbers},
+        "misplaced_panel": misplaced(panel),
+        "misplaced_scan": {scan: misplaced(Look(ANNOTATE, 0, scan)) for scan in sampling.SCANS},
+        "misplaced_none": misplaced(NO_ESTIMATE),
+        "misplaced_others": misplaced(Look(ANNOTATE, 0, 1.0), of_clean=False),
     }
 
 
@@ -178,15 +171,15 @@ def _lags(answer: Answer) -> str:
         *(f"all, {scan:g} s" for scan in sampling.SCANS),
     ]
     rows = [
-        [one.program, *(_seconds(one.figures[look]["lag"]) for look in looks)]
+        [one.program, *(_seconds(one.lags[look]) for look in looks)]
         for one in answer.watched
-        if not math.isnan(one.figures[looks[0]]["lag"].mean)
+        if not math.isnan(one.lags[looks[0]])
     ]
     return table(headings, rows)
 
 
-def _seconds(lag: Spread) -> str:
-    return "" if math.isnan(lag.mean) else spread(lag, 0)
+def _seconds(lag: float) -> str:
+    return "" if math.isnan(lag) else f"{lag:.0f}"
 
 
 def _formula(answer: Answer) -> str:
@@ -216,9 +209,9 @@ def _floors(answer: Answer) -> str:
                 one.program,
                 *(f"{100 * one.floor(period):.1f}" for period in sampling.PERIODS),
                 f"{100 * math.sqrt(drawing / _usual(answer)):.1f}",
-                _count(drawing / floor**2 if floor else math.inf),
-                _count(last_doubling(drawing, floor)),
-                _count(last_point(drawing, floor)),
+                _count(drawing / floor**2 if floor else math.inf, one.pages),
+                _count(last_doubling(drawing, floor), one.pages),
+                _count(last_point(drawing, floor), one.pages),
             ]
         )
     return table(
@@ -257,7 +250,7 @@ def _evens(evens: dict[float, list[BreakEven]]) -> str:
         [
             "program, scan each",
             "its error",
-            "n: same error, raw",
+            "n: as good, raw",
             "ESX",
             "visits",
             "n: same visits",
@@ -423,7 +416,7 @@ def _enough(answer: Answer) -> str:
                 cells += [
                     f"{100 * column[0]:.1f}",
                     f"{100 * column[-1]:.1f}",
-                    f"{sampling.enough(numbers, column, CLOSE):,}",
+                    f"{sampling.enough(numbers, column):,}",
                 ]
             rows.append(cells)
     first, last = answer.numbers[0], answer.numbers[-1]
@@ -514,7 +507,7 @@ def _details(answer: Answer) -> str:
                     spread(its["bias"], 1, 100),
                     spread(its["rmse"], 1, 100),
                     spread(its["mae"], 1, 100),
-                    _seconds(its["lag"]),
+                    _seconds(one.lags[look]),
                     f"{its['visits'].mean:,.0f}",
                     f"{its['faults'].mean:,.0f}",
                     f"{its['microseconds'].mean:,.0f}",
@@ -551,6 +544,8 @@ def draw_errors(answer: Answer, canvas: Any) -> None:
             )
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.minorticks_off()
+        axes.set_ylim(0.3, 100)
         axes.set_title(one.program, loc="left", fontsize=9)
     for axes in panels[:, 0]:
         axes.set_ylabel("RMSE, points")
@@ -605,6 +600,7 @@ def draw_formula(answer: Answer, canvas: Any) -> None:
         axes.plot(answer.numbers, worst, color=FAINT, linewidth=0.8, linestyle=":", label="50 / sqrt(n)")
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.minorticks_off()
         axes.set_title(f"periods of {period:g} s", loc="left", fontsize=9)
         axes.set_xlabel("samples in a period")
     panels[0].set_ylabel("RMSE of the raw share, points")
@@ -642,8 +638,9 @@ def draw_decisions(answer: Answer, canvas: Any) -> None:
         level = 100 * decided.figures[NO_ESTIMATE]["misplaced"].mean
         axes.axhline(level, color=FAINT, linewidth=0.9, linestyle="-.", label="no estimate")
         axes.set_xscale("log")
+        axes.minorticks_off()
         axes.set_title(_mix(decided), loc="left", fontsize=8)
-        axes.set_ylim(bottom=0)
+    panels.flat[0].set_ylim(bottom=0)
     for axes in panels[-1]:
         axes.set_xlabel("samples, or pages")
     for axes in panels[:, 0]:
