@@ -331,8 +331,9 @@ def test_a_panel_visits_no_more_pages_than_it_may():
 def test_a_panel_has_at_most_half_of_esxs_error_where_pages_stay_what_they_are():
     errors = {"esx": [], "panel": []}
     for seed in range(3):
-        program = Steady(np.random.default_rng(seed), pages=16384, hot=0.4, warm=0.0)
-        for figures in study.figures(study.run(program, {name: ESTIMATORS[name] for name in errors}, seed)):
+        program = Steady(np.random.default_rng(seed), pages=8192, hot=0.4, warm=0.0)
+        found = study.run(program, {name: ESTIMATORS[name] for name in errors}, seed, duration=1200, step=SECOND // 2)
+        for figures in study.figures(found):
             errors[figures.name].append(figures.rmse)
             assert figures.visits == pytest.approx(100, abs=1)
     assert np.mean(np.square(errors["panel"])) < 0.25 * np.mean(np.square(errors["esx"]))
@@ -358,7 +359,8 @@ def test_a_panel_follows_a_step_no_later_than_esx():
 )
 def test_a_panel_sees_through_what_is_no_work(program, name):
     every = {"esx": Esx, "it": ESTIMATORS[name]}
-    esx, it = study.figures(study.run(program(np.random.default_rng(1), pages=32768), every, 1))
+    found = study.run(program(np.random.default_rng(1), pages=8192), every, 1, duration=1200, step=SECOND // 4)
+    esx, it = study.figures(found)
     assert abs(it.bias) < 0.08
     assert it.rmse < 0.65 * esx.rmse
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 ANSWERS = {
     "give-back": "How do ballooned pages come back, and what goes wrong without each safeguard?",
+    "sampling": "Does statistical sampling stand up against marking every page?",
     "polls": "Is a one-second balloon poll too slow?",
     "together": "Sharing, ballooning and swapping together: what scan rate is worth its CPU?",
 }

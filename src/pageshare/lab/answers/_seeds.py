@@ -60,7 +60,8 @@ def each_seed(
     """Run each case with seeds 1 to ``seeds``: what came of each, case by case.
 
     ``run``, the cases and what comes of them have to be picklable: runs go to ``workers`` other processes (as many as
-    there are processors, by default), unless that is 0. ``tell`` is called with the share that is done; what it raises ends all.
+    there are processors, by default), unless that is 0. ``tell`` is called with the share that is done; what it raises
+    ends all.
     """
     jobs = [(run, case, seed) for case in cases for seed in range(1, seeds + 1)]
     found: list[R] = []
