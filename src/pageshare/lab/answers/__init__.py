@@ -9,6 +9,7 @@ ANSWERS = {
     "give-back": "How do ballooned pages come back, and what goes wrong without each safeguard?",
     "sampling": "Does statistical sampling stand up against marking every page?",
     "polls": "Is a one-second balloon poll too slow?",
+    "clearing": "Zeroing and collecting threads: how far is each estimator misled, and what sees through them?",
     "together": "Sharing, ballooning and swapping together: what scan rate is worth its CPU?",
 }
 """What each is asked."""

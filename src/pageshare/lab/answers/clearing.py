@@ -1,0 +1,148 @@
+"""Zeroing and collecting threads: how far each estimator is misled, and what sees through them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pageshare.lab import named, study
+from pageshare.lab.answers._seeds import Spread, each_seed
+from pageshare.lab.estimators import ESTIMATORS
+from pageshare.lab.memory import SECOND
+from pageshare.lab.programs import Program
+from pageshare.lab.programs.recorded import Recorded
+
+NONE, CLEARS, COLLECTS, OWN = "none", "clears", "collects", "collects in the thread that works"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is watched: a kept ``trace`` of a real program, or a synthetic one by its name; ``beside`` its work there is
+    none, or what touches memory without using it."""
+
+    name: str
+    beside: str
+    trace: bool = False
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def program(self, rng: np.random.Generator) -> Program:
+        """It, from its beginning."""
+        if self.trace:
+            from pageshare.lab.trace import kept, read
+
+            return Recorded(read(kept()[self.name]), loop=True)
+        made: Program = named.programs()[self.name](rng, **dict(self.options))
+        return made
+
+
+SMALL = (("pages", 1 << 14),)
+SOURCES = (
+    Source("apache", NONE, trace=True),
+    Source("clangd", NONE, trace=True),
+    Source("redis", NONE, trace=True),
+    Source("sort", NONE, trace=True),
+    Source("zeroing", CLEARS, trace=True),
+    Source("java", COLLECTS, trace=True),
+    Source("cpython", OWN, trace=True),
+    Source("steady", NONE, options=SMALL),
+    Source("phases", NONE, options=SMALL),
+    Source("streaming", NONE, options=SMALL),
+    Source("zero-page-thread", CLEARS, options=SMALL),
+    Source("init-on-free", CLEARS, options=SMALL),
+    Source("nursery", COLLECTS, options=SMALL),
+    Source("semispace", COLLECTS, options=SMALL),
+    Source("own-thread", OWN, options=SMALL),
+)
+WATCHED = (
+    "esx",
+    "esx-zero",
+    "esx-second-touch",
+    "esx-bursts",
+    "panel",
+    "panel-zero",
+    "panel-collectors",
+    "panel-bursts",
+    "annotate-30s",
+    "generations",
+    "damon",
+)
+"""Estimators; the first is what the others are held against. Those with about a hundred visits in 30 s come first."""
+EQUAL = 8
+"""So many of them make about as many visits as the first."""
+STEP = SECOND // 5
+"""The kept traces' interval."""
+WARM_UP = 300
+DURATION = 1200
+"""Seconds; a trace that is shorter begins again."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A source, and for how long it is watched, in seconds."""
+
+    source: Source
+    duration: int = DURATION
+    warm_up: int = WARM_UP
+
+
+def run(case: Case, seed: int) -> dict[str, dict[str, float]]:
+    """Each estimator's ``bias`` and ``rmse`` (shares of all pages), ``visits`` and ``faults`` in 30 s of the guest's
+    time, and ``microseconds`` of CPU time in them."""
+    program = case.source.program(np.random.default_rng([seed, 11]))
+    watched = {name: ESTIMATORS[name] for name in WATCHED}
+    found = study.run(program, watched, seed, duration=case.duration, step=STEP)
+    figures = study.figures(found, warm_up=case.warm_up * SECOND)
+    names = ("bias", "rmse", "visits", "faults", "microseconds")
+    return {each.name: {name: getattr(each, name) for name in names} for each in figures}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A source, and the figures of each estimator over seeds."""
+
+    source: Source
+    figures: Mapping[str, Mapping[str, Spread]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """All sources; ``goal``: by how much an estimate may be off on average, as a share of all pages."""
+
+    seeds: int
+    rows: list[Row] = field(repr=False)
+    goal: float = 0.02
+
+    def worst(self, name: str, rows: list[Row] | None = None) -> Row:
+        """Where an estimator's mean error is largest."""
+        return max(self.rows if rows is None else rows, key=lambda row: abs(row.figures[name]["bias"].mean))
+
+    def best(self, beside: tuple[str, ...] | None = None) -> str:
+        """Of those with as many visits as the first, the one whose largest mean error is smallest: over all sources,
+        or those with one of these beside their work."""
+        rows = [row for row in self.rows if beside is None or row.source.beside in beside]
+        return min(WATCHED[:EQUAL], key=lambda name: abs(self.worst(name, rows).figures[name]["bias"].mean))
+
+    def ratio(self, name: str, row: Row) -> float:
+        """Its root mean square error to the first's."""
+        return row.figures[name]["rmse"].mean / row.figures[WATCHED[0]]["rmse"].mean
+
+
+def answer(seeds: int = 10, *, quick: bool = False, tell: Callable[[float], None] | None = None) -> Answer:
+    """Run everything; ``quick``: two programs, shortly, in this process."""
+    cases = [Case(source) for source in SOURCES]
+    if quick:
+        small = (("pages", 1 << 12),)
+        sources = (Source("steady", NONE, options=small), Source("zero-page-thread", CLEARS, options=small))
+        cases = [Case(source, 240, 60) for source in sources]
+    found = each_seed(run, cases, seeds, workers=0 if quick else None, tell=tell)
+    rows = []
+    for case, runs in zip(cases, found, strict=True):
+        figures = {
+            name: {figure: Spread.of([one[name][figure] for one in runs]) for figure in runs[0][name]}
+            for name in WATCHED
+        }
+        rows.append(Row(case.source, figures))
+    return Answer(seeds, rows)

@@ -1,0 +1,97 @@
+"""The page on zeroing and collecting threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pageshare.lab.answers import clearing
+from pageshare.lab.answers.clearing import NONE, WATCHED, Answer, Row
+from pageshare.render.lab_answers import spread, table
+
+
+def values(answer: Answer) -> dict[str, Any]:
+    """What the template puts in."""
+    traces = [row for row in answer.rows if row.source.trace]
+    made = [row for row in answer.rows if not row.source.trace]
+    plain = [row for row in answer.rows if row.source.beside == NONE]
+    return {
+        "clearing": clearing,
+        "errors": {"traces": _errors(traces), "programs": _errors(made)},
+        "best": answer.best(),
+        "standing": table(
+            [
+                *("estimator", "worst mean error", "where", "within 2 points"),
+                *("RMSE to ESX's, without", "visits", "CPU, us"),
+            ],
+            [_standing(answer, name, plain) for name in WATCHED],
+        ),
+        "breaks": table(
+            ["filter", "beside none: mean error, from .. to", "RMSE to ESX's, from .. to"],
+            [_breaks(answer, name, plain) for name in WATCHED[: clearing.EQUAL]],
+        ),
+    }
+
+
+def _errors(rows: list[Row]) -> str:
+    return table(
+        ["", "beside its work", *WATCHED],
+        [
+            [
+                row.source.name,
+                row.source.beside,
+                *(_error(row, name) for name in WATCHED),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _error(row: Row, name: str) -> str:
+    figures = row.figures[name]
+    return f"{spread(figures['bias'], 1, 100)} / {100 * figures['rmse'].mean:.1f}"
+
+
+def _standing(answer: Answer, name: str, plain: list[Row]) -> list[str]:
+    worst = answer.worst(name)
+    within = sum(abs(row.figures[name]["bias"].mean) <= answer.goal for row in answer.rows)
+    ratios = [answer.ratio(name, row) for row in plain]
+    every = [row.figures[name] for row in answer.rows]
+    return [
+        name,
+        spread(worst.figures[name]["bias"], 1, 100),
+        worst.source.name,
+        f"{within} of {len(answer.rows)}",
+        f"{min(ratios):.2f} .. {max(ratios):.2f}",
+        _range([figures["visits"].mean for figures in every]),
+        _range([figures["microseconds"].mean for figures in every]),
+    ]
+
+
+def _breaks(answer: Answer, name: str, plain: list[Row]) -> list[str]:
+    errors = [100 * row.figures[name]["bias"].mean for row in plain]
+    ratios = [answer.ratio(name, row) for row in plain]
+    return [name, f"{min(errors):+.1f} .. {max(errors):+.1f}", f"{min(ratios):.2f} .. {max(ratios):.2f}"]
+
+
+def _range(values: list[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f} .. {high:,.0f}"
+
+
+def draw(answer: Answer, canvas: Any) -> None:
+    """Mean errors, a row for each source and a column for each estimator."""
+    axes = canvas.subplots()
+    errors = [[100 * row.figures[name]["bias"].mean for name in WATCHED] for row in answer.rows]
+    axes.imshow(errors, cmap="RdBu_r", vmin=-50, vmax=50, aspect="auto")
+    for i, line in enumerate(errors):
+        for j, error in enumerate(line):
+            colour = "white" if abs(error) > 30 else "black"
+            axes.text(j, i, f"{error:+.0f}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(len(WATCHED)), WATCHED, rotation=30, ha="right")
+    axes.set_yticks(range(len(answer.rows)), [f"{row.source.name} ({row.source.beside})" for row in answer.rows])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title("mean error, in points", loc="left", fontsize=9)
+
+
+PLOTS = (("clearing-errors.svg", draw, (9.5, 5.2)),)
