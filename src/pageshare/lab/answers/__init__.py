@@ -6,6 +6,7 @@ Each has ``answer(seeds, quick=, tell=)``, which runs it all, and ``render.lab_a
 from __future__ import annotations
 
 ANSWERS = {
+    "figures": "Figures 2, 6, 7 and 8 of the paper: how near does the simulation come to what was published?",
     "give-back": "How do ballooned pages come back, and what goes wrong without each safeguard?",
     "sampling": "Does statistical sampling stand up against marking every page?",
     "polls": "Is a one-second balloon poll too slow?",

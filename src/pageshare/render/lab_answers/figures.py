@@ -1,0 +1,168 @@
+"""The page on figures 2, 6, 7 and 8 of the paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pageshare.lab.answers import figures
+from pageshare.lab.answers._seeds import Spread
+from pageshare.lab.answers.figures import Answer, Dbench, Row
+from pageshare.render.lab_answers import spread, table
+
+IDLE, BUSY, FORM = "#0b62c4", "#b35c00", "#666666"
+MEMORY, READ_OFF, TEXT = "from memory", "read off the figure", "the paper's text"
+
+
+def values(answer: Answer) -> dict[str, Any]:
+    """What the template puts in."""
+    return {
+        "figures": figures,
+        "kernel": answer.kernel(),
+        "two": _two(answer),
+        "six": _six(answer),
+        "seven": _seven(answer),
+        "seven_values": _seven_values(answer),
+        "eight": _eight(answer),
+    }
+
+
+def _two(answer: Answer) -> str:
+    kernel = answer.kernel()
+    sizes = sorted({row.case.size for row in answer.dbench})
+    lines = []
+    for size in sizes:
+        published = figures.OVERHEADS.get(size)
+        found = answer.overhead(size, kernel)
+        lines.append(
+            [
+                f"{size} MB",
+                f"{100 * published:.1f} % ({MEMORY})" if published is not None else "-",
+                f"{100 * found:.1f} %",
+                "fitted" if size == sizes[0] else "predicted",
+                f"{100 * (found - published):+.1f}" if published is not None else "-",
+            ]
+        )
+    return table(["ballooned to", "paper: slower by", "simulated", "", "off, points"], lines)
+
+
+def _six(answer: Answer) -> str:
+    return table(
+        ["system", "up, s", "down, s", "spike after the end, points"],
+        [
+            [
+                "Windows, clears what was freed" if row.case.zeroing else "Linux, does not",
+                spread(row.figures["up"], 0),
+                spread(row.figures["down"], 0),
+                spread(row.figures["spike"], 1, 100),
+            ]
+            for row in answer.touching
+        ],
+    )
+
+
+def _seven(answer: Answer) -> str:
+    first = answer.taxed[0].figures["done"].mean
+    lines = []
+    for row in answer.taxed:
+        closed, literal = figures.closed_form(row.case.tax), figures.fixed_share(row.case.tax)
+        lines.append(
+            [
+                f"{100 * row.case.tax:.0f} %",
+                f"{spread(row.figures['idle'], 0)} / {spread(row.figures['busy'], 0)}",
+                f"{closed[0]:.0f} / {closed[1]:.0f}",
+                f"{literal[0]:.0f} / {literal[1]:.0f}",
+                f"{100 * (row.figures['done'].mean / first - 1):+.0f} %",
+            ]
+        )
+    return table(
+        ["tax", "simulated: idle / dbench, MB", "closed form", "the same, shares fixed", "dbench gets done"], lines
+    )
+
+
+def _seven_values(answer: Answer) -> str:
+    by = {row.case.tax: row.figures for row in answer.taxed}
+    lines = []
+    for what, name in (("idle guest", "idle"), ("dbench", "busy")):
+        found = by[0.0][name]
+        off = f"{found.mean - 179:+.0f}"
+        lines.append([f"{what}, no tax, MB", "179", MEMORY, spread(found, 0), "predicted", off])
+    gain = 100 * (by[0.75]["done"].mean / by[0.0]["done"].mean - 1)
+    lines.append(["dbench gains at 75 %", "more than 30 %", MEMORY, f"{gain:.0f} %", "chosen among three loads", "-"])
+    return table(["", "paper", "source", "simulated", "", "off"], lines)
+
+
+def _eight(answer: Answer) -> str:
+    with_sharing = next(row.figures for row in answer.booted if row.case.sharing)
+    without = next(row.figures for row in answer.booted if not row.case.sharing)
+
+    def line(what: str, paper: str, source: str, name: str) -> list[str]:
+        return [what, paper, source, _mb(with_sharing[name]), _mb(without[name])]
+
+    return table(
+        ["MB", "paper", "source", "simulated", "without sharing"],
+        [
+            line("shared at the peak of the boot", "325 (zero pages)", MEMORY, "shared"),
+            line("swapped out while booting", "35", MEMORY, "swapped"),
+            line("stays shared", "about 200", MEMORY, "stays"),
+            line("still swapped after the peak", "less than 20", TEXT, "left"),
+            line("least that the SQL guest has", "160 (its minimum)", MEMORY, "least"),
+        ],
+    )
+
+
+def _mb(value: Spread) -> str:
+    return spread(value, 0)
+
+
+def draw_two(answer: Answer, canvas: Any) -> None:
+    """What dbench gets done by size, configured and ballooned."""
+    axes = canvas.subplots()
+    kernel = answer.kernel()
+    rows = [row for row in answer.dbench if row.case.kernel == kernel]
+    for configured, label, colour in ((False, "ballooned from 256 MB", BUSY), (True, "configured with it", IDLE)):
+        its = sorted((row for row in rows if _plain(row) == configured), key=lambda row: row.case.size)
+        axes.errorbar(
+            [row.case.size for row in its],
+            [row.figures["done"].mean for row in its],
+            [row.figures["done"].deviation for row in its],
+            color=colour,
+            marker="o",
+            markersize=4,
+            capsize=2,
+            label=label,
+        )
+    axes.set(xlabel="MB of memory", ylabel="work done, of what it\nwould without waiting")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+
+
+def _plain(row: Row) -> bool:
+    case: Dbench = row.case
+    return case.configured == case.size
+
+
+def draw_seven(answer: Answer, canvas: Any) -> None:
+    """Who has how much by the tax rate, beside the closed form."""
+    axes = canvas.subplots()
+    taxes = [row.case.tax for row in answer.taxed]
+    for name, label, colour, place in (("idle", "idle guest", IDLE, 0), ("busy", "dbench", BUSY, 1)):
+        axes.errorbar(
+            taxes,
+            [row.figures[name].mean for row in answer.taxed],
+            [row.figures[name].deviation for row in answer.taxed],
+            color=colour,
+            marker="o",
+            markersize=4,
+            capsize=2,
+            label=label,
+        )
+        fine = [number / 100 for number in range(96)]
+        axes.plot(fine, [figures.closed_form(tax)[place] for tax in fine], color=FORM, linestyle=":", linewidth=1.2)
+    axes.plot([], [], color=FORM, linestyle=":", label="closed form, 20 and 240 MB active")
+    axes.plot([0, 0], [179, 179], "x", color="black", label="paper, from memory")
+    axes.set(xlabel="tax rate", ylabel="MB")
+    axes.set_ylim(0, 280)
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
+
+
+PLOTS = (("figures-2.svg", draw_two, (6.5, 3.2)), ("figures-7.svg", draw_seven, (6.5, 3.4)))

@@ -1,0 +1,60 @@
+"""The paper's figures, simulated: what has a closed form, and which way things go."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pageshare.lab.answers import figures
+from pageshare.lab.answers._seeds import Spread
+from pageshare.lab.answers.figures import Answer, Booted, Dbench, Row, Taxed, Touching
+from pageshare.render import lab_answers
+
+
+def test_without_a_tax_both_guests_have_the_same_and_a_tax_moves_memory():
+    none, taxed = (figures.taxed(Taxed(tax, 16), 1) for tax in (0.0, 0.9))
+    assert none["idle"] == pytest.approx(180, abs=6)
+    assert none["busy"] == pytest.approx(180, abs=6)
+    assert taxed["idle"] < none["idle"] - 10
+    assert taxed["busy"] > none["busy"] + 10
+    assert taxed["done"] > none["done"]
+
+
+def test_closed_forms():
+    assert figures.closed_form(0.0) == pytest.approx((180, 180), abs=0.01)
+    assert figures.closed_form(0.75) == pytest.approx((104, 256), abs=0.01)
+    assert figures.fixed_share(0.0) == pytest.approx((180, 180))
+    assert figures.fixed_share(0.75) == pytest.approx((104, 256), abs=0.01)
+    assert sum(figures.fixed_share(0.5)) == pytest.approx(figures.FOR_GUESTS)
+
+
+def test_a_thread_that_clears_makes_a_spike():
+    windows, linux = (figures.touching(Touching(zeroing), 1) for zeroing in (True, False))
+    assert windows["spike"] > 0.05
+    assert linux["spike"] < 0.02
+    assert windows["up"] < 150
+
+
+def test_the_page_says_what_was_fitted(tmp_path):
+    def spreads(**found):
+        return {name: Spread(value, 0.0, 10) for name, value in found.items()}
+
+    dbench = [
+        Row(Dbench(configured, size, 0.02), spreads(done=done))
+        for configured, size, done in ((128, 128, 0.5), (256, 128, 0.48), (224, 224, 0.8), (256, 224, 0.788))
+    ]
+    taxed = [Row(Taxed(tax), spreads(idle=180.0, busy=180.0 + 90 * tax, done=0.5 + tax / 5)) for tax in (0.0, 0.75)]
+    touching = [Row(Touching(each), spreads(up=60.0, down=200.0, spike=0.1)) for each in (True, False)]
+    booted = [
+        Row(Booted(each), spreads(shared=1.0, stays=2.0, swapped=3.0, left=4.0, least=5.0)) for each in (True, False)
+    ]
+    answer = Answer(10, dbench, touching, taxed, booted)
+    assert answer.overhead(128, 0.02) == pytest.approx(0.04)
+    page = lab_answers.page_of("figures", answer, "pageshare lab answer figures")
+    assert "| 128 MB | 4.4 % (from memory) | 4.0 % | fitted | -0.4 |" in page.text
+    assert "| 224 MB | 1.4 % (from memory) | 1.5 % | predicted | +0.1 |" in page.text
+    assert not re.search(r"\{[{%]|nan", page.text)
+    assert sorted(path.name for path in lab_answers.write(page, "figures", tmp_path)) == sorted(
+        lab_answers.files("figures")
+    )
