@@ -12,7 +12,7 @@ RUNS = benchmarks/runs
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test ctest sanitize lint dist pythons guests figures traces balloon bench benchquick answer clean
+.PHONY: help setup demo test ctest sanitize lint dist pythons guests figures traces balloon answers bench benchquick answer clean
 
 help:		## lists what there is
 	@sed -n 's/^\([a-z]*\):[^#]*## */\1\t/p' Makefile | while IFS='	' read -r name text; do \
@@ -65,6 +65,10 @@ traces: setup	## records the laboratory's traces again (an hour; TRACES="redis s
 balloon: setup	## measures what Linux and QEMU do with a balloon (about seven minutes): writes docs/lab/virtio-balloon.md
 	sh tools/need.sh test
 	$(BIN)/python tests/guests/balloon.py -o docs/lab/virtio-balloon.json --markdown docs/lab/virtio-balloon.md
+
+ANSWERS = figures give-back sampling polls clearing together
+answers: setup	## the laboratory's experiments, ten seeds each (two hours; ANSWERS="polls" for some): writes pages into docs/lab
+	set -e; for name in $(ANSWERS); do $(BIN)/pageshare lab answer $$name -o docs/lab --force; done
 
 bench: $(VENV)/.bench	## the benchmarks (about ten minutes; some more the first time); saves a run, compares, writes docs/benchmarks.md
 	mkdir -p $(RUNS)
