@@ -11,7 +11,7 @@ import numpy as np
 
 from pageshare.lab.clock import Clock
 from pageshare.lab.disk import Disk
-from pageshare.lab.frames import NO_FRAME, ZEROS, Frames, Place, Pmap
+from pageshare.lab.frames import ABSENT, NO_FRAME, RESIDENT, SHARED, SWAPPED, ZEROS, Frames, Pmap
 from pageshare.lab.memory import SECOND
 from pageshare.lab.shares import TAX, divide
 from pageshare.lab.swapping import SwapDaemon
@@ -127,7 +127,7 @@ class Host:
         waits. It does so ``after`` so many from now, having waited for other things."""
         pmap = guest.pmap
         stall = 0.0
-        if (pmap.place[pages.astype(np.intp)] == Place.RESIDENT).all():
+        if (pmap.place[pages.astype(np.intp)] == RESIDENT).all():
             self._store(pmap, guest, pages, write, contents)
             return stall
         for begin in range(0, len(pages), AT_ONCE):
@@ -159,8 +159,8 @@ class Host:
         stall = 0.0
         while True:
             place = pmap.place[pages]
-            absent, swapped = pages[place == Place.ABSENT], pages[place == Place.SWAPPED]
-            shared = pages[(place == Place.SHARED) & write] if write is not None else pages[:0]
+            absent, swapped = pages[place == ABSENT], pages[place == SWAPPED]
+            shared = pages[(place == SHARED) & write] if write is not None else pages[:0]
             need = len(absent) + len(swapped) + len(shared)
             if need <= self.frames.free:
                 break
@@ -197,23 +197,23 @@ class Host:
     def _place(self, guest: Guest, pages: NDArray[np.uint32], frames: NDArray[np.int32]) -> None:
         pmap = guest.pmap
         pmap.frame[pages] = frames
-        pmap.place[pages] = Place.RESIDENT
+        pmap.place[pages] = RESIDENT
         pmap.ever[pages] = True
         pmap.resident += len(pages)
         if self.sharing is not None:
             self.sharing.store(guest, pages, self.frames.content[frames])
 
-    def leave(self, guest: Guest, pages: NDArray[np.uint32], place: Place = Place.ABSENT) -> None:
+    def leave(self, guest: Guest, pages: NDArray[np.uint32], place: int = ABSENT) -> None:
         """Pages of a guest leave their frames, if they have any, for ``place``; what was on disk is forgotten."""
         pmap = guest.pmap
         was = pmap.place[pages]
-        mapped = pages[(was == Place.RESIDENT) | (was == Place.SHARED)]
+        mapped = pages[(was == RESIDENT) | (was == SHARED)]
         if self.sharing is not None:
             self.sharing.leave(guest, mapped)
         self.frames.drop(pmap.frame[mapped])
-        pmap.resident -= int(np.count_nonzero(was == Place.RESIDENT))
-        pmap.shared -= int(np.count_nonzero(was == Place.SHARED))
-        pmap.swapped -= int(np.count_nonzero(was == Place.SWAPPED))
+        pmap.resident -= int(np.count_nonzero(was == RESIDENT))
+        pmap.shared -= int(np.count_nonzero(was == SHARED))
+        pmap.swapped -= int(np.count_nonzero(was == SWAPPED))
         pmap.frame[pages] = NO_FRAME
         pmap.place[pages] = place
         pmap.stored[pages] = ZEROS
@@ -222,7 +222,7 @@ class Host:
         """RESIDENT pages go to disk. Who calls it accounts for the disk's time."""
         pmap = guest.pmap
         held = self.frames.content[pmap.frame[pages]]
-        self.leave(guest, pages, Place.SWAPPED)
+        self.leave(guest, pages, SWAPPED)
         pmap.stored[pages] = held
         pmap.swapped += len(pages)
         self.counts.swapped_out += len(pages)

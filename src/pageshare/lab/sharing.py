@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageshare.core import NO_PAGE, FrameTable, Outcome
-from pageshare.lab.frames import Place
+from pageshare.lab.frames import RESIDENT, SHARED
 from pageshare.lab.memory import SECOND
 from pageshare.policies import Policy, View, create
 from pageshare.space import PageSpace
@@ -70,7 +70,7 @@ class Sharing:
         view.attach(self.table)
         self._view, self._due = view, 0.0
         for guest in host.guests:
-            mapped = np.flatnonzero(guest.pmap.place == Place.RESIDENT).astype(np.uint32)
+            mapped = np.flatnonzero(guest.pmap.place == RESIDENT).astype(np.uint32)
             self.store(guest, mapped, host.frames.content[guest.pmap.frame[mapped]])
         host.sharing = self
         if rate:
@@ -97,7 +97,7 @@ class Sharing:
         for number in np.unique(numbers):
             its = numbers == number
             place = self.host.guests[number].pmap.place[own[its]]
-            mapped[its] = (place == Place.RESIDENT) | (place == Place.SHARED)
+            mapped[its] = (place == RESIDENT) | (place == SHARED)
         outcomes = np.full(len(pages), Outcome.UNREADABLE, np.uint8)
         partners = np.full(len(pages), NO_PAGE, np.uint32)
         scanned = self.table.scan(pages[mapped])
@@ -128,8 +128,8 @@ class Sharing:
         """Make a page read-only, if it is not yet; its frame."""
         guest, own = self._at(page)
         pmap = guest.pmap
-        if pmap.place[own] == Place.RESIDENT:
-            pmap.place[own] = Place.SHARED
+        if pmap.place[own] == RESIDENT:
+            pmap.place[own] = SHARED
             pmap.resident -= 1
             pmap.shared += 1
         return int(pmap.frame[own])
@@ -164,5 +164,5 @@ class Sharing:
         if not self._scans(guest):
             return pages
         self._scan((self.first[guest.number] + pages.astype(np.int64)).astype(np.uint32))
-        left: NDArray[np.uint32] = pages[guest.pmap.place[pages] == Place.RESIDENT]
+        left: NDArray[np.uint32] = pages[guest.pmap.place[pages] == RESIDENT]
         return left

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageshare.lab.frames import Place
+from pageshare.lab.frames import RESIDENT
 from pageshare.lab.thresholds import State
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class SwapDaemon:
 
     def victims(self, guest: Guest, count: int, but: NDArray[np.uint32] | None) -> NDArray[np.uint32]:
         """So many RESIDENT pages of a guest, fewer if it has fewer, drawn at random; none of ``but``."""
-        eligible = guest.pmap.place == Place.RESIDENT
+        eligible = guest.pmap.place == RESIDENT
         if but is not None:
             eligible[but] = False
         pages: NDArray[np.uint32] = np.flatnonzero(eligible).astype(np.uint32)
