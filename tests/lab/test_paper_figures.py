@@ -47,7 +47,8 @@ def test_the_page_says_what_was_fitted(tmp_path):
     taxed = [Row(Taxed(tax), spreads(idle=180.0, busy=180.0 + 90 * tax, done=0.5 + tax / 5)) for tax in (0.0, 0.75)]
     touching = [Row(Touching(each), spreads(up=60.0, down=200.0, spike=0.1)) for each in (True, False)]
     booted = [
-        Row(Booted(each), spreads(shared=1.0, stays=2.0, swapped=3.0, left=4.0, least=5.0)) for each in (True, False)
+        Row(Booted(each), spreads(shared=1.0, stays=2.0, swapped=3.0, all=6.0, left=4.0, least=5.0))
+        for each in (True, False)
     ]
     answer = Answer(10, dbench, touching, taxed, booted)
     assert answer.overhead(128, 0.02) == pytest.approx(0.04)

@@ -103,6 +103,7 @@ def _eight(answer: Answer) -> str:
         [
             line("shared at the peak of the boot", "325 (zero pages)", MEMORY, "shared"),
             line("swapped out while booting", "35", MEMORY, "swapped"),
+            line("swapped out in all 12 minutes", "-", "-", "all"),
             line("stays shared", "about 200", MEMORY, "stays"),
             line("still swapped after the peak", "less than 20", TEXT, "left"),
             line("least that the SQL guest has", "160 (its minimum)", MEMORY, "least"),
