@@ -203,9 +203,11 @@ class Booted:
 
 
 def booted(case: Booted, seed: int) -> dict[str, float]:
-    """MB: most that is ``shared`` (pages in frames that several may use), and what ``stays`` shared at the end; what was
-    ``swapped`` out in the first minute, while guests boot, in ``all``, and what is ``left`` swapped at the end;
-    ``least`` that the SQL guest has."""
+    """MB: most that is ``shared`` (pages in frames that several may use), and what ``stays`` shared at the end.
+
+    What was ``swapped`` out in the first minute, while guests boot, in ``all``, and what is ``left`` swapped at the
+    end; ``least`` that the SQL guest has.
+    """
     from pageshare.lab import scenario
     from pageshare.lab.course import Run
 
