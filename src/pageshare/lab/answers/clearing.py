@@ -115,15 +115,17 @@ class Answer:
     rows: list[Row] = field(repr=False)
     goal: float = 0.02
 
-    def worst(self, name: str, rows: list[Row] | None = None) -> Row:
+    def worst(self, name: str) -> Row:
         """Where an estimator's mean error is largest."""
-        return max(self.rows if rows is None else rows, key=lambda row: abs(row.figures[name]["bias"].mean))
+        return max(self.rows, key=lambda row: abs(row.figures[name]["bias"].mean))
 
-    def best(self, beside: tuple[str, ...] | None = None) -> str:
-        """Of those with as many visits as the first, the one whose largest mean error is smallest: over all sources,
-        or those with one of these beside their work."""
-        rows = [row for row in self.rows if beside is None or row.source.beside in beside]
-        return min(WATCHED[:EQUAL], key=lambda name: abs(self.worst(name, rows).figures[name]["bias"].mean))
+    def within(self, name: str) -> int:
+        """On how many programs its mean error is within the goal."""
+        return sum(abs(row.figures[name]["bias"].mean) <= self.goal for row in self.rows)
+
+    def best(self) -> str:
+        """Of those with as many visits as the first, the one that is within the goal on most programs."""
+        return max(WATCHED[:EQUAL], key=self.within)
 
     def ratio(self, name: str, row: Row) -> float:
         """Its root mean square error to the first's."""

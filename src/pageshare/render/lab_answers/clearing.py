@@ -53,14 +53,13 @@ def _error(row: Row, name: str) -> str:
 
 def _standing(answer: Answer, name: str, plain: list[Row]) -> list[str]:
     worst = answer.worst(name)
-    within = sum(abs(row.figures[name]["bias"].mean) <= answer.goal for row in answer.rows)
     ratios = [answer.ratio(name, row) for row in plain]
     every = [row.figures[name] for row in answer.rows]
     return [
         name,
         spread(worst.figures[name]["bias"], 1, 100),
         worst.source.name,
-        f"{within} of {len(answer.rows)}",
+        f"{answer.within(name)} of {len(answer.rows)}",
         f"{min(ratios):.2f} .. {max(ratios):.2f}",
         _range([figures["visits"].mean for figures in every]),
         _range([figures["microseconds"].mean for figures in every]),
