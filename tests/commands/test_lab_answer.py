@@ -43,8 +43,8 @@ def test_a_page_and_its_plots(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (("answer",), 2, "name one of give-back, "),
-        (("answer", "no-such"), 2, "name one of give-back, "),
+        (("answer",), 2, "name one of figures, "),
+        (("answer", "no-such"), 2, "name one of figures, "),
         (("answer", "polls", "-o", "no/such"), 1, "there is no such folder"),
         (("figure-7", "polls"), 2, "belong to `pageshare lab answer NAME`"),
         (("figure-7", "--quick"), 2, "belong to `pageshare lab answer NAME`"),
