@@ -3,6 +3,7 @@
 import os
 import subprocess
 import zlib
+from pathlib import Path
 
 import cramjam
 import numpy as np
@@ -144,6 +145,19 @@ def test_a_missing_codec_names_the_line_that_adds_it(tmp_path, monkeypatch, code
     monkeypatch.setattr("importlib.import_module", no_module)
     with pytest.raises(ImageError, match=r"dump: \w+ can't be decoded .*: pip install 'pageshare\[\w+\]'"):
         decoded(image)
+
+
+def test_what_a_worker_that_ended_did_not_take_is_no_error_of_its_own(monkeypatch):
+    monkeypatch.setattr(module, "_START", "")
+
+    def send(file):
+        with module._worker(file.fileno(), file.fileno(), None) as worker:
+            worker.stdin.write(b"blocks")
+            worker.wait()
+            raise ChildProcessError("ended by itself")
+
+    with Path(os.devnull).open() as nothing, pytest.raises(ChildProcessError, match="ended by itself"):
+        send(nothing)
 
 
 def test_a_worker_that_ends_is_an_error(tmp_path, monkeypatch):

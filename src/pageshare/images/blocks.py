@@ -400,6 +400,10 @@ def _worker(dump: int, spool: int, table: int | None) -> Iterator[subprocess.Pop
             yield process
         finally:
             process.kill()
+            # What it did not take any more is still in the buffer: that it can't be written is no news.
+            with contextlib.suppress(BrokenPipeError):
+                if process.stdin:
+                    process.stdin.close()
 
 
 def _ask(worker: subprocess.Popen[bytes], blocks: NDArray[Any]) -> tuple[list[int], str]:
