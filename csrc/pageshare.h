@@ -18,6 +18,7 @@
  *                  that tell similar pages
  *   kinds.c        what a page's bytes look like: text, a page table, ...
  *   process.c      pages of other processes as these run, hashed
+ *   lab.c          touches of the laboratory's simulated guests, page by page
  *   memory.c       large arrays
  *   threads.c      how threads are started
  *
@@ -672,6 +673,70 @@ ps_status ps_process_hash(int32_t pid, int32_t mem, const ps_run *runs, size_t r
 /* words[i] becomes the 64-bit word number places[i] (ascending) of a file such as /proc/kpageflags; 0 beyond its end.
  * PS_REFUSED where it can't be read. Of control only `stop` is used. */
 ps_status ps_read_words(int32_t fd, const uint64_t *places, size_t count, uint64_t *words, const ps_control *control);
+
+/* ---- lab.c ---- */
+
+/* What was done to a page of a simulated guest: bits. */
+typedef enum {
+    PS_TOUCH_READ = 1,
+    PS_TOUCH_WRITTEN = 2,
+    PS_TOUCH_ZERO = 4,     /* what was written left all bytes zero */
+    PS_TOUCH_RELEASED = 8  /* there is no more use for it */
+} ps_touch_kind;
+
+/* Of each page of a guest: when it was touched, touched by the guest's own work and written; whether it is zero, free, and
+ * was written by its last touch; the thread of that. */
+typedef struct {
+    int64_t *touched;
+    int64_t *worked;
+    int64_t *written;
+    uint8_t *zero;
+    uint8_t *free;
+    uint8_t *wrote;
+    uint16_t *thread;
+    uint32_t pages;
+} ps_lab_memory;
+
+/* Of touches: a value for all (step 0), or one each (step 1). `kinds` are ps_touch_kind. */
+typedef struct {
+    const uint8_t *kinds;
+    const uint8_t *work;
+    const uint16_t *thread;
+    size_t kinds_step;
+    size_t work_step;
+    size_t thread_step;
+} ps_lab_touches;
+
+/* `count` pages are touched in turn, those that are read or written; of a page's touches at one time the first is
+ * remembered as such. PS_INVALID for a page that there is not: those before it were touched. */
+ps_status ps_lab_touch(const ps_lab_memory *memory, int64_t now, const uint32_t *pages, size_t count,
+                       const ps_lab_touches *how);
+
+/* A guest whose programs have `count` pages: at which of the guest's each of these is (-1: at none) and what it holds; of
+ * the guest's pages the place, the frame, and what stands for the bytes, `words` each (NULL: nothing); of frames what
+ * they hold. `resident` is the place of a page that has a frame of its own. */
+typedef struct {
+    const ps_lab_memory *memory;
+    const int32_t *at;
+    uint64_t *held;
+    const uint8_t *place;
+    const int32_t *frame;
+    uint64_t *content;
+    uint64_t *stand_in;
+    size_t words;
+    uint64_t count;
+    uint8_t resident;
+} ps_lab_guest;
+
+/* Programs' pages, numbered from `offset` on, are touched, and those that are written get contents: fresh + i, if that is
+ * NULL. 0, and nothing is done, unless the guest has all of them in frames of their own, and none is released. */
+int32_t ps_lab_use(const ps_lab_guest *guest, int64_t now, const uint32_t *pages, size_t count, uint64_t offset,
+                   const ps_lab_touches *how, const uint64_t *contents, uint64_t fresh);
+/* How many pages from the first on are in that place (a byte each). */
+size_t ps_lab_not_in(const uint8_t *place, uint8_t wanted, const uint32_t *pages, size_t count);
+/* The frames of pages, where they are written, get contents; so do, unless it is NULL, their stand-ins, `words` each. */
+void ps_lab_store(const int32_t *frame, uint64_t *content, uint64_t *stand_in, size_t words, const uint32_t *pages,
+                  size_t count, const uint8_t *write, const uint64_t *contents);
 /* cdef: end */
 
 #endif

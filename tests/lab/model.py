@@ -8,6 +8,7 @@ itself.
 """
 
 import math
+from functools import partial
 
 from pageshare.lab import host as engine
 from pageshare.lab.frames import Place
@@ -102,9 +103,12 @@ class Model:
         for guest in host.guests:
             for name in ("touch", "_bring_in", "_reclaim", "allocate", "give_back", "restart"):
                 self.wrap(guest, name, "guest_" + name.strip("_"))
+            self.wrap(guest.in_frames, "use", partial(self.guest_use, guest))
 
     def wrap(self, of, name, ours=None):
-        theirs, model = getattr(of, name), getattr(self, ours or "on_" + name.strip("_"))
+        theirs, model = getattr(of, name), ours
+        if not callable(model):
+            model = getattr(self, model or "on_" + name.strip("_"))
 
         def call(*args, **options):
             return model(theirs, of, *args, **options)
@@ -475,6 +479,18 @@ class Model:
                     lost -= 1
                 holds[page] = is_now
         return result
+
+    def guest_use(self, guest, theirs, _in_frames, now, pages, kinds, *others, offset, **more):
+        """What all lies in frames of its own is touched, and nothing else is."""
+        number = guest.number
+        own = guest.at[pages.astype(int) + offset].tolist()
+        kinds = engine.np.broadcast_to(kinds, pages.shape)
+        done = all(page != NOWHERE and self.own(number, page) for page in own) and not (kinds & RELEASED).any()
+        assert theirs(now, pages, kinds.copy(), *others, offset=offset, **more) == done
+        for i, page in enumerate(own if done else ()):
+            if kinds[i] & WRITTEN:
+                self.where[number][page].content = int(guest.held[pages[i] + offset])
+        return done
 
     def guest_bring_in(self, theirs, guest, pages, *args):
         number, after = guest.number, args[-1]

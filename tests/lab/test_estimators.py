@@ -275,8 +275,8 @@ def test_a_second_touch_is_use_and_one_is_none():
 
 
 def test_a_page_that_is_zero_after_the_touch_was_cleared():
-    clear = {"write": True, "zero": True, "thread": 1}
-    touches = [(5, range(6), clear), (8, [2], {"write": True}), (5, [6, 7], {})]
+    clear = {"kinds": WRITTEN | ZERO, "thread": 1}
+    touches = [(5, range(6), clear), (8, [2], {"kinds": WRITTEN}), (5, [6, 7], {})]
     filtered = ZeroFilter(8, np.random.default_rng(0))
     found, traps = sprung(filtered, touches)
     assert set(found) == {2, 6, 7}
@@ -286,7 +286,7 @@ def test_a_page_that_is_zero_after_the_touch_was_cleared():
 
 
 def test_a_cleared_page_that_is_filled_within_a_second_is_used():
-    touches = [(5, range(6), {"write": True, "zero": True}), (5.5, range(6), {"write": True})]
+    touches = [(5, range(6), {"kinds": WRITTEN | ZERO}), (5.5, range(6), {"kinds": WRITTEN})]
     found, _ = sprung(ZeroFilter(8, np.random.default_rng(0)), touches)
     assert set(found) == set(range(6))
 
@@ -379,6 +379,6 @@ def test_an_estimator_is_a_share_and_the_same_for_the_same_seed(name):
 
 def test_filters_in_a_row_let_through_what_all_let_through():
     both = Filters.of(ZeroFilter, SecondTouch)(8, np.random.default_rng(0))
-    clear = {"write": True, "zero": True}
+    clear = {"kinds": WRITTEN | ZERO}
     found, _ = sprung(both, [(5, range(6), clear), (8, [1, 7], {}), (12, [1, 7], {}), (15, [6], {})])
     assert set(found) == {1, 7}

@@ -131,7 +131,7 @@ def test_a_trap_tells_the_first_touch_of_a_step():
     traps = View(memory).traps(np.array([0, 1], np.uint32))
     memory.now = 5
     memory.touch(np.array([0], np.uint32), thread=4)
-    memory.touch(np.array([0, 1], np.uint32), write=True, thread=6)
+    memory.touch(np.array([0, 1], np.uint32), WRITTEN, thread=6)
     assert traps.poll().tolist() == [0, 1]
     assert traps.thread.tolist() == [4, 6]
     assert traps.wrote.tolist() == [False, True]

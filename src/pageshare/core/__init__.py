@@ -18,6 +18,7 @@ from pageshare.core._estimate import MOST_THREADS, ContentSample, OwnerSample, s
 from pageshare.core._frame_table import NO_PAGE, ChainStats, FrameTable, Outcome, Scanned, TableStats
 from pageshare.core._kernels import equal, hash_pages, is_zero, kernels
 from pageshare.core._kinds import KIND_NAMES, PageKind, kind_of
+from pageshare.core._lab import InFrames, Touched, all_in_place, store_pages
 from pageshare.core._native import Control, MediaError, Stopped, populate, shed
 from pageshare.core._pages import DIGEST, LINE, PageReader
 from pageshare.core._process import PAGE_UNREADABLE, PAGE_ZERO, ProcessPages, read_words
@@ -49,6 +50,7 @@ __all__ = [
     "Contents",
     "Control",
     "FrameTable",
+    "InFrames",
     "MediaError",
     "Outcome",
     "OwnerRuns",
@@ -66,7 +68,9 @@ __all__ = [
     "Stopped",
     "TableStats",
     "Tally",
+    "Touched",
     "again",
+    "all_in_place",
     "census",
     "equal",
     "hash_pages",
@@ -79,4 +83,5 @@ __all__ = [
     "read_words",
     "sample_contents",
     "shed",
+    "store_pages",
 ]

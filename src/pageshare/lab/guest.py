@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pageshare.core import InFrames
 from pageshare.lab.disk import Disk
-from pageshare.lab.frames import ZEROS, Pmap
+from pageshare.lab.frames import RESIDENT, ZEROS, Pmap
 from pageshare.lab.memory import NEVER, SECOND, Memory
 from pageshare.lab.programs import RELEASED, WRITTEN, ZERO, Program, Touch
 from pageshare.lab.shares import Client
@@ -97,13 +98,23 @@ class Guest:
             first = getattr(program, "file_pages", program.pages)
             self.file[offset + first : offset + program.pages] = True
         self.paged_out = np.zeros(count, np.bool_)
+        self._exempt = np.zeros(pages, np.bool_)
         self.held = np.zeros(count, np.uint64)
         """What each page of a program holds: what the host has to give it back."""
+        self.in_frames = InFrames(
+            self.memory.native,
+            RESIDENT,
+            at=self.at,
+            held=self.held,
+            place=self.pmap.place,
+            frame=self.pmap.frame,
+            content=host.frames.content,
+        )
         self.free_list = np.arange(pages - 1, -1, -1, dtype=np.uint32)
         """Its first ``free`` are free pages; the last of them is taken next."""
         self.free = pages
-        self._fresh = 0
         self.number = host.add(self)
+        self._fresh = (self.number + 1) << 48
         self.held[self.file] = self._new(int(np.count_nonzero(self.file)))
         self.name = name or f"guest{self.number + 1}"
         self.rng = np.random.default_rng([host.seed, 1, self.number])
@@ -172,60 +183,64 @@ class Guest:
     def touch(self, touch: Touch, offset: int = 0, after: float = 0.0) -> float:
         """A program, whose pages begin at ``offset``, touches pages; microseconds that it waits. It does so ``after``
         so many from now: as long as what it touched before made it wait."""
-        pages = touch.pages.astype(np.int64) + offset
-        kinds = np.broadcast_to(np.asarray(touch.kinds, np.uint8), pages.shape)
-        released = (kinds & RELEASED) != 0
+        if self._at_once(touch, offset):
+            return 0.0
+        pages = touch.pages.astype(np.uint32) + np.uint32(offset)
+        kinds = touch.kinds if isinstance(touch.kinds, np.ndarray) else np.full(len(pages), touch.kinds, np.uint8)
         stall = 0.0
+        released = (kinds & RELEASED) != 0
+        # What is left of it is of the guest's pages, and has kinds for each.
+        touch = Touch(pages, kinds, touch.work, touch.thread, touch.contents)
         if released.any():
             # A page that is cleared where no process has it: the zero page thread clears the guest's free pages.
             cleared = released & ((kinds & (WRITTEN | ZERO)) == (WRITTEN | ZERO)) & (self.at[pages] == NOWHERE)
             if cleared.any():
                 stall += self._clear(int(np.count_nonzero(cleared)), touch)
             self._release(pages[released])
-            used = ~released
-            touch = Touch(
-                touch.pages[used],
-                kinds[used],
-                touch.work[used] if isinstance(touch.work, np.ndarray) else touch.work,
-                touch.thread[used] if isinstance(touch.thread, np.ndarray) else touch.thread,
-                touch.contents[used] if touch.contents is not None else None,
-            )
-            pages, kinds = pages[used], kinds[used]
-        if (self.at[pages] == NOWHERE).any():
-            for begin in range(0, len(pages), AT_ONCE):
-                some = slice(begin, begin + AT_ONCE)
-                stall += self._touch(pages[some], kinds[some], touch, some, after + stall)
-        else:
-            stall += self._touch(pages, kinds, touch, slice(None), after)
+            touch = _part(touch, ~released)
+        away = (self.at[touch.pages] == NOWHERE).any()
+        size = AT_ONCE if away else max(1, len(touch.pages))
+        for begin in range(0, len(touch.pages), size):
+            some = _part(touch, slice(begin, begin + size))
+            if not self._at_once(some):
+                stall += self._bring_in_and_use(some, after + stall)
         return stall
 
-    def _touch(
-        self, pages: NDArray[np.int64], kinds: NDArray[np.uint8], touch: Touch, some: slice, after: float
-    ) -> float:
-        """Pages few enough to have room for, or all of which are in memory."""
-        at = self.at[pages]
+    def _at_once(self, touch: Touch, offset: int = 0) -> bool:
+        """Touch pages if all are in frames of their own, which needs no more than to do it: whether they were."""
+        used = self.in_frames.use(
+            self.memory.now,
+            touch.pages,
+            touch.kinds,
+            touch.work,
+            touch.thread,
+            offset=offset,
+            contents=touch.contents,
+            fresh=self._fresh,
+        )
+        self._fresh += used * len(touch.pages)
+        return used
+
+    def _bring_in_and_use(self, touch: Touch, after: float) -> float:
+        """Touch pages, that are few enough to have room for."""
+        at, stall = self.at[touch.pages], 0.0
         away = at == NOWHERE
-        there: NDArray[np.bool_] | slice = slice(None)
-        stall = 0.0
         if away.any():
-            thread = touch.thread[some][away] if isinstance(touch.thread, np.ndarray) else touch.thread
-            stall = self._bring_in(pages[away], pages, thread, after)
-            at = self.at[pages]
+            gone = _part(touch, away)
+            stall = self._bring_in(gone.pages, touch.pages, gone.thread, after)
+            at = self.at[touch.pages]
             there = at != NOWHERE
-            self.counts.out_of_memory += int(np.count_nonzero(at == NOWHERE))
-        pages, kinds = pages[there], kinds[there]
-
-        def part(values: Any) -> Any:
-            return values[some][there] if isinstance(values, np.ndarray) else values
-
-        own = at[there].astype(np.uint32)
-        write, zero = (kinds & WRITTEN) != 0, (kinds & ZERO) != 0
-        contents = None
+            if not there.all():
+                self.counts.out_of_memory += int(np.count_nonzero(~there))
+                at, touch = at[there], _part(touch, there)
+        kinds, contents = np.asarray(touch.kinds), touch.contents
+        own, write = at.view(np.uint32), (kinds & WRITTEN) != 0
+        held = None
         if write.any():
-            contents = (self._new(len(pages)) if touch.contents is None else part(touch.contents)) * ~zero
-            self.held[pages[write]] = contents[write]
-        stall += self.host.touch(self, own, write, contents, after + stall)
-        self.memory.touch(own, write=write, zero=zero, work=part(touch.work), thread=part(touch.thread))
+            held = (self._new(len(own)) if contents is None else contents) * ((kinds & ZERO) == 0)
+            self.held[touch.pages[write]] = held[write]
+        stall += self.host.touch(self, own, write, held, after + stall)
+        self.memory.touch(own, kinds, touch.work, touch.thread)
         return stall
 
     def _clear(self, count: int, touch: Touch) -> float:
@@ -236,20 +251,19 @@ class Guest:
             return 0.0
         stall = self.host.touch(self, own, np.ones(len(own), np.bool_), np.zeros(len(own), np.uint64))
         thread = touch.thread if isinstance(touch.thread, int) else int(touch.thread[0])
-        self.memory.touch(own, write=True, zero=True, work=False, thread=thread)
+        self.memory.touch(own, WRITTEN | ZERO, False, thread)
         self.memory.free[own] = True
         return stall
 
     def _new(self, count: int) -> NDArray[np.uint64]:
         """So many contents that no other page holds."""
-        first = ((self.number + 1) << 48) + self._fresh
-        self._fresh += count
-        return np.arange(first, first + count, dtype=np.uint64)
+        first, self._fresh = self._fresh, self._fresh + count
+        return np.arange(first, self._fresh, dtype=np.uint64)
 
     # The guest's memory.
 
     def _bring_in(
-        self, pages: NDArray[np.int64], but: NDArray[np.int64], thread: NDArray[np.uint16] | int, after: float
+        self, pages: NDArray[np.uint32], but: NDArray[np.uint32], thread: NDArray[np.uint16] | int, after: float
     ) -> float:
         """Give programs' pages, which ``thread`` touches, a page of the guest's each, with what they hold, but not one
         of those that ``but`` have; microseconds that it takes."""
@@ -268,12 +282,13 @@ class Guest:
         stall += self.host.touch(self, own, np.ones(len(own), np.bool_), contents, after + stall)
         threads = thread[: len(own)] if isinstance(thread, np.ndarray) else thread
         # Whether that is the guest's own work is for the touch to say which it is done for.
-        self.memory.touch(own, write=True, zero=contents == ZEROS, work=False, thread=threads)
+        kinds = np.where(contents == ZEROS, WRITTEN | ZERO, WRITTEN).astype(np.uint8)
+        self.memory.touch(own, kinds, False, threads)
         self.memory.freed[own] = NEVER
         return stall
 
     def allocate(
-        self, count: int, holder: int | None = None, but: NDArray[np.int64] | None = None, after: float = 0.0
+        self, count: int, holder: int | None = None, but: NDArray[np.uint32] | None = None, after: float = 0.0
     ) -> tuple[NDArray[np.uint32], float]:
         """Free pages of the guest's, as many as it can make free, and microseconds that it takes; programs' pages
         ``but`` stay in memory. ``holder``, if it is not a program's: its balloon's driver gets no page back from
@@ -307,7 +322,7 @@ class Guest:
         self.free += len(own)
         self.memory.release(own)
 
-    def _release(self, pages: NDArray[np.int64]) -> None:
+    def _release(self, pages: NDArray[np.uint32]) -> None:
         there = pages[self.at[pages] != NOWHERE]
         own = self.at[there].astype(np.uint32)
         self.at[there] = NOWHERE
@@ -315,16 +330,20 @@ class Guest:
         self.paged_out[pages] = False
         self.give_back(own)
 
-    def _reclaim(self, count: int, but: NDArray[np.int64] | None, after: float) -> tuple[int, float]:
+    def _reclaim(self, count: int, but: NDArray[np.uint32] | None, after: float) -> tuple[int, float]:
         """Take pages from programs, at least ``count`` if there are so many: files are dropped, others paged out."""
         count = max(count, AT_ONCE)
-        eligible = self.holder >= 0
-        if but is not None:
-            eligible[self.at[but[self.at[but] != NOWHERE]]] = False
-        drawn = np.unique(self.rng.integers(0, self.pages, DRAWN * count))
-        drawn = drawn[eligible[drawn]]
+        exempt = self._exempt
+        there = self.at[but] if but is not None else self.at[:0]
+        there = there[there != NOWHERE]
+        exempt[there] = True
+        drawn = np.sort(self.rng.integers(0, self.pages, DRAWN * count))
+        another = np.ones(len(drawn), np.bool_)
+        np.not_equal(drawn[1:], drawn[:-1], out=another[1:])
+        drawn = drawn[another & (self.holder[drawn] >= 0) & ~exempt[drawn]]
         if len(drawn) < count:
-            drawn = np.flatnonzero(eligible)
+            drawn = np.flatnonzero((self.holder >= 0) & ~exempt)
+        exempt[there] = False
         file = self.file[self.holder[drawn]]
         age = (self.memory.now - self.memory.touched[drawn]) * np.where(file, CACHE_AGES, 1.0)
         own = drawn[np.argsort(-age, kind="stable")[:count]].astype(np.uint32)
@@ -356,3 +375,15 @@ class Guest:
         self.memory.release(self.free_list)
         if self.driver is not None:
             self.driver.restart(boots)
+
+
+def _part(touch: Touch, which: NDArray[np.bool_] | slice) -> Touch:
+    """Of a touch some pages; what holds for all is left as it is."""
+    work, thread, contents = touch.work, touch.thread, touch.contents
+    return Touch(
+        touch.pages[which],
+        touch.kinds[which] if isinstance(touch.kinds, np.ndarray) else touch.kinds,
+        work[which] if isinstance(work, np.ndarray) else work,
+        thread[which] if isinstance(thread, np.ndarray) else thread,
+        contents[which] if contents is not None else None,
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pageshare.core import all_in_place, store_pages
 from pageshare.lab.clock import Clock
 from pageshare.lab.disk import Disk
 from pageshare.lab.frames import ABSENT, NO_FRAME, RESIDENT, SHARED, SWAPPED, ZEROS, Frames, Pmap
@@ -127,7 +128,7 @@ class Host:
         waits. It does so ``after`` so many from now, having waited for other things."""
         pmap = guest.pmap
         stall = 0.0
-        if (pmap.place[pages.astype(np.intp)] == RESIDENT).all():
+        if all_in_place(pmap.place, RESIDENT, pages):
             self._store(pmap, guest, pages, write, contents)
             return stall
         for begin in range(0, len(pages), AT_ONCE):
@@ -148,10 +149,8 @@ class Host:
     ) -> None:
         if write is None or contents is None:
             return
-        written, contents = pages[write].astype(np.intp), contents[write]
-        self.frames.content[pmap.frame[written]] = contents
-        if self.sharing is not None:
-            self.sharing.store(guest, written, contents)
+        stand_in = self.sharing.stand_in(guest) if self.sharing is not None else None
+        store_pages(pmap.frame, self.frames.content, pages, write, contents, stand_in=stand_in)
 
     def _map(self, guest: Guest, pages: NDArray[np.uint32], write: NDArray[np.bool_] | None, after: float) -> float:
         """Give each page a frame that it can be touched in; microseconds that it takes."""

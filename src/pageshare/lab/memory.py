@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pageshare.core import Touched
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -13,6 +15,9 @@ SECOND = 1_000_000
 """Virtual time is counted in microseconds, in int64."""
 NEVER = -(1 << 62)
 """The time of what has not happened. Far from the end of int64, so that times can be subtracted."""
+READ, WRITTEN, ZERO, RELEASED = 1, 2, 4, 8
+"""What was done to a page, bits: ZERO, that what was written left all its bytes zero; RELEASED, that there is no more
+use for it. The same as in recorded traces (``lab.trace``)."""
 WINDOW = 30 * SECOND
 """A page is active if the guest's own work touched it in a window of so long: ESX's sampling period."""
 NOBODY = 0xFFFF
@@ -46,38 +51,26 @@ class Memory:
         self.free = np.ones(pages, np.bool_)
         self.thread = np.full(pages, NOBODY, np.uint16)
         self.wrote = np.zeros(pages, np.bool_)
+        self.native = Touched(
+            touched=self.touched,
+            worked=self.worked,
+            written=self.written,
+            zero=self.zero,
+            free=self.free,
+            wrote=self.wrote,
+            thread=self.thread,
+        )
 
     def touch(
         self,
         pages: NDArray[np.integer],
-        *,
-        write: NDArray[np.bool_] | bool = False,
-        zero: NDArray[np.bool_] | bool = False,
+        kinds: NDArray[np.uint8] | int = READ,
         work: NDArray[np.bool_] | bool = True,
         thread: NDArray[np.uint16] | int = 0,
     ) -> None:
-        """Pages are touched now. ``write``: whether written; ``zero``: whether what is written leaves all bytes zero;
-        ``work``: whether by the guest's own work. Each is one for all, or an array as long as ``pages``."""
-        # numpy is several times as fast where indices need no conversion, and there are many uses of these.
-        pages = pages.astype(np.intp)
-        first = self.touched[pages] < self.now
-        which: NDArray[np.bool_] | slice = slice(None) if first.all() else first
-        new = pages[which]
-        self.thread[new] = thread[which] if isinstance(thread, np.ndarray) else thread
-        self.wrote[new] = write[which] if isinstance(write, np.ndarray) else write
-        self.touched[new] = self.now
-        self.free[pages] = False
-        if isinstance(work, np.ndarray):
-            self.worked[pages[work]] = self.now
-        elif work:
-            self.worked[pages] = self.now
-        if isinstance(write, np.ndarray):
-            written = pages[write]
-            self.written[written] = self.now
-            self.zero[written] = zero[write] if isinstance(zero, np.ndarray) else zero
-        elif write:
-            self.written[pages] = self.now
-            self.zero[pages] = zero
+        """Pages are touched now, those whose ``kinds`` have READ or WRITTEN; ``work``: by the guest's own work. Each is
+        one for all, or an array as long as ``pages``. Raises IndexError, ValueError."""
+        self.native.touch(self.now, pages, kinds, work, thread)
 
     def release(self, pages: NDArray[np.uint32]) -> None:
         """The guest puts pages on its free list."""

@@ -72,6 +72,7 @@ class Sharing:
         for guest in host.guests:
             mapped = np.flatnonzero(guest.pmap.place == RESIDENT).astype(np.uint32)
             self.store(guest, mapped, host.frames.content[guest.pmap.frame[mapped]])
+            guest.in_frames.stand_in(self._bytes[self.first[guest.number] : self.first[guest.number + 1]])
         host.sharing = self
         if rate:
             host.clock.every(TURN, self._turn)
@@ -144,11 +145,17 @@ class Sharing:
         """Whether it was there when the scanning began."""
         return guest.number < len(self.first) - 1
 
+    def stand_in(self, guest: Guest) -> NDArray[np.uint64] | None:
+        """What stands for the bytes of a guest's pages, uint64 of shape (pages, words); None if it is not scanned."""
+        if not self._scans(guest):
+            return None
+        return self._bytes[self.first[guest.number] : self.first[guest.number + 1]]
+
     def store(self, guest: Guest, pages: NDArray[np.integer], contents: NDArray[np.uint64]) -> None:
         """Pages in frames of their own hold something else now."""
-        if not self._scans(guest):
-            return
-        self._bytes[self.first[guest.number] + pages.astype(np.int64), 0] = contents
+        stand_in = self.stand_in(guest)
+        if stand_in is not None:
+            stand_in[pages, 0] = contents
 
     def leave(self, guest: Guest, pages: NDArray[np.uint32]) -> None:
         """Pages are about to leave their frames."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from pageshare.lab.memory import SECOND, WINDOW, Memory
 from pageshare.lab.placement import PLACEMENTS, Placement
-from pageshare.lab.programs import READ, RELEASED, WRITTEN, ZERO, Program, Touch
+from pageshare.lab.programs import RELEASED, Program, Touch
 from pageshare.lab.view import Costs, Prices, View
 
 if TYPE_CHECKING:
@@ -64,31 +64,12 @@ class Figures:
 
 def apply(memory: Memory, touch: Touch, places: NDArray[np.uint32]) -> None:
     """What a program did, done to its guest's memory, where its pages lie at ``places``."""
-    kinds = touch.kinds
-    if isinstance(kinds, np.ndarray):
-        touched = (kinds & (READ | WRITTEN)) != 0
-        every = bool(touched.all())
-        work, thread = touch.work, touch.thread
-        if not every:
-            work = work[touched] if isinstance(work, np.ndarray) else work
-            thread = thread[touched] if isinstance(thread, np.ndarray) else thread
-            kinds = kinds[touched]
-        memory.touch(
-            places if every else places[touched],
-            write=(kinds & WRITTEN) != 0,
-            zero=(kinds & ZERO) != 0,
-            work=work,
-            thread=thread,
-        )
+    memory.touch(places, touch.kinds, touch.work, touch.thread)
+    if isinstance(touch.kinds, np.ndarray):
         released = places[(touch.kinds & RELEASED) != 0]
         if len(released):
             memory.release(released)
-        return
-    if kinds & (READ | WRITTEN):
-        memory.touch(
-            places, write=bool(kinds & WRITTEN), zero=bool(kinds & ZERO), work=touch.work, thread=touch.thread
-        )
-    if kinds & RELEASED:
+    elif touch.kinds & RELEASED:
         memory.release(places)
 
 

@@ -14,23 +14,34 @@ if TYPE_CHECKING:
 
 
 class Rates:
-    """A Poisson process for each page: ``pages`` (uint32) and ``rates`` (float64, touches per second), equally long.
+    """A Poisson process for each page: ``pages`` (uint32) and ``rates`` (float64, touches per second): as many, or one
+    for all.
 
     ``written`` is the share of touches that write. The number of touches in a step is drawn for all pages together, and
-    then which pages they fall on: so a step costs what is touched in it.
+    then which pages they fall on, in order: so a step costs what is touched in it.
     """
 
     def __init__(
-        self, rng: np.random.Generator, pages: NDArray[np.uint32], rates: NDArray[np.float64], written: float = 0.3
+        self,
+        rng: np.random.Generator,
+        pages: NDArray[np.uint32],
+        rates: NDArray[np.float64] | float,
+        written: float = 0.3,
     ) -> None:
         self.rng, self.pages, self.written = rng, pages, written
-        self.sums = np.cumsum(rates)
+        self.sums = np.cumsum(rates) if isinstance(rates, np.ndarray) else None
+        self.total = float(rates.sum()) if isinstance(rates, np.ndarray) else rates * len(pages)
 
     def touch(self, begin: int, end: int) -> Touch:
-        """What is touched from ``begin`` until ``end``, in no order."""
-        total = float(self.sums[-1]) if len(self.sums) else 0.0
-        number = int(self.rng.poisson(total * (end - begin) / SECOND))
-        places = np.unique(np.searchsorted(self.sums, self.rng.random(number) * total, side="right"))
+        """What is touched from ``begin`` until ``end``, in the order of ``pages``."""
+        number = int(self.rng.poisson(self.total * (end - begin) / SECOND))
+        # So many draws from 0 to 1 come in order, unsorted, as sums of exponential gaps, with one beyond the last.
+        ends = self.rng.standard_exponential(number + 1).cumsum()
+        at = ends[:-1] * ((len(self.pages) if self.sums is None else self.total) / ends[-1])
+        places = at.astype(np.intp) if self.sums is None else self.sums.searchsorted(at, side="right")
+        another = np.ones(number, np.bool_)
+        np.not_equal(places[1:], places[:-1], out=another[1:])
+        places = np.minimum(places[another], len(self.pages) - 1)
         kinds = np.where(self.rng.random(len(places)) < self.written, READ | WRITTEN, READ).astype(np.uint8)
         return Touch(self.pages[places], kinds)
 
@@ -42,4 +53,4 @@ def span(begin: int, end: int) -> NDArray[np.uint32]:
 
 def flat(rng: np.random.Generator, pages: NDArray[np.uint32], rate: float, written: float = 0.3) -> Rates:
     """All pages at the same ``rate``, touches per second of each."""
-    return Rates(rng, pages, np.full(len(pages), rate), written)
+    return Rates(rng, pages, rate, written)
