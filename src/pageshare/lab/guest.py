@@ -130,6 +130,10 @@ class Guest:
         """Machine pages that it has."""
         return self.pmap.allocated(self.host.frames)
 
+    def saved(self) -> float:
+        """Machine pages that it would have beside them if it shared none."""
+        return self.pmap.resident + self.pmap.shared - self.allocated()
+
     def demand(self) -> int:
         """The most that it can make use of, as far as the host can tell: pages that it touched at any time."""
         return int(np.count_nonzero(self.pmap.ever))

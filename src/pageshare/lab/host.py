@@ -269,11 +269,11 @@ class Host:
         return math.ceil(self.thresholds.leaves(State.SOFT) * self.frames.count)
 
     def balloon_target(self, number: int) -> int:
-        """Pages that the balloon of that guest is to hold: what its target leaves of its size, where it makes use of
-        more than its target. It gives back what is above that at any time, but takes more only while memory is not
-        plentiful: in the high state nothing is reclaimed."""
+        """Pages that the balloon of that guest is to hold: what its target, and what sharing saves, leave of its size,
+        where it makes use of more than that. It gives back what is above that at any time, but takes more only while
+        memory is not plentiful: in the high state nothing is reclaimed."""
         guest = self.guests[number]
-        target = max(self.targets[number], guest.least)
+        target = max(self.targets[number], guest.least) + math.floor(guest.saved())
         if target >= guest.demand():
             return 0
         held = guest.driver.held if guest.driver is not None else 0

@@ -1,4 +1,4 @@
-"""An operating system that boots: Windows clears all memory first, Linux only takes what it needs."""
+"""An operating system that boots: Windows clears all memory meanwhile, Linux only takes what it needs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ CLEARS = 1
 
 
 class Boot:
-    """The system takes ``used`` (share of all pages) and touches ``hot`` of that again and again; with ``zeroes`` it
-    first clears all pages, ``speed`` a second, and then frees them, as Windows does.
+    """The system takes ``used`` (share of all pages), and then touches ``hot`` of that again and again. With ``zeroes``
+    it clears all others meanwhile, and then frees them, as Windows does. It goes over ``speed`` pages a second.
 
     Of what it takes the share ``same`` is equal in all guests with the same number ``system``: its programs and
     libraries. Hot pages are touched ``rate`` times a second each, and not written.
@@ -39,8 +39,8 @@ class Boot:
             raise ValueError("used, hot and same must be from 0 to 1, and speed above 0")
         self.pages, self.speed = pages, speed
         self.used = round(used * pages)
-        self.cleared = 0 if zeroes else pages
-        self.taken = 0
+        self.most = pages if zeroes else self.used
+        self.gone = 0
         self.contents = fresh(rng, self.used)
         equal = round(same * self.used)
         self.contents[:equal] = of_system(system, equal)
@@ -48,18 +48,16 @@ class Boot:
 
     def run(self, begin: int, end: int) -> Iterator[Touch]:
         """Clearing is no work: nobody will want the zeros."""
-        step = round(self.speed * (end - begin) / SECOND)
-        if self.cleared < self.pages:
-            last = min(self.pages, self.cleared + step)
-            yield Touch(span(self.cleared, last), WRITTEN | ZERO, False, CLEARS)
-            self.cleared = last
-            if last == self.pages:
-                yield Touch(span(0, self.pages), RELEASED)
-        elif self.taken < self.used:
-            first, self.taken = self.taken, min(self.used, self.taken + step)
-            yield Touch(span(first, self.taken), WRITTEN, contents=self.contents[first : self.taken])
-        else:
+        if self.gone == self.most:
             yield self.hot.touch(begin, end)
+            return
+        was, self.gone = self.gone, min(self.most, self.gone + round(self.speed * (end - begin) / SECOND))
+        first, last = (self.used * gone // self.most for gone in (was, self.gone))
+        yield Touch(span(first, last), WRITTEN, contents=self.contents[first:last])
+        # Those beside what is taken, as far as both have come.
+        yield Touch(span(self.used + was - first, self.used + self.gone - last), WRITTEN | ZERO, False, CLEARS)
+        if self.gone == self.most:
+            yield Touch(span(self.used, self.most), RELEASED)
 
 
 def of_system(system: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:

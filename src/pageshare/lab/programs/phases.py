@@ -15,7 +15,8 @@ class Phases:
     """``length`` seconds with a working set of each of ``sizes`` (shares of all pages), over and over.
 
     A working set is one stretch of the program's pages, at a place drawn anew for each phase if ``moves``, else at its
-    beginning; each of its pages is touched ``rate`` times a second. All pages are written once at the start.
+    beginning; each of its pages is touched ``rate`` times a second. All pages are written once at the start, in the
+    first ``fill`` seconds, one after the other.
     """
 
     def __init__(
@@ -27,16 +28,19 @@ class Phases:
         length: float = 120.0,
         rate: float = 0.5,
         moves: bool = True,
+        fill: float = 0.0,
     ) -> None:
         self.rng, self.pages, self.sizes = rng, pages, sizes
         self.length, self.rate, self.moves = round(length * SECOND), rate, moves
+        self.fill = max(1, round(fill * SECOND))
         self.phase = -1
         self.rates: Rates
 
     def run(self, begin: int, end: int) -> Iterator[Touch]:
-        """All pages at time 0, then the working set of the phase that ``begin`` is in."""
-        if begin == 0:
-            yield Touch(span(0, self.pages), WRITTEN)
+        """All pages at first, and the working set of the phase that ``begin`` is in."""
+        if begin < self.fill:
+            filled = (self.pages * min(at, self.fill) // self.fill for at in (begin, end))
+            yield Touch(span(*filled), WRITTEN)
         if begin // self.length != self.phase:
             self.phase = begin // self.length
             size = round(self.sizes[self.phase % len(self.sizes)] * self.pages)

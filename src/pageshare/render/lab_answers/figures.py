@@ -95,18 +95,21 @@ def _eight(answer: Answer) -> str:
     with_sharing = next(row.figures for row in answer.booted if row.case.sharing)
     without = next(row.figures for row in answer.booted if not row.case.sharing)
 
-    def line(what: str, paper: str, source: str, name: str) -> list[str]:
-        return [what, paper, source, _mb(with_sharing[name]), _mb(without[name])]
+    def line(name: str, what: str, paper: int | None = None, source: str = "-", how: str = "-") -> list[str]:
+        found = with_sharing[name]
+        off = "-" if paper is None else f"{found.mean - paper:+.0f}"
+        published = "-" if paper is None else str(paper)
+        return [what, published, source, _mb(found), how, off, _mb(without[name])]
 
     return table(
-        ["MB", "paper", "source", "simulated", "without sharing"],
+        ["MB", "paper", "source", "simulated", "", "off", "without sharing"],
         [
-            line("shared at the peak of the boot", "325 (zero pages)", MEMORY, "shared"),
-            line("swapped out while booting", "35", MEMORY, "swapped"),
-            line("swapped out in all 12 minutes", "-", "-", "all"),
-            line("stays shared", "about 200", MEMORY, "stays"),
-            line("still swapped after the peak", "less than 20", TEXT, "left"),
-            line("least that the SQL guest has", "160 (its minimum)", MEMORY, "least"),
+            line("shared", "shared at the peak of the boot", 325, MEMORY, "fitted"),
+            line("swapped", "swapped out while booting", 35, MEMORY, "predicted"),
+            line("all", "swapped out in all 12 minutes"),
+            line("stays", "stays shared, about", 200, MEMORY, "fitted"),
+            line("left", "still swapped after the peak, less than", 20, TEXT, "predicted"),
+            line("least", "least that the SQL guest has", 160, MEMORY, "predicted"),
         ],
     )
 
