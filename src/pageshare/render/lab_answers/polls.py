@@ -122,7 +122,7 @@ def _knees(rows: list[Row]) -> str:
 def draw_periods(answer: Answer, canvas: Any) -> None:
     """Time that guests wait, over the period, a line for each rise; a panel for each disk."""
     disks = [disk for disk in polls.DISKS if any(row.case.disk == disk for row in answer.periods)]
-    panels = canvas.subplots(1, len(disks), sharey=True, squeeze=False)[0]
+    panels = canvas.subplots(1, len(disks), squeeze=False)[0]
     for axes, disk in zip(panels, disks, strict=True):
         rises = sorted({row.case.rise for row in answer.periods if row.case.disk == disk})
         for rise, colour in zip(rises, COLOURS, strict=False):
