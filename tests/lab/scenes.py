@@ -3,10 +3,11 @@
 import numpy as np
 
 from lab.scripted import STEP
-from pageshare.lab.balloon import Driver, FreePageReporting, Polls
+from pageshare.lab.balloon import Driver, Polls
 from pageshare.lab.clock import Clock
 from pageshare.lab.disk import Disk
 from pageshare.lab.estimators.esx import Esx
+from pageshare.lab.free_pages import FreePageHinting, FreePageReporting
 from pageshare.lab.guest import Guest
 from pageshare.lab.host import Host
 from pageshare.lab.programs import READ, RELEASED, WRITTEN, ZERO, Touch
@@ -99,6 +100,8 @@ def scene(seed):
             )
         if rng.uniform() < 0.3:
             FreePageReporting(guest, after=4 * STEP, block=16)
+        if seed % 4 == 1:
+            FreePageHinting(guest, again=2 * STEP, block=16)
         if rng.uniform() < 0.5:
             guest.estimator = Esx(View(guest.memory), rng, n=20, period=1.0)
         while rng.uniform() < 0.4:

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from lab.scripted import STEP, Script, at_rest, read, written
-from pageshare.lab.balloon import OOM_PAGES, Driver, FreePageReporting, Polls, Safeguards
+from pageshare.lab.balloon import OOM_PAGES, Driver, Polls, Safeguards
 from pageshare.lab.frames import Place
+from pageshare.lab.free_pages import FreePageHinting, FreePageReporting
 from pageshare.lab.guest import Guest
 from pageshare.lab.host import Host
 from pageshare.lab.invariants import broken, check
 from pageshare.lab.memory import SECOND
+from pageshare.lab.thresholds import State
 
 MS = 1000
 NEVER = Polls(1 << 50)
@@ -315,3 +317,41 @@ def test_free_pages_are_reported_in_whole_blocks_and_cost_nothing_to_use_again()
     assert host.frames.free == 800
     assert host.counts.pops == 0
     check(host)
+
+
+def test_free_pages_are_asked_for_while_memory_is_short_and_only_then():
+    host = Host(1000)
+    guest, other = Guest(host, 600, [Script(600)]), Guest(host, 600, [Script(600)])
+    hinting = FreePageHinting(guest, again=2 * SECOND, block=100)
+    guest.touch(written(range(550)))
+    kept = guest.at[:50].copy()
+    guest._release(np.arange(50, 550))
+    host.clock.run(SECOND)
+    assert (host.state, host.frames.free, hinting.messages) == (State.HIGH, 450, 0)
+    other.touch(written(range(425)))
+    assert host.state == State.SOFT
+    host.clock.run(host.clock.now + STEP)
+    # What is kept lies in the first of six blocks, and half of the last was never touched.
+    assert set((kept // 100).tolist()) == {0}
+    assert (host.frames.free, hinting.messages) == (25 + 450, 1 + 5 + 2)
+    assert (guest.pmap.frame[kept] >= 0).all()
+    # They are the guest's all the while.
+    guest.touch(written(range(100, 200)))
+    assert host.counts.pops == 0
+    check(host)
+
+
+def test_hints_are_asked_for_again_only_so_often_and_of_a_guest_that_runs():
+    host = Host(195)
+    host.swap.wake = lambda: None
+    guest = Guest(host, 190, [Script(190)], least=190)
+    hinting = FreePageHinting(guest, again=2 * SECOND, block=4)
+    guest.touch(written(range(189)))
+    host.clock.every(SECOND // 4, host.balance)
+    host.clock.run(7 * SECOND)
+    assert host.state == State.SOFT
+    # Asked, nothing to tell, done: at 0, 2, 4 and 6 seconds.
+    assert hinting.messages == 12
+    guest.blocked, before = True, hinting.messages
+    host.clock.run(13 * SECOND)
+    assert hinting.messages - before == 3

@@ -9,9 +9,10 @@ from lab.scenes import scene
 from lab.scripted import STEP
 from pageshare.core import FrameTable
 from pageshare.lab import host as host_module
-from pageshare.lab.balloon import Driver, FreePageReporting
+from pageshare.lab.balloon import Driver
 from pageshare.lab.disk import Disk
 from pageshare.lab.frames import Frames
+from pageshare.lab.free_pages import FreePageReporting
 from pageshare.lab.guest import Guest
 from pageshare.lab.host import Host
 from pageshare.lab.invariants import Broken, check

@@ -53,6 +53,7 @@ halts = true
 deflate_on_oom = true
 disk = "host"
 reporting = { after = "1s", block = 256 }
+hinting = { again = "2s", block = 512 }
 estimator = { name = "esx", n = 50, period = "5s" }
 [guest.balloon]
 poll = "500ms"

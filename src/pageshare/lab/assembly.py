@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageshare.lab.balloon import Driver, FreePageReporting, Polls, Safeguards
+from pageshare.lab.balloon import Driver, Polls, Safeguards
 from pageshare.lab.clock import Clock
 from pageshare.lab.disk import Disk
+from pageshare.lab.free_pages import FreePageHinting, FreePageReporting
 from pageshare.lab.guest import Guest
 from pageshare.lab.host import Host, Times
 from pageshare.lab.named import Blamed, Named
@@ -157,6 +158,8 @@ def _guest(host: Host, spec: GuestSpec, number: int, seed: int) -> None:
         _driver(guest, spec.balloon, spec, np.random.default_rng([seed, 4, number]))
     if spec.reporting is not None:
         FreePageReporting(guest, after=spec.reporting.after, block=spec.reporting.block)
+    if spec.hinting is not None:
+        FreePageHinting(guest, again=spec.hinting.again, block=spec.hinting.block)
 
 
 def _driver(guest: Guest, spec: BalloonSpec, of: GuestSpec, rng: np.random.Generator) -> None:

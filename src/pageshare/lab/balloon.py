@@ -336,32 +336,3 @@ class Driver:
         self.host.unlock(self.guest, pages)
         self.guest.give_back(pages)
         return True
-
-
-
-class FreePageReporting:
-    """The guest tells which of its pages are free, and the host takes what is behind them; nothing is told when they
-    are used again (virtio's free page reporting; Linux, mm/page_reporting.c).
-
-    Whole blocks of ``block`` pages that have been free for ``after`` microseconds, each told once.
-    """
-
-    def __init__(self, guest: Guest, *, after: int = 2 * SECOND, block: int = 512, latency: int = 20) -> None:
-        self.guest, self.after, self.block, self.latency = guest, after, block, latency
-        self.messages = 0
-        guest.host.clock.every(after, self._report)
-
-    def _report(self) -> None:
-        guest = self.guest
-        blocks = guest.pages // self.block
-        memory, size = guest.memory, blocks * self.block
-        free = memory.free[:size] & (memory.freed[:size] <= memory.now - self.after)
-        ripe = free.reshape(blocks, self.block).all(axis=1)
-        behind = (guest.pmap.frame[:size] >= 0).reshape(blocks, self.block).any(axis=1)
-        pages = np.flatnonzero(np.repeat(ripe & behind, self.block)).astype(np.uint32)
-        if not len(pages):
-            return
-        # The guest keeps them off its free list until the host has answered (they are "isolated"), so nothing of it
-        # can be used in between; here both happen in one moment.
-        self.messages += 2
-        guest.host.free_reported(guest, pages)

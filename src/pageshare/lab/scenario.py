@@ -103,6 +103,14 @@ class ReportingSpec:
 
 
 @dataclass(frozen=True)
+class HintingSpec:
+    """Free page hinting: blocks of ``block`` pages, asked for every ``again`` microseconds at most."""
+
+    again: int = SECOND
+    block: int = 1024
+
+
+@dataclass(frozen=True)
 class ProgramSpec:
     """A program: a class with options, or a recorded trace; it begins ``after`` so long of its guest's time."""
 
@@ -135,6 +143,7 @@ class GuestSpec:
     disk: DiskSpec | None = DiskSpec()
     balloon: BalloonSpec | None = BalloonSpec()
     reporting: ReportingSpec | None = None
+    hinting: HintingSpec | None = None
     estimator: Named | None = None
     place: tuple[int, int] = (0, 1)
     """Which of how many alike it is."""
@@ -414,6 +423,7 @@ def _guests(keys: Keys, folder: Path, before: int) -> list[GuestSpec]:
         "disk": None if disk == "host" else _disk(Keys(disk, keys.name("disk"))),
         "balloon": _balloon(keys),
         "reporting": _reporting(keys),
+        "hinting": _hinting(keys),
         "estimator": _estimator(keys, folder),
     }
     keys.end()
@@ -467,6 +477,16 @@ def _reporting(keys: Keys) -> ReportingSpec | None:
         return ReportingSpec() if value else None
     inner = Keys(value, keys.name("reporting"))
     spec = ReportingSpec(round(inner.time("after", 2 * SECOND, 1000)), inner.whole("block", 512, 1, 1 << 18))
+    inner.end()
+    return spec
+
+
+def _hinting(keys: Keys) -> HintingSpec | None:
+    value = keys.get("hinting", False)
+    if isinstance(value, bool):
+        return HintingSpec() if value else None
+    inner = Keys(value, keys.name("hinting"))
+    spec = HintingSpec(round(inner.time("again", SECOND, 1000)), inner.whole("block", 1024, 1, 1 << 18))
     inner.end()
     return spec
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from pageshare.lab.answers._seeds import Spread, over_seeds
-from pageshare.lab.balloon import Driver, FreePageReporting, Polls
+from pageshare.lab.balloon import Driver, Polls
 from pageshare.lab.clock import Clock
 from pageshare.lab.disk import Disk
 from pageshare.lab.estimators import ESTIMATORS
+from pageshare.lab.free_pages import FreePageHinting, FreePageReporting
 from pageshare.lab.guest import Guest
 from pageshare.lab.host import Host
 from pageshare.lab.memory import SECOND
@@ -32,12 +33,14 @@ DISKS = {"disk": (5000.0, 100 * MB), "flash": (100.0, 2000 * MB)}
 
 @dataclass(frozen=True)
 class Form:
-    """How a balloon is told: its ``polls``, and whether the guest reports its free pages."""
+    """How a balloon is told: its ``polls``, and whether the guest reports its free pages, or is
+    asked for them."""
 
     name: str
     polls: Polls | None = None
     staggered: bool = False
     reporting: bool = False
+    hinting: bool = False
     deflate_on_oom: bool = False
     batch: int = 512
 
@@ -111,7 +114,7 @@ class AlternatingRamps:
             self.risen = 0
 
 
-def build(case: Case, seed: int) -> tuple[Host, list[Guest], list[FreePageReporting]]:
+def build(case: Case, seed: int) -> tuple[Host, list[Guest], list[FreePageReporting | FreePageHinting]]:
     """Four guests that have a quarter more than the host, and of whom one at a time needs all that it has."""
     rng = np.random.default_rng([seed, 2])
     latency, bandwidth = DISKS[case.disk]
@@ -119,7 +122,8 @@ def build(case: Case, seed: int) -> tuple[Host, list[Guest], list[FreePageReport
     host.disk.latency, host.disk.bandwidth = latency, bandwidth
     size = case.megabytes * MB // GUESTS * 5 // 4
     every = case.every
-    guests, reporters = [], []
+    guests: list[Guest] = []
+    reporters: list[FreePageReporting | FreePageHinting] = []
     for number in range(GUESTS):
         program = AlternatingRamps(
             host.clock,
@@ -147,6 +151,8 @@ def build(case: Case, seed: int) -> tuple[Host, list[Guest], list[FreePageReport
             Driver(guest, replace(polls, phase=round(polls.period * phase)), batch=case.form.batch)
         if case.form.reporting:
             reporters.append(FreePageReporting(guest))
+        if case.form.hinting:
+            reporters.append(FreePageHinting(guest))
         if case.estimator:
             view, draws = View(guest.memory), np.random.default_rng([seed, 4, number])
             guest.estimator = ESTIMATORS[case.estimator](view, draws)
@@ -238,6 +244,7 @@ FORMS = (
     Form("doorbell, pleads", Polls(period=LONG, doorbell=True, pleads=True)),
     Form("doorbell, pleads; 4,096 pages a message", Polls(period=LONG, doorbell=True, pleads=True), batch=4096),
     Form("free page reporting, no balloon", reporting=True),
+    Form("free page hinting, no balloon", hinting=True),
     Form("doorbell, pleads; free page reporting", Polls(period=LONG, doorbell=True, pleads=True), reporting=True),
 )
 
