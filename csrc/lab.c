@@ -32,14 +32,21 @@ ps_status ps_lab_touch(const ps_lab_memory *memory, int64_t now, const uint32_t 
     return PS_OK;
 }
 
+static bool is_ready(ps_lab_places places, uint8_t place, bool write)
+{
+    return place == places.resident || (place == places.shared && !write);
+}
+
 static bool all_there(const ps_lab_guest *guest, const uint32_t *pages, size_t count, uint64_t offset,
                       const ps_lab_touches *how)
 {
     for (size_t i = 0; i < count; i++) {
         uint64_t page = pages[i] + offset;
 
-        if (page >= guest->count || how->kinds[i * how->kinds_step] & PS_TOUCH_RELEASED || guest->at[page] < 0 ||
-            guest->place[guest->at[page]] != guest->resident)
+        uint8_t kinds = how->kinds[i * how->kinds_step];
+
+        if (page >= guest->count || kinds & PS_TOUCH_RELEASED || guest->at[page] < 0 ||
+            !is_ready(guest->places, guest->place[guest->at[page]], kinds & PS_TOUCH_WRITTEN))
             return false;
     }
     return true;
@@ -68,13 +75,12 @@ int32_t ps_lab_use(const ps_lab_guest *guest, int64_t now, const uint32_t *pages
     return 1;
 }
 
-size_t ps_lab_not_in(const uint8_t *place, uint8_t wanted, const uint32_t *pages, size_t count)
+int32_t ps_lab_ready(const uint8_t *place, ps_lab_places places, const uint32_t *pages, size_t count, const uint8_t *write)
 {
-    size_t i = 0;
-
-    while (i < count && place[pages[i]] == wanted)
-        i++;
-    return i;
+    for (size_t i = 0; i < count; i++)
+        if (!is_ready(places, place[pages[i]], write && write[i]))
+            return 0;
+    return 1;
 }
 
 void ps_lab_store(const int32_t *frame, uint64_t *content, uint64_t *stand_in, size_t words, const uint32_t *pages,

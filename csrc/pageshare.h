@@ -712,9 +712,15 @@ typedef struct {
 ps_status ps_lab_touch(const ps_lab_memory *memory, int64_t now, const uint32_t *pages, size_t count,
                        const ps_lab_touches *how);
 
+/* Places of pages that need nothing to be touched: in frames of their own; and shared ones, unless they are written. */
+typedef struct {
+    uint8_t resident;
+    uint8_t shared;
+} ps_lab_places;
+
 /* A guest whose programs have `count` pages: at which of the guest's each of these is (-1: at none) and what it holds; of
  * the guest's pages the place, the frame, and what stands for the bytes, `words` each (NULL: nothing); of frames what
- * they hold. `resident` is the place of a page that has a frame of its own. */
+ * they hold. */
 typedef struct {
     const ps_lab_memory *memory;
     const int32_t *at;
@@ -725,15 +731,15 @@ typedef struct {
     uint64_t *stand_in;
     size_t words;
     uint64_t count;
-    uint8_t resident;
+    ps_lab_places places;
 } ps_lab_guest;
 
 /* Programs' pages, numbered from `offset` on, are touched, and those that are written get contents: fresh + i, if that is
- * NULL. 0, and nothing is done, unless the guest has all of them in frames of their own, and none is released. */
+ * NULL. 0, and nothing is done, unless none of them needs anything, and none is released. */
 int32_t ps_lab_use(const ps_lab_guest *guest, int64_t now, const uint32_t *pages, size_t count, uint64_t offset,
                    const ps_lab_touches *how, const uint64_t *contents, uint64_t fresh);
-/* How many pages from the first on are in that place (a byte each). */
-size_t ps_lab_not_in(const uint8_t *place, uint8_t wanted, const uint32_t *pages, size_t count);
+/* Whether none of the pages needs anything to be touched, and written where `write` (NULL: nowhere). */
+int32_t ps_lab_ready(const uint8_t *place, ps_lab_places places, const uint32_t *pages, size_t count, const uint8_t *write);
 /* The frames of pages, where they are written, get contents; so do, unless it is NULL, their stand-ins, `words` each. */
 void ps_lab_store(const int32_t *frame, uint64_t *content, uint64_t *stand_in, size_t words, const uint32_t *pages,
                   size_t count, const uint8_t *write, const uint64_t *contents);

@@ -146,6 +146,11 @@ class Model:
         lies = self.where[number].get(page)
         return isinstance(lies, Frame) and not lies.read_only
 
+    def ready(self, number, page, write):
+        """Whether nothing has to be done for it to be touched."""
+        lies = self.where[number].get(page)
+        return isinstance(lies, Frame) and not (lies.read_only and write)
+
     def allocated(self, number):
         return sum(1 / len(lies.users) for lies in self.where[number].values() if isinstance(lies, Frame))
 
@@ -159,7 +164,7 @@ class Model:
         assert len(set(numbers)) == len(numbers)
         outer, self.log = self.log, []
         assert outer is None
-        fast = all(self.own(number, page) for page in numbers)
+        fast = all(self.ready(number, page, write is not None and write[i]) for i, page in enumerate(numbers))
         self.must_look = False
         self.targets = list(host.targets)
         result = theirs(guest, pages, write, contents, after)
@@ -481,11 +486,12 @@ class Model:
         return result
 
     def guest_use(self, guest, theirs, _in_frames, now, pages, kinds, *others, offset, **more):
-        """What all lies in frames of its own is touched, and nothing else is."""
+        """What needs nothing is touched, if that is all of it."""
         number = guest.number
         own = guest.at[pages.astype(int) + offset].tolist()
         kinds = engine.np.broadcast_to(kinds, pages.shape)
-        done = all(page != NOWHERE and self.own(number, page) for page in own) and not (kinds & RELEASED).any()
+        there = (page != NOWHERE and self.ready(number, page, kinds[i] & WRITTEN) for i, page in enumerate(own))
+        done = all(there) and not (kinds & RELEASED).any()
         assert theirs(now, pages, kinds.copy(), *others, offset=offset, **more) == done
         for i, page in enumerate(own if done else ()):
             if kinds[i] & WRITTEN:

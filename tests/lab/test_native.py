@@ -84,7 +84,8 @@ def test_a_program_without_such_a_page_is_left_to_numpy_which_says_so():
     memory = Memory(4)
     frames = InFrames(
         memory.native,
-        1,
+        resident=1,
+        shared=2,
         at=np.arange(4, dtype=np.int32),
         held=np.zeros(4, np.uint64),
         place=np.ones(4, np.uint8),

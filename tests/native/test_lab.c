@@ -15,7 +15,7 @@ static int32_t at[HELD], frame[PAGES];
 static uint64_t held[HELD], content[8], stand_in[2 * PAGES];
 
 static const ps_lab_memory memory = {touched, worked, written, zero, is_free, wrote, thread, PAGES};
-static ps_lab_guest guest = {&memory, at, held, place, frame, content, stand_in, 2, HELD, 1};
+static ps_lab_guest guest = {&memory, at, held, place, frame, content, stand_in, 2, HELD, {1, 2}};
 
 static void begin(void)
 {
@@ -79,6 +79,8 @@ static void check_use(void)
     CHECK_EQUAL(use(away, kinds, NULL), 0);
     CHECK_EQUAL(use(beyond, kinds, NULL), 0);
     CHECK_EQUAL(use(pages, released, NULL), 0);
+    place[2] = 3;
+    CHECK_EQUAL(use(pages, kinds, NULL), 0);
     place[2] = 2;
     CHECK_EQUAL(use(pages, kinds, NULL), 0);
     place[2] = 1;
@@ -86,6 +88,8 @@ static void check_use(void)
         CHECK(touched[i] == NEVER && is_free[i]);
     CHECK(held[3] == 0 && content[6] == 0);
 
+    /* The first is only read. */
+    place[0] = 2;
     CHECK_EQUAL(use(pages, kinds, NULL), 1);
     CHECK(touched[0] == 10 && touched[1] == 10 && touched[2] == 10 && touched[3] == NEVER);
     CHECK(held[1] == 0 && held[3] == 501 && held[4] == 0);
@@ -107,9 +111,12 @@ static void check_store(void)
 
     begin();
     place[1] = 2;
-    CHECK_EQUAL(ps_lab_not_in(place, 1, pages, 2), 1);
-    CHECK_EQUAL(ps_lab_not_in(place, 1, pages, 1), 1);
-    CHECK_EQUAL(ps_lab_not_in(place, 1, pages, 0), 0);
+    CHECK_EQUAL(ps_lab_ready(place, guest.places, pages, 2, NULL), 1);
+    CHECK_EQUAL(ps_lab_ready(place, guest.places, pages, 2, write), 0);
+    CHECK_EQUAL(ps_lab_ready(place, guest.places, pages, 1, write + 1), 1);
+    place[3] = 0;
+    CHECK_EQUAL(ps_lab_ready(place, guest.places, pages, 2, NULL), 0);
+    CHECK_EQUAL(ps_lab_ready(place, guest.places, pages, 0, NULL), 1);
     ps_lab_store(frame, content, stand_in, 2, pages, 2, write, contents);
     CHECK(content[6] == 6 && content[4] == 0 && stand_in[2] == 6 && stand_in[6] == 0);
     ps_lab_store(frame, content, NULL, 0, pages, 1, write + 1, contents);

@@ -18,7 +18,7 @@ from pageshare.core._estimate import MOST_THREADS, ContentSample, OwnerSample, s
 from pageshare.core._frame_table import NO_PAGE, ChainStats, FrameTable, Outcome, Scanned, TableStats
 from pageshare.core._kernels import equal, hash_pages, is_zero, kernels
 from pageshare.core._kinds import KIND_NAMES, PageKind, kind_of
-from pageshare.core._lab import InFrames, Touched, all_in_place, store_pages
+from pageshare.core._lab import InFrames, Touched, store_pages
 from pageshare.core._native import Control, MediaError, Stopped, populate, shed
 from pageshare.core._pages import DIGEST, LINE, PageReader
 from pageshare.core._process import PAGE_UNREADABLE, PAGE_ZERO, ProcessPages, read_words
@@ -70,7 +70,6 @@ __all__ = [
     "Tally",
     "Touched",
     "again",
-    "all_in_place",
     "census",
     "equal",
     "hash_pages",

@@ -100,10 +100,11 @@ class Touched:
 class InFrames:
     """A guest's pages that are in frames, as ``ps_lab_guest``: of its ``memory``; with arrays of int32 ``at`` and
     uint64 ``held`` of its programs' pages, of uint8 ``place`` and int32 ``frame`` of its own, of uint64 ``content`` of
-    frames. ``resident`` is the place of those in a frame of their own."""
+    frames. Of the places, ``resident`` is that of pages in frames of their own, ``shared`` that of others in frames."""
 
-    def __init__(self, memory: Touched, resident: int, **arrays: NDArray[Any]) -> None:
-        values = {"memory": memory.struct, "resident": resident, "count": len(arrays["at"])}
+    def __init__(self, memory: Touched, *, resident: int, shared: int, **arrays: NDArray[Any]) -> None:
+        self._places, self._place = (resident, shared), ffi.from_buffer(_U8, arrays["place"])
+        values = {"memory": memory.struct, "places": self._places, "count": len(arrays["at"])}
         self._struct, self._kept = _struct("ps_lab_guest", values, arrays)
         self._memory, self._how = memory, _Touches()
         self._stand_in: Any = None
@@ -125,9 +126,9 @@ class InFrames:
         contents: NDArray[np.uint64] | None,
         fresh: int,
     ) -> bool:
-        """Programs' pages, numbered from ``offset`` on, are touched ``now`` if all of them are in frames of their own,
-        and none is released; else nothing is done: whether they were. Those that are written get ``contents``, numbers
-        from ``fresh`` on if there are none."""
+        """Programs' pages, numbered from ``offset`` on, are touched ``now`` if none of them needs anything, and none is
+        released; else nothing is done: whether they were. Those that are written get ``contents``, numbers from
+        ``fresh`` on if there are none."""
         pages = np.ascontiguousarray(pages, np.uint32)
         count, how = len(pages), self._how
         kept = how.set(count, kinds, work, thread)
@@ -136,11 +137,12 @@ class InFrames:
         del kept
         return bool(used)
 
-
-def all_in_place(place: NDArray[np.uint8], wanted: int, pages: NDArray[np.integer]) -> bool:
-    """Whether all pages are in that place."""
-    pages, count = np.ascontiguousarray(pages, np.uint32), len(pages)
-    return bool(lib.ps_lab_not_in(ffi.from_buffer(_U8, place), wanted, ffi.from_buffer(_U32, pages), count) == count)
+    def ready(self, pages: NDArray[np.integer], write: NDArray[np.bool_] | None) -> bool:
+        """Whether none of the guest's own pages needs anything to be touched, and written where ``write``: those in
+        frames of their own, and shared ones that are not written."""
+        pages = np.ascontiguousarray(pages, np.uint32)
+        written = ffi.NULL if write is None else _pointer(_U8, write, np.bool_, len(pages))
+        return bool(lib.ps_lab_ready(self._place, self._places, ffi.from_buffer(_U32, pages), len(pages), written))
 
 
 def store_pages(

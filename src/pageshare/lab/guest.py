@@ -10,7 +10,7 @@ import numpy as np
 
 from pageshare.core import InFrames
 from pageshare.lab.disk import Disk
-from pageshare.lab.frames import RESIDENT, ZEROS, Pmap
+from pageshare.lab.frames import RESIDENT, SHARED, ZEROS, Pmap
 from pageshare.lab.memory import NEVER, SECOND, Memory
 from pageshare.lab.programs import RELEASED, WRITTEN, ZERO, Program, Touch
 from pageshare.lab.shares import Client
@@ -103,7 +103,8 @@ class Guest:
         """What each page of a program holds: what the host has to give it back."""
         self.in_frames = InFrames(
             self.memory.native,
-            RESIDENT,
+            resident=RESIDENT,
+            shared=SHARED,
             at=self.at,
             held=self.held,
             place=self.pmap.place,
@@ -211,7 +212,7 @@ class Guest:
         return stall
 
     def _at_once(self, touch: Touch, offset: int = 0) -> bool:
-        """Touch pages if all are in frames of their own, which needs no more than to do it: whether they were."""
+        """Touch pages if none of them needs anything: whether they were."""
         used = self.in_frames.use(
             self.memory.now,
             touch.pages,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageshare.core import all_in_place, store_pages
+from pageshare.core import store_pages
 from pageshare.lab.clock import Clock
 from pageshare.lab.disk import Disk
 from pageshare.lab.frames import ABSENT, NO_FRAME, RESIDENT, SHARED, SWAPPED, ZEROS, Frames, Pmap
@@ -128,7 +128,7 @@ class Host:
         waits. It does so ``after`` so many from now, having waited for other things."""
         pmap = guest.pmap
         stall = 0.0
-        if all_in_place(pmap.place, RESIDENT, pages):
+        if guest.in_frames.ready(pages, write):
             self._store(pmap, guest, pages, write, contents)
             return stall
         for begin in range(0, len(pages), AT_ONCE):
