@@ -55,7 +55,7 @@ guests: setup	## boots six guests under QEMU and leaves their dumps in guests/
 figures: setup guests/same/guest10.elf	## figure 4 of the paper, beside ten guests with the same work (booted the first time)
 	$(BIN)/pageshare figures 4 --guests guests/same/guest?.elf guests/same/guest??.elf
 
-TRACES = redis apache clangd java cpython sort zeroing
+TRACES = redis apache clangd java cpython sort zeroing ruby
 traces: setup	## records the laboratory's traces again (an hour; TRACES="redis sort" for some), writes the table of docs/lab/traces.md
 	sh tools/need.sh traces
 	set -e; for name in $(TRACES); do \

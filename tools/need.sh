@@ -77,6 +77,8 @@ traces)
     need clangd-14 command -v clangd-14
     need libstdc++-12-dev test -d /usr/include/c++/12
     need openjdk-17-jdk-headless command -v javac
+    need ruby command -v ruby
+    need ruby-dev ruby -rrbconfig -e 'exit File.exist?(RbConfig::CONFIG["rubyhdrdir"] + "/ruby.h")'
     ;;
 bench)
     need qemu-system-x86 command -v qemu-system-x86_64

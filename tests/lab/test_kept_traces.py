@@ -53,7 +53,8 @@ def test_every_page_is_touched_at_some_time(kept):
 
 
 @pytest.mark.parametrize(
-    ("name", "intent", "most"), [("java", "collect", 0.3), ("cpython", "collect", 0.5), ("zeroing", "zero", 0.3)]
+    ("name", "intent", "most"),
+    [("java", "collect", 0.3), ("cpython", "collect", 0.5), ("ruby", "collect", 0.5), ("zeroing", "zero", 0.3)],
 )
 def test_some_touches_are_not_use(name, intent, most):
     """At some time, a large part of the pages is touched by such actors alone."""

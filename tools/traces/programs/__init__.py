@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("redis", "apache", "clangd", "java", "cpython", "sort", "zeroing")
+NAMES = ("redis", "apache", "clangd", "java", "cpython", "sort", "zeroing", "ruby")
 
 
 @dataclass

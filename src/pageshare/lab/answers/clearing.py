@@ -47,6 +47,7 @@ SOURCES = (
     Source("zeroing", CLEARS, trace=True),
     Source("java", COLLECTS, trace=True),
     Source("cpython", OWN, trace=True),
+    Source("ruby", OWN, trace=True),
     Source("steady", NONE, options=SMALL),
     Source("phases", NONE, options=SMALL),
     Source("streaming", NONE, options=SMALL),
