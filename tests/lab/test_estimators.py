@@ -11,9 +11,10 @@ import pytest
 from pageshare.lab import study
 from pageshare.lab.estimators import ESTIMATORS
 from pageshare.lab.estimators.annotate import Annotate
+from pageshare.lab.estimators.bursts import BurstFilter
 from pageshare.lab.estimators.damon import Damon
 from pageshare.lab.estimators.esx import Esx
-from pageshare.lab.estimators.filters import BurstFilter, Filters, SecondTouch, ZeroFilter
+from pageshare.lab.estimators.filters import Filters, SecondTouch, ZeroFilter
 from pageshare.lab.estimators.free_page_reporting import FreePageReporting
 from pageshare.lab.estimators.mglru import Generations
 from pageshare.lab.estimators.shards import Shards
@@ -22,7 +23,9 @@ from pageshare.lab.memory import SECOND, WINDOW, Memory
 from pageshare.lab.programs import READ, WRITTEN, ZERO, Touch
 from pageshare.lab.programs.nursery import Nursery
 from pageshare.lab.programs.own_thread import OwnThread
+from pageshare.lab.programs.semispace import Semispace
 from pageshare.lab.programs.steady import Steady
+from pageshare.lab.programs.streaming import Streaming
 from pageshare.lab.programs.zero_page_thread import ZeroPageThread
 from pageshare.lab.view import View
 
@@ -291,16 +294,35 @@ def test_a_cleared_page_that_is_filled_within_a_second_is_used():
     assert set(found) == set(range(6))
 
 
-def test_a_burst_that_nobody_comes_back_to_is_no_use():
-    found, traps = sprung(BurstFilter(8, RNG), [(5, range(8), {"thread": 1}), (9, [3], {})])
-    assert set(found) == {3}
+def test_of_a_burst_only_what_is_touched_again_by_itself_is_use():
+    found, traps = sprung(BurstFilter(8, RNG), [(5, range(8), {"thread": 1}), (11, [3], {}), (23, [4], {})])
+    assert found == {3: 12.0, 4: 24.0}
     assert traps.view.costs.visits == 8 + 8
 
 
-def test_a_burst_that_is_touched_again_is_use_all_of_it():
-    again = [(7 + place / 2, [place], {}) for place in range(4)]
-    found, _ = sprung(BurstFilter(8, RNG), [(5, range(8), {}), *again])
-    assert set(found) == set(range(8))
+def test_passes_of_one_collection_are_one_burst():
+    found, traps = sprung(BurstFilter(8, RNG), [(second, range(8), {}) for second in (5, 6.5, 8, 9.5)])
+    assert not found
+    assert traps.view.costs.visits == 8 + 8
+
+
+def test_less_than_half_at_once_is_use():
+    some = dict.fromkeys(range(9), 6.0)
+    assert sprung(BurstFilter(20, RNG), [(5, range(9), {})], number=20)[0] == some
+    assert not sprung(BurstFilter(20, RNG), [(5, range(10), {})], number=20)[0]
+
+
+def test_a_slow_sweep_is_use_from_beginning_to_end():
+    """The last ones are more than half of what is left by then, and no faster than the first."""
+    touches = [(5 + 0.5 * part, range(4 * part, 4 * part + 4), {}) for part in range(10)]
+    found, _ = sprung(BurstFilter(40, RNG), touches, number=40)
+    assert set(found) == set(range(40))
+
+
+def test_threads_that_sweep_together_make_one_burst():
+    touches = [(5, range(7), {"thread": 1}), (5.4, range(7, 14), {"thread": 2}), (5.6, [15], {"thread": 3})]
+    found, _ = sprung(BurstFilter(20, RNG), touches, number=20)
+    assert found == {15: 6.6}
 
 
 def test_single_touches_are_use_a_second_later():
@@ -308,10 +330,36 @@ def test_single_touches_are_use_a_second_later():
     assert found == {place: 6.0 + 3 * place for place in range(8)}
 
 
+SWEEPS = [(5 + 16 * number, range(12), {"thread": 1}) for number in range(4)]
+
+
 def test_a_thread_of_nothing_but_bursts_is_a_collector():
-    bursts = [(5 + 15 * number, range(8), {"thread": 1}) for number in range(4)]
-    found, _ = sprung(BurstFilter(8, RNG), [*bursts, (80, [2], {"thread": 1}), (82, [3], {"thread": 0})], until=90)
+    late = [(80, [2], {"thread": 1}), (82, [3], {"thread": 0})]
+    found, _ = sprung(BurstFilter(20, RNG), [*SWEEPS, *late], number=20, until=90)
     assert set(found) == {3}
+
+
+def test_less_is_a_burst_if_the_thread_is_one_that_sweeps():
+    few = (80, range(5), {"thread": 1})
+    found, _ = sprung(BurstFilter(20, RNG), [*SWEEPS, few], number=20, until=90)
+    assert not found
+    found, _ = sprung(BurstFilter(20, RNG), [few], number=20, until=90)
+    assert set(found) == set(range(5))
+
+
+def test_a_thread_whose_bursts_are_use_is_no_collector():
+    back = [(11 + 16 * number + place / 2, [place], {"thread": 0}) for number in range(4) for place in range(7)]
+    for touches, counts in (([*SWEEPS, *back], True), (SWEEPS, False)):
+        late = [*touches, (84, [14], {"thread": 1})]
+        assert (14 in sprung(BurstFilter(20, RNG), late, number=20, until=90)[0]) == counts
+
+
+def test_a_thread_that_works_besides_is_no_collector():
+    sweeps = [(40 + 16 * number, range(31), {"thread": 1}) for number in range(3)]
+    work = [(5 + number, [31 + number], {"thread": 1}) for number in range(28)]
+    for touches, found in (([*work, *sweeps], {*range(31, 59), 59}), (sweeps, set())):
+        late = [*touches, (90, [59], {"thread": 1})]
+        assert set(sprung(BurstFilter(60, RNG), late, number=60, until=95)[0]) == found
 
 
 # The panel
@@ -319,7 +367,7 @@ def test_a_thread_of_nothing_but_bursts_is_a_collector():
 
 def test_a_panel_visits_no_more_pages_than_it_may():
     program = ZeroPageThread(np.random.default_rng(1), pages=8192)
-    made = {name: ESTIMATORS[name] for name in ("panel", "panel-zero", "panel-collectors", "panel-bursts")}
+    made = {name: ESTIMATORS[name] for name in ("panel", "panel-zero", "panel-collectors")}
     found = study.run(program, made, 1, duration=400)
     leave = 1 + 100 * found.times / WINDOW
     assert (found.costs[0, :, 0] <= leave).all()
@@ -352,8 +400,9 @@ def test_a_panel_follows_a_step_no_later_than_esx():
     ("program", "name"),
     [
         (Nursery, "panel-collectors"),
-        (Nursery, "panel-bursts"),
-        (OwnThread, "panel-bursts"),
+        (partial(Semispace, speed=150.0), "panel-collectors"),
+        (OwnThread, "panel-collectors"),
+        (ZeroPageThread, "panel-collectors"),
         (ZeroPageThread, "panel-zero"),
     ],
 )
@@ -363,6 +412,27 @@ def test_a_panel_sees_through_what_is_no_work(program, name):
     esx, it = study.figures(found)
     assert abs(it.bias) < 0.08
     assert it.rmse < 0.65 * esx.rmse
+
+
+def test_seeing_through_collectors_costs_nothing_where_memory_is_read_in_a_long_sweep():
+    program = Streaming(np.random.default_rng(1), pages=8192)
+    found = study.run(program, {"it": ESTIMATORS["panel-collectors"]}, 1, duration=900, step=SECOND // 4)
+    (it,) = study.figures(found)
+    assert it.rmse < 0.02
+
+
+def test_a_visit_is_not_over_while_its_touch_is_not_judged():
+    """Pages that nobody uses are swept every 10 s: some visits end within the second that the filter waits."""
+
+    class Swept:
+        pages = 4096
+
+        def run(self, begin, end):
+            if begin // (10 * SECOND) != end // (10 * SECOND):
+                yield Touch(np.arange(self.pages, dtype=np.uint32), READ, False)
+
+    found = study.run(Swept(), {"it": ESTIMATORS["panel-collectors"]}, 1, duration=900)
+    assert found.estimates[0, 6000:].mean() < 0.03
 
 
 # All

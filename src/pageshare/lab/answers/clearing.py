@@ -65,13 +65,12 @@ WATCHED = (
     "panel",
     "panel-zero",
     "panel-collectors",
-    "panel-bursts",
     "annotate-30s",
     "generations",
     "damon",
 )
 """Estimators; the first is what the others are held against. Those with about a hundred visits in 30 s come first."""
-EQUAL = 8
+EQUAL = 7
 """So many of them make about as many visits as the first."""
 STEP = SECOND // 5
 """The kept traces' interval."""

@@ -7,9 +7,10 @@ from functools import partial
 from typing import Protocol
 
 from pageshare.lab.estimators.annotate import Annotate
+from pageshare.lab.estimators.bursts import BurstFilter
 from pageshare.lab.estimators.damon import Damon
 from pageshare.lab.estimators.esx import Esx
-from pageshare.lab.estimators.filters import BurstFilter, Filters, SecondTouch, ZeroFilter
+from pageshare.lab.estimators.filters import Filters, SecondTouch, ZeroFilter
 from pageshare.lab.estimators.free_page_reporting import FreePageReporting
 from pageshare.lab.estimators.mglru import Generations
 from pageshare.lab.estimators.panel import Panel
@@ -48,8 +49,7 @@ ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "generations": Generations,
     "panel": Panel,
     "panel-zero": partial(Panel, through=ZeroFilter),
-    "panel-collectors": partial(Panel, through=Filters.of(ZeroFilter, partial(BurstFilter, own_thread=False))),
-    "panel-bursts": partial(Panel, through=Filters.of(ZeroFilter, BurstFilter)),
+    "panel-collectors": partial(Panel, through=Filters.of(BurstFilter, ZeroFilter)),
 }
 """By name. Those of ESX's sampling with a filter draw fewer pages, so that with the visits of the filter they make
 about a hundred in 30 seconds; the panel counts its own."""

@@ -31,9 +31,10 @@ class Panel:
     the class whose share is less certain (Neyman allocation), and the share ``fresh`` of all to new pages, evenly
     over the memory, so that the panel grows to ``most`` pages: its size bounds the error.
 
-    A visit is a trap that lasts 30 seconds; they begin evenly in time. The share of a class is a mixture (``_Share``)
-    of averages over the last ``memories`` visits, and of what the traps that stand now say: these alone know at once
-    of a sudden rise.
+    A visit is a trap that lasts 30 seconds, or longer until the filter has judged what sprung it: a touch that is taken
+    for use only since the time is over would make a bias of what comes in the last second. Visits begin evenly in time.
+    The share of a class is a mixture (``_Share``) of averages over the last ``memories`` visits, and of what the traps
+    that stand now say: these alone know at once of a sudden rise.
 
     ``n`` is how many visits there are in 30 seconds, tests of contents and traps armed again included: ESX's.
     ``through`` makes the filter that touches have to pass to be use. Until the first traps are 30 seconds old a guest
@@ -81,7 +82,7 @@ class Panel:
         used = self.filter.step(self.traps, sprung[self.stands[sprung]])
         used = used[~self.used[used]]
         self.used[used], self.used_at[used] = True, now
-        ended = np.flatnonzero(self.stands & (self.began <= now - WINDOW))
+        ended = np.flatnonzero(self.stands & (self.began <= now - WINDOW) & ~self.filter.pending)
         if not len(used) and not len(ended) and now < self.again and self.stands.all():
             return
         self.again = now + SECOND
@@ -134,6 +135,8 @@ class Panel:
             self.classes[member] = found
             self.sizes[found] += 1
         self.stands[places] = False
+        # The mapping is restored: a trap that stands on would be counted by filters, and fault.
+        self.traps.sprung[places] = True
 
     def _begin(self) -> None:
         """Begin as many visits as there is leave for: ``n`` in 30 seconds, of all kinds."""
