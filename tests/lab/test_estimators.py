@@ -17,6 +17,7 @@ from pageshare.lab.estimators.esx import Esx
 from pageshare.lab.estimators.filters import Filters, SecondTouch, ZeroFilter
 from pageshare.lab.estimators.free_page_reporting import FreePageReporting
 from pageshare.lab.estimators.mglru import Generations
+from pageshare.lab.estimators.panel import Panel
 from pageshare.lab.estimators.shards import Shards
 from pageshare.lab.estimators.statistics import Statistics
 from pageshare.lab.memory import SECOND, WINDOW, Memory
@@ -250,10 +251,10 @@ def test_hints_say_what_is_free_and_cost_messages():
 # Filters
 
 
-def sprung(filtered, touches, *, number=8, until=40.0):
+def sprung(filtered, touches, *, number=8, until=40.0, anew=()):
     """Steps a filter over traps on pages 0 to number-1, with touches [(second, pages, options)]; the places of those in
-    use with the time, in seconds."""
-    memory = Memory(64)
+    use with the time, in seconds. ``anew``: when all visits end and others begin."""
+    memory = Memory(128)
     memory.zero[:] = False
     traps = View(memory).traps(np.arange(number, dtype=np.uint32))
     found = {}
@@ -264,6 +265,9 @@ def sprung(filtered, touches, *, number=8, until=40.0):
                 memory.touch(pages_of(*pages), **options)
         for place in filtered.step(traps, traps.poll()).tolist():
             found.setdefault(place, memory.now / SECOND)
+        if memory.now / SECOND in anew:
+            filtered.end(np.arange(number))
+            traps.arm(np.arange(number))
     return found, traps
 
 
@@ -349,17 +353,30 @@ def test_less_is_a_burst_if_the_thread_is_one_that_sweeps():
 
 def test_a_thread_whose_bursts_are_use_is_no_collector():
     back = [(11 + 16 * number + place / 2, [place], {"thread": 0}) for number in range(4) for place in range(7)]
-    for touches, counts in (([*SWEEPS, *back], True), (SWEEPS, False)):
-        late = [*touches, (84, [14], {"thread": 1})]
-        assert (14 in sprung(BurstFilter(20, RNG), late, number=20, until=90)[0]) == counts
+    late = (84, [14], {"thread": 1})
+    anew = [18.5 + 16 * number for number in range(4)]
+    for touches, counts in (([*SWEEPS, *back, late], True), ([*SWEEPS, late], False)):
+        found, _ = sprung(BurstFilter(20, RNG), touches, number=20, until=90, anew=anew)
+        assert (14 in found) == counts
 
 
 def test_a_thread_that_works_besides_is_no_collector():
+    """Nor need it be the one that works most."""
+    sweeps = [(35 + 45 * part, range(31), {"thread": 1}) for part in range(3)]
+    work = [(5 + 45 * part + place, [31 + place], {"thread": 1}) for part in range(3) for place in range(24)]
+    other = [(5 + 45 * part + place, [60 + place], {"thread": 0}) for part in range(3) for place in range(28)]
+    late = (140, [59], {"thread": 1})
+    for touches, counts in (([*sweeps, *work, *other, late], True), ([*sweeps, *other, late], False)):
+        found, _ = sprung(BurstFilter(88, RNG), touches, number=88, until=145, anew=[47.5, 92.5, 136])
+        assert (59 in found) == counts
+
+
+def test_the_thread_that_works_most_is_no_collector():
     sweeps = [(40 + 16 * number, range(31), {"thread": 1}) for number in range(3)]
     work = [(5 + number, [31 + number], {"thread": 1}) for number in range(28)]
-    for touches, found in (([*work, *sweeps], {*range(31, 59), 59}), (sweeps, set())):
-        late = [*touches, (90, [59], {"thread": 1})]
-        assert set(sprung(BurstFilter(60, RNG), late, number=60, until=95)[0]) == found
+    for touches, found in (([*work, *sweeps], set(range(31, 60))), (sweeps, set())):
+        late = (90, [59], {"thread": 1})
+        assert set(sprung(BurstFilter(60, RNG), [*touches, late], number=60, until=95)[0]) == found
 
 
 # The panel
@@ -421,18 +438,37 @@ def test_seeing_through_collectors_costs_nothing_where_memory_is_read_in_a_long_
     assert it.rmse < 0.02
 
 
+class Swept:
+    """Pages that nobody uses are swept every 10 s."""
+
+    pages = 4096
+
+    def run(self, begin, end):
+        if begin // (10 * SECOND) != end // (10 * SECOND):
+            yield Touch(np.arange(self.pages, dtype=np.uint32), READ, False)
+
+
+class Doubts:
+    """Knows two seconds later that a touch was no use; what it does not know yet it takes for use."""
+
+    def __init__(self, traps, rng):  # noqa: ARG002
+        self.pending, self.since = np.zeros(traps, np.bool_), np.zeros(traps, np.int64)
+
+    def step(self, traps, new):
+        self.pending[new], self.since[new] = True, traps.view.now
+        due = np.flatnonzero(self.pending & (self.since <= traps.view.now - 2 * SECOND))
+        self.pending[due] = False
+        traps.arm(due)
+        return new[:0]
+
+    def end(self, places):
+        return self.pending[places]
+
+
 def test_a_visit_is_not_over_while_its_touch_is_not_judged():
-    """Pages that nobody uses are swept every 10 s: some visits end within the second that the filter waits."""
-
-    class Swept:
-        pages = 4096
-
-        def run(self, begin, end):
-            if begin // (10 * SECOND) != end // (10 * SECOND):
-                yield Touch(np.arange(self.pages, dtype=np.uint32), READ, False)
-
-    found = study.run(Swept(), {"it": ESTIMATORS["panel-collectors"]}, 1, duration=900)
-    assert found.estimates[0, 6000:].mean() < 0.03
+    made = {"doubts": partial(Panel, through=Doubts), "collectors": ESTIMATORS["panel-collectors"]}
+    found = study.run(Swept(), made, 1, duration=900)
+    assert (found.estimates[:, 6000:].mean(axis=1) < 0.03).all()
 
 
 # All
