@@ -18,6 +18,7 @@ def values(answer: Answer) -> dict[str, Any]:
         "clearing": clearing,
         "errors": {"traces": _errors(traces), "programs": _errors(made)},
         "best": answer.best(),
+        "within": answer.within(answer.best()),
         "standing": table(
             [
                 *("estimator", "worst mean error", "where", "within 2 points"),
