@@ -95,7 +95,7 @@ class Sharing:
         """Look at those that have frames, and tell the policy of all."""
         numbers, own = self.whose(pages)
         mapped = np.zeros(len(pages), np.bool_)
-        for number in np.unique(numbers):
+        for number in np.flatnonzero(np.bincount(numbers)):
             its = numbers == number
             place = self.host.guests[number].pmap.place[own[its]]
             mapped[its] = (place == RESIDENT) | (place == SHARED)

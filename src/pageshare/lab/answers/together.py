@@ -26,7 +26,7 @@ MB = 256
 GUESTS = 4
 MEGABYTES = 128
 """Of the host. Rates of scanning are given for a GiB, so that they say something of other sizes."""
-SETTLE = 600
+SETTLE = 400
 """Seconds from the boot until anything is counted, and for how long it is."""
 DISKS = {"disk": (5000.0, 100 * MB), "flash": (100.0, 2000 * MB)}
 
@@ -155,7 +155,7 @@ def run(case: Case, seed: int) -> dict[str, float]:
 
 
 PRESSURES = (0.9, 1.1, 1.4, 2.0)
-RATES = (0.0, 100.0, 1000.0, 10_000.0, 100_000.0)
+RATES = (0.0, 100.0, 1000.0, 10_000.0)
 POLICIES = ("random-with-replacement", "random-permutation", "sequential", "zero-first", "peek-runs", "ksm")
 
 
@@ -186,7 +186,7 @@ def answer(seeds: int = 10, *, quick: bool = False, tell: Callable[[float], None
         for pressure in PRESSURES
         for rate in RATES
     ]
-    policies = [Case(MIXES[1], 1.4, 1000.0, policy, disk) for disk in DISKS for policy in POLICIES]
+    policies = [Case(MIXES[1], 1.4, 1000.0, policy, "disk") for policy in POLICIES]
     if quick:
         rates = [case for case in rates if case.disk == "flash" and case.pressure == 1.4 and case.rate in (0, 1000)]
         policies = policies[-2:]
