@@ -315,6 +315,9 @@ def test_list_names_what_there_is(capsys):
     status, out, _err = run(capsys, "lab", "list", "--estimators", "--programs")
     assert "esx" in out
     assert "steady" in out
+    assert "Esx, with n = 75, through = ZeroFilter." in out
+    assert "Panel, with through = BurstFilter and ZeroFilter." in out
+    assert "partial" not in out
 
 
 @pytest.mark.parametrize(

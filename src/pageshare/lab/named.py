@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,9 @@ def _number(name: str, value: Any) -> float:
 
 
 def sentence(make: Callable[..., Any]) -> str:
-    """What a class does: the first sentence of its docstring, on one line."""
+    """What a class does: the first sentence of its docstring, on one line; of one with other options, these."""
+    if isinstance(make, partial):
+        options = (f"{key} = {getattr(value, '__name__', value)}" for key, value in make.keywords.items())
+        return f"{make.func.__name__}, with {', '.join(options)}."
     paragraph = " ".join((inspect.getdoc(make) or "").partition("\n\n")[0].split())
     return re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0].replace("``", "")

@@ -63,7 +63,12 @@ class Filters:
     @classmethod
     def of(cls, *made: Through) -> Through:
         """What makes the filters that each of ``made`` makes."""
-        return lambda traps, rng: cls([one(traps, rng) for one in made])
+
+        def make(traps: int, rng: np.random.Generator) -> Filters:
+            return cls([one(traps, rng) for one in made])
+
+        make.__name__ = " and ".join(one.__name__ for one in made if isinstance(one, type))
+        return make
 
     @property
     def pending(self) -> NDArray[np.bool_]:
