@@ -49,7 +49,7 @@ MIXES = tuple(
     for programs in (
         ("redis", "sort"),
         ("apache", "clangd"),
-        ("cpython", "java", "zeroing"),
+        ("cpython", "java", "ruby", "zeroing"),
         ("steady", "phases", "ramp"),
     )
 )
