@@ -50,12 +50,28 @@ def test_the_page_says_what_was_fitted(tmp_path):
         Row(Booted(each), spreads(shared=1.0, stays=2.0, swapped=3.0, all=6.0, left=4.0, least=5.0))
         for each in (True, False)
     ]
-    answer = Answer(10, dbench, touching, taxed, booted)
+    curves = figures.touching_curves(quick=True), figures.booted_curves(minutes=1)
+    answer = Answer(10, dbench, touching, taxed, booted, *curves)
     assert answer.overhead(128, 0.02) == pytest.approx(0.04)
     page = lab_answers.page_of("figures", answer, "pageshare lab answer figures")
     assert "| 128 MB | 4.4 % (from memory) | 4.0 % | fitted | -0.4 |" in page.text
     assert "| 224 MB | 1.4 % (from memory) | 1.5 % | predicted | +0.1 |" in page.text
+    assert "| shared at the peak of the boot | 325 | from memory | 1 ± 0 | fitted | -324 | 1 ± 0 |" in page.text
+    assert "still swapped after the peak, less than | 20 | the paper's text | 4 ± 0 | predicted | holds |" in page.text
     assert not re.search(r"\{[{%]|nan", page.text)
     assert sorted(path.name for path in lab_answers.write(page, "figures", tmp_path)) == sorted(
         lab_answers.files("figures")
     )
+
+
+def test_curves_are_of_all_guests_and_of_one():
+    memory = figures.booted_curves(minutes=1)
+    assert memory.minutes[-1] == pytest.approx(1)
+    assert {len(line) for line in memory.lines.values()} == {len(memory.minutes)}
+    assert max(memory.lines["SQL has"]) <= 320
+    assert 700 < max(memory.lines["machine memory"]) <= 864
+    assert max(memory.lines["shared"]) > 200
+    estimate = figures.touching_curves(quick=True)
+    # Until a period has passed a guest is taken to use all that it has.
+    assert estimate.lines["estimate"][0] == 256
+    assert estimate.lines["touched within 30 s"][-1] == pytest.approx(figures.STEPS[0] + 15, abs=2)

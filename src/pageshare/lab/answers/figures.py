@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from pageshare.lab import study
+from pageshare.lab import scenario, study
 from pageshare.lab.answers._seeds import Spread, each_seed
 from pageshare.lab.balloon import Driver, Polls
+from pageshare.lab.course import Course, Run
 from pageshare.lab.disk import Disk
 from pageshare.lab.estimators.esx import Esx
 from pageshare.lab.guest import Guest
@@ -95,14 +96,7 @@ class Touching:
 def touching(case: Touching, seed: int) -> dict[str, float]:
     """Seconds from a step up, and down, until the estimate has gone nine tenths of it; ``spike``, the most by which it
     exceeds the truth within two minutes of the program's end plus what clearing takes, as a share of all pages."""
-    program = Toucher(np.random.default_rng([seed, 14]), sizes=STEPS, length=LENGTH, zeroing=case.zeroing)
-    found = study.run(
-        program,
-        {"esx": lambda view, rng: Esx(view, rng, slow=case.slow, fast=case.fast)},
-        seed,
-        duration=LENGTH * (len(STEPS) + 1),
-        placement="contiguous",
-    )
+    found = _touched(case, seed, LENGTH * (len(STEPS) + 1))
     estimate = found.estimates[0]
     figures: dict[str, list[float]] = {"up": [], "down": []}
     for number in range(1, len(STEPS)):
@@ -120,6 +114,34 @@ def touching(case: Touching, seed: int) -> dict[str, float]:
         "down": float(np.mean(figures["down"])),
         "spike": float(estimate[rest].max() - before),
     }
+
+
+def _touched(case: Touching, seed: int, duration: float) -> study.Run:
+    program = Toucher(np.random.default_rng([seed, 14]), sizes=STEPS, length=LENGTH, zeroing=case.zeroing)
+    return study.run(
+        program,
+        {"esx": lambda view, rng: Esx(view, rng, slow=case.slow, fast=case.fast)},
+        seed,
+        duration=duration,
+        placement="contiguous",
+    )
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Lines by name, MB at each of ``minutes``."""
+
+    minutes: list[float] = field(repr=False)
+    lines: dict[str, list[float]] = field(repr=False)
+
+
+def touching_curves(seed: int = 1, *, quick: bool = False) -> Curves:
+    """The truth and the estimate, with a thread that clears what was freed, each two seconds of one run."""
+    found = _touched(Touching(zeroing=True), seed, 60 if quick else LENGTH * (len(STEPS) + 1))
+    some = slice(None, None, 2 * SECOND // study.STEP)
+    lines = {"touched within 30 s": found.truth, "estimate": found.estimates[0]}
+    of_all = {name: (256 * line[some]).round(2).tolist() for name, line in lines.items()}
+    return Curves((found.times[some] / MINUTE).round(4).tolist(), of_all)
 
 
 def _between(found: study.Run, begin: int, end: int) -> Any:
@@ -208,14 +230,7 @@ def booted(case: Booted, seed: int) -> dict[str, float]:
     What was ``swapped`` out in the first minute, while guests boot, in ``all``, and what is ``left`` swapped at the
     end; ``least`` that the SQL guest has.
     """
-    from pageshare.lab import scenario
-    from pageshare.lab.course import Run
-
-    changes: list[tuple[str, Any]] = [("duration", f"{case.minutes}min"), ("every", "2s")]
-    if not case.sharing:
-        changes.append(("host.sharing", False))
-    path = Path(scenario.__file__).parent / "scenarios" / "figure-8.toml"
-    course = Run(scenario.read(path, changes), seed).go()
+    course = _course(case, seed)
     shared = np.sum([guest.shared for guest in course.guests], axis=0) / MB
     swapped = np.sum([guest.swapped for guest in course.guests], axis=0) / MB
     sql = course.guests[-1].allocated / MB
@@ -229,6 +244,34 @@ def booted(case: Booted, seed: int) -> dict[str, float]:
     }
 
 
+def _course(case: Booted, seed: int) -> Course:
+    changes: list[tuple[str, Any]] = [("duration", f"{case.minutes}min"), ("every", "2s")]
+    if not case.sharing:
+        changes.append(("host.sharing", False))
+    path = Path(scenario.__file__).parent / "scenarios" / "figure-8.toml"
+    return Run(scenario.read(path, changes), seed).go()
+
+
+def booted_curves(seed: int = 1, *, minutes: int = 40) -> Curves:
+    """All guests' memory together, and what the SQL guest has and uses, each two seconds of one run."""
+    course = _course(Booted(sharing=True, minutes=minutes), seed)
+
+    def all_of(name: str) -> Any:
+        return np.sum([getattr(guest, name) for guest in course.guests], axis=0)
+
+    sql = course.guests[-1]
+    lines = {
+        "machine memory": all_of("allocated"),
+        "shared": all_of("shared"),
+        "ballooned": all_of("ballooned"),
+        "swapped": all_of("swapped"),
+        "SQL has": sql.allocated,
+        "SQL uses": sql.active,
+    }
+    of_all = {name: (line / MB).round(2).tolist() for name, line in lines.items()}
+    return Curves((course.times / 60).round(4).tolist(), of_all)
+
+
 @dataclass(frozen=True)
 class Row:
     """A case and what came of it."""
@@ -239,13 +282,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Answer:
-    """All runs, by figure."""
+    """All runs, by figure; ``estimate``, curves of figure 6, and ``memory``, of figure 8."""
 
     seeds: int
     dbench: list[Row] = field(repr=False)
     touching: list[Row] = field(repr=False)
     taxed: list[Row] = field(repr=False)
     booted: list[Row] = field(repr=False)
+    estimate: Curves = field(repr=False)
+    memory: Curves = field(repr=False)
 
     def done(self, configured: int, size: int, kernel: float) -> float:
         """What dbench got done."""
@@ -285,7 +330,8 @@ def answer(seeds: int = 10, *, quick: bool = False, tell: Callable[[float], None
         for case, runs in zip(cases, found, strict=True)
     ]
     of = {kind: [row for row in rows if isinstance(row.case, kind)] for kind in _RUNS}
-    return Answer(seeds, of[Dbench], of[Touching], of[Taxed], of[Booted])
+    curves = touching_curves(quick=quick), booted_curves(minutes=2 if quick else 40)
+    return Answer(seeds, of[Dbench], of[Touching], of[Taxed], of[Booted], *curves)
 
 
 _RUNS: dict[type, Callable[[Any, int], dict[str, float]]] = {

@@ -8,8 +8,9 @@ from pageshare.lab.answers import figures
 from pageshare.lab.answers._seeds import Spread
 from pageshare.lab.answers.figures import Answer, Dbench, Row
 from pageshare.render.lab_answers import spread, table
+from pageshare.render.plot import INK
 
-IDLE, BUSY, FORM = "#0b62c4", "#b35c00", "#666666"
+IDLE, BUSY, FORM, SWAPPED = "#0b62c4", "#b35c00", "#666666", "#7b3294"
 MEMORY, READ_OFF, TEXT = "from memory", "read off the figure", "the paper's text"
 
 
@@ -98,6 +99,8 @@ def _eight(answer: Answer) -> str:
     def line(name: str, what: str, paper: int | None = None, source: str = "-", how: str = "-") -> list[str]:
         found = with_sharing[name]
         off = "-" if paper is None else f"{found.mean - paper:+.0f}"
+        if what.endswith("less than") and paper is not None:
+            off = "holds" if found.mean < paper else off
         published = "-" if paper is None else str(paper)
         return [what, published, source, _mb(found), how, off, _mb(without[name])]
 
@@ -169,4 +172,33 @@ def draw_seven(answer: Answer, canvas: Any) -> None:
     axes.legend(frameon=False, fontsize=8, loc="lower left")
 
 
-PLOTS = (("figures-2.svg", draw_two, (6.5, 3.2)), ("figures-7.svg", draw_seven, (6.5, 3.4)))
+def draw_six(answer: Answer, canvas: Any) -> None:
+    """The estimate over the truth, one run."""
+    axes = canvas.subplots()
+    for (name, line), colour in zip(answer.estimate.lines.items(), (FORM, IDLE), strict=True):
+        axes.plot(answer.estimate.minutes, line, color=colour, linewidth=1.2, label=name)
+    axes.set(xlabel="minutes", ylabel="MB")
+    axes.set_ylim(0, 256)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+
+
+def draw_eight(answer: Answer, canvas: Any) -> None:
+    """Where all guests' memory is, and what one of them has; one run."""
+    panels = canvas.subplots(1, 2)
+    of_one = [name for name in answer.memory.lines if name.startswith("SQL")]
+    of_all = [name for name in answer.memory.lines if name not in of_one]
+    for axes, names, title in zip(panels, (of_all, of_one), ("all five guests", "the SQL guest"), strict=True):
+        for name, colour in zip(names, (INK, IDLE, BUSY, SWAPPED), strict=False):
+            axes.plot(answer.memory.minutes, answer.memory.lines[name], color=colour, linewidth=1.2, label=name)
+        axes.set(xlabel="minutes", ylabel="MB")
+        axes.set_title(title, loc="left", fontsize=9)
+        axes.set_ylim(0, 1.3 * max(max(answer.memory.lines[name]) for name in names))
+        axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
+
+
+PLOTS = (
+    ("figures-2.svg", draw_two, (6.5, 3.2)),
+    ("figures-6.svg", draw_six, (6.5, 3.0)),
+    ("figures-7.svg", draw_seven, (6.5, 3.4)),
+    ("figures-8.svg", draw_eight, (9.0, 3.4)),
+)
