@@ -8,6 +8,7 @@ from pageshare.lab.frames import Place
 from pageshare.lab.guest import Guest
 from pageshare.lab.host import Host
 from pageshare.lab.invariants import check
+from pageshare.lab.memory import SECOND
 from pageshare.lab.sharing import Sharing
 from pageshare.policies import POLICIES
 
@@ -85,3 +86,27 @@ def test_policies_bear_what_they_did_not_ask_for(policy):
     host.clock.run(30 * STEP, after_each=lambda: check(host))
     assert host.sharing.counts.merged > 50
     assert sum(guest.counts.ran for guest in guests) > 30 * STEP
+
+
+def test_a_policy_that_has_nothing_to_visit_holds_nothing_up():
+    class Shy:
+        """Has pages every other time that it is asked."""
+
+        def __init__(self, _view):
+            self.asked = []
+
+        def next(self, most):
+            self.asked.append(most)
+            return np.arange(most if len(self.asked) % 2 else 0, dtype=np.uint32)
+
+        def feedback(self, pages, outcomes, partners):
+            pass
+
+    host = Host(400)
+    guest = at_rest(host, 100)
+    sharing = Sharing(host, rate=20, policy=Shy)
+    guest.touch(zeroed(range(100)))
+    host.clock.run(10 * SECOND)
+    # What was due when it had none it does not get later.
+    assert sharing.policy.asked == [2] * 100
+    assert sharing.counts.scanned == 100

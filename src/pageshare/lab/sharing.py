@@ -82,6 +82,10 @@ class Sharing:
         self._due += self.rate * TURN / SECOND
         while self._due >= 1:
             pages = self.policy.next(int(self._due))
+            if not len(pages):
+                # It has none to visit now: what it did not use it does not get later.
+                self._due = 0.0
+                break
             self._due -= len(pages)
             self._scan(pages)
         self.host.look()
