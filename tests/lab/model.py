@@ -78,6 +78,7 @@ class Model:
         self.queues = [Queue(guest.disk) for guest in host.guests]
         self.log = None
         self.waits = [0.0]
+        self.daemon_until = 0.0
         self.quiet = 0
         self.targets = list(host.targets)
         self.found_memory = 0.0
@@ -290,8 +291,10 @@ class Model:
         self.targets = list(self.host.targets)
         excess = {n: self.excess(n) for n in range(len(self.where)) if self.excess(n)}
         if self.state == State.SOFT:
-            excess = {n: pages for n, pages in excess.items() if self.host.guests[n].driver is None}
-        if self.state == State.HIGH or self.host.disk.busy_until > self.host.clock.now + 10_000:
+            drivers = {n: self.host.guests[n].driver for n in excess}
+            able = {n for n, each in drivers.items() if each and each.answers and each.held < each.guest.most_ballooned}
+            excess = {n: pages for n, pages in excess.items() if n not in able}
+        if self.state == State.HIGH or self.daemon_until > self.host.clock.now + 10_000:
             excess = {}
         before = self.swapped_out
         most = max(1, round(self.host.disk.bandwidth / 100))
@@ -300,7 +303,8 @@ class Model:
         for number, were in enumerate(on_disk):
             share = math.ceil(most * excess.get(number, 0) / max(1, sum(excess.values())))
             assert self.on_disk(number) - were <= min(share, excess.get(number, 0))
-        self.queue.writes(self.swapped_out - before, 0.0)
+        if self.swapped_out > before:
+            self.daemon_until = self.host.clock.now + self.queue.writes(self.swapped_out - before, 0.0)
 
     def on_disk(self, number):
         return sum(isinstance(lies, OnDisk) for lies in self.where[number].values())
@@ -363,7 +367,8 @@ class Model:
     def balanced(self):
         """Targets are what revocation, page by page, leaves each."""
         self.balances += 1
-        if self.balances % 16 or self.log is not None:
+        # What a message that frees pages does is not known yet while it is served.
+        if self.balances % 16 or self.log is not None or self.quiet:
             return
         aim, clients = self.host.thresholds.leaves(State.SOFT) * self.count, []
         for number, guest in enumerate(self.host.guests):

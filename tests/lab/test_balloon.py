@@ -355,3 +355,33 @@ def test_hints_are_asked_for_again_only_so_often_and_of_a_guest_that_runs():
     guest.blocked, before = True, hinting.messages
     host.clock.run(13 * SECOND)
     assert hinting.messages - before == 3
+
+
+def test_in_the_soft_state_the_host_swaps_only_where_balloons_cannot_take():
+    def swapped(most, phase):
+        host = Host(1000)
+        guest = Guest(host, 1000, [Script(1000)], least=100)
+        guest.most_ballooned = most
+        Driver(guest, Polls(SECOND, phase=phase), latency=MS)
+        guest.touch(written(range(970)))
+        assert host.state == State.SOFT
+        host.clock.run(3 * SECOND)
+        assert host.state == State.HIGH
+        check(host)
+        return host.counts.swapped_out
+
+    assert swapped(650, 5 * MS) == 0
+    # At its bound, and not heard of.
+    assert swapped(0, 5 * MS) > 0
+    assert swapped(650, 100 * SECOND) > 0
+
+
+def test_the_host_writes_though_guests_keep_the_disk_busy():
+    host = Host(1000)
+    guest = Guest(host, 1000, [Script(1000)], least=100)
+    guest.touch(written(range(970)))
+    host.clock.every(STEP, lambda: host.disk.reads(100))
+    host.clock.run(10 * SECOND)
+    assert host.disk.busy_until > host.clock.now + 10 * SECOND
+    assert host.counts.swapped_out > 0
+    assert host.state == State.HIGH

@@ -5,11 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lab.scripted import Script
 from pageshare._core import lib
-from pageshare.core._lab import InFrames
+from pageshare.core._lab import InFrames, store_pages
 from pageshare.lab import memory as lab
 from pageshare.lab import trace
+from pageshare.lab.guest import Guest
+from pageshare.lab.host import Host
+from pageshare.lab.invariants import check
 from pageshare.lab.memory import NEVER, NOBODY, READ, RELEASED, WRITTEN, ZERO, Memory
+from pageshare.lab.programs import Touch
 
 
 def obvious(pages, calls):
@@ -104,3 +109,24 @@ def test_kinds_are_the_same_everywhere():
     in_c = (lib.PS_TOUCH_READ, lib.PS_TOUCH_WRITTEN, lib.PS_TOUCH_ZERO, lib.PS_TOUCH_RELEASED)
     assert in_c == (lab.READ, lab.WRITTEN, lab.ZERO, lab.RELEASED)
     assert in_c == (trace.READ, trace.WRITTEN, trace.ZERO, trace.RELEASED)
+
+
+@pytest.mark.parametrize("of", [np.uint8, np.int32, np.float64, np.uint64])
+def test_contents_of_any_type_are_numbers_of_eight_bytes(of):
+    host = Host(100)
+    guest = Guest(host, 40, [Script(40)])
+    pages = np.arange(20, dtype=np.uint32)
+    for _ in range(2):
+        # The first time they are brought in, the second time they are there.
+        guest.touch(Touch(pages, WRITTEN, contents=np.full(40, 7, of)[::2]))
+        assert (host.frames.content[guest.pmap.frame[guest.at[:20]]] == 7).all()
+        assert (guest.held[:20] == 7).all()
+        check(host)
+
+
+def test_arrays_of_another_length_are_refused():
+    frame, content = np.zeros(4, np.int32), np.zeros(4, np.uint64)
+    pages, write = np.zeros(3, np.uint32), np.ones(3, np.bool_)
+    for written, contents in ((write, np.zeros(2, np.uint64)), (write[:1], np.zeros(3, np.uint64))):
+        with pytest.raises(ValueError, match="values for 3 pages"):
+            store_pages(frame, content, pages, written, contents, stand_in=None)

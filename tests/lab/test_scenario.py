@@ -253,7 +253,18 @@ class Once:
         if self.wrong == "raise":
             raise KeyError("oh")
         pages = {"far": [self.pages], "twice": [1, 1], "text": "no"}.get(self.wrong, [0, 1])
-        yield Touch(np.array(pages, np.uint32) if self.wrong != "text" else pages, 2)
+        more = {
+            "kinds": {"kinds": np.full(2, 300)},
+            "share": {"kinds": np.full(2, 1.5)},
+            "thread": {"thread": 70000},
+            "threads": {"thread": np.full(2, 1 << 16)},
+            "content": {"contents": 7},
+            "contents": {"contents": np.full(2, 7.5)},
+            "fewer": {"contents": np.full(1, 7)},
+        }.get(self.wrong, {})
+        if self.wrong == "end":
+            raise SystemExit
+        yield Touch(np.array(pages, np.uint32) if self.wrong != "text" else pages, **{"kinds": 2, **more})
 
 class Half:
     def __init__(self, view, rng, *, active=0.5):
@@ -272,6 +283,26 @@ class Backwards:
 
     def feedback(self, pages, outcomes, partners):
         pass
+
+class Wrong(Backwards):
+    def next(self, count):
+        return np.array([self.pages])
+
+class Below(Backwards):
+    def next(self, count):
+        return np.array([-1])
+
+class Listed(Backwards):
+    def next(self, count):
+        return [0]
+
+class Many(Backwards):
+    def next(self, count):
+        return np.zeros(count + 1, int)
+
+class Fails(Backwards):
+    def feedback(self, pages, outcomes, partners):
+        raise KeyError("oh")
 """
 
 
@@ -307,6 +338,29 @@ def test_ones_own_classes(tmp_path):
         ({"guest.a.program": [{"name": "own.py:Once", "wrong": "far"}]}, "touches page 512, and has 512"),
         ({"guest.a.program": [{"name": "own.py:Once", "wrong": "twice"}]}, "touches a page twice"),
         ({"guest.a.program": [{"name": "own.py:Once", "wrong": "text"}]}, "touches no array of page numbers"),
+        *(
+            ({"guest.a.program": [{"name": "own.py:Once", "wrong": wrong}]}, words)
+            for wrong, words in (
+                ("kinds", "gives kinds that are no numbers from 0 to 15"),
+                ("share", "gives kinds that are no numbers from 0 to 15"),
+                ("thread", "gives thread that are no numbers from 0 to 65534"),
+                ("threads", "gives thread that are no numbers from 0 to 65534"),
+                ("content", "gives contents that are no array"),
+                ("contents", "gives contents that are no numbers"),
+                ("fewer", "gives contents for other than 2 pages"),
+                ("end", "own.py:Once in line 23: SystemExit"),
+            )
+        ),
+        *(
+            ({"host.sharing": {"policy": f"own.py:{policy}"}}, f"own.py:{policy}{words}")
+            for policy, words in (
+                ("Wrong", ": ValueError: next() gives page 1024, of 1024"),
+                ("Below", ": ValueError: next() gives page -1, of 1024"),
+                ("Listed", ": ValueError: next() gives no array of page numbers"),
+                ("Many", ": ValueError: next() gives "),
+                ("Fails", " in line 62: KeyError: 'oh'"),
+            )
+        ),
         ({"guest.b.estimator": {"name": "own.py:Half", "active": 1.5}}, "own.py:Half: ValueError: estimates 1.5"),
         ({"guest.b.estimator": {"name": "own.py:Half", "active": "x"}}, "active: must be a number"),
     ],

@@ -155,15 +155,16 @@ def store_pages(
     stand_in: NDArray[np.uint64] | None,
 ) -> None:
     """The frames of pages, where they are written, get ``contents``; so does the first word of each page's
-    ``stand_in`` (shape (pages, words)), if there are any."""
-    words = 0 if stand_in is None else stand_in.shape[1]
+    ``stand_in`` (shape (pages, words)), if there are any. Every page that is written has a frame. Raises ValueError
+    for arrays of another length."""
+    words, count = 0 if stand_in is None else stand_in.shape[1], len(pages)
     lib.ps_lab_store(
         ffi.from_buffer(_I32, frame),
         ffi.from_buffer(_U64, content),
         ffi.NULL if stand_in is None else ffi.from_buffer(_U64, stand_in),
         words,
-        ffi.from_buffer(_U32, np.ascontiguousarray(pages, np.uint32)),
-        len(pages),
-        ffi.from_buffer(_U8, write),
-        ffi.from_buffer(_U64, contents),
+        _pointer(_U32, pages, np.uint32, count),
+        count,
+        _pointer(_U8, write, np.bool_, count),
+        _pointer(_U64, contents, np.uint64, count),
     )

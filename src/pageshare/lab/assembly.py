@@ -21,9 +21,13 @@ from pageshare.lab.view import View
 from pageshare.synth.spec import SpecError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from pageshare.lab.estimators import Estimator
     from pageshare.lab.programs import Program, Touch
     from pageshare.lab.scenario import BalloonSpec, Change, DiskSpec, GuestSpec, ProgramSpec, Scenario
+    from pageshare.policies import Policy
+    from pageshare.policies import View as ScanView
 
 HEARD = Callable[[int, int, list["Touch"]], None]
 """Is told what a program touched from, and until, a time of its guest's."""
@@ -64,9 +68,11 @@ class Restartable:
             return
         with Blamed(self._where, self.name):
             touches = list(self.program.run(max(0, begin), end))
-            if self._own:
-                for touch in touches:
+            for touch in touches:
+                if self._own:
                     self._check(touch)
+                if len(touch.pages) and int(touch.pages.max()) >= self.pages:
+                    raise ValueError(f"touches page {int(touch.pages.max())}, and has {self.pages}")
         if self.heard is not None:
             self.heard(now, end, touches)
         yield from touches
@@ -75,14 +81,22 @@ class Restartable:
         pages = touch.pages
         if not isinstance(pages, np.ndarray) or pages.ndim != 1 or pages.dtype.kind not in "ui":
             raise ValueError("touches no array of page numbers")
-        if len(pages) and not 0 <= int(pages.min()) <= int(pages.max()) < self.pages:
-            raise ValueError(f"touches page {int(pages.max())}, and has {self.pages}")
+        if len(pages) and int(pages.min()) < 0:
+            raise ValueError(f"touches page {int(pages.min())}")
         if len(np.unique(pages)) < len(pages):
             raise ValueError("touches a page twice in one Touch")
-        for name in ("kinds", "work", "thread", "contents"):
+        for name, most in (("kinds", 15), ("work", 1), ("thread", 0xFFFE), ("contents", (1 << 64) - 1)):
             value = getattr(touch, name)
-            if isinstance(value, np.ndarray) and value.shape != pages.shape:
-                raise ValueError(f"gives {name} for other than {len(pages)} pages")
+            if isinstance(value, np.ndarray):
+                if value.shape != pages.shape:
+                    raise ValueError(f"gives {name} for other than {len(pages)} pages")
+            elif name == "contents":
+                if value is not None:
+                    raise ValueError("gives contents that are no array")
+                continue
+            value = np.asarray(value)
+            if value.dtype.kind not in "uib" or (value.size and not 0 <= int(value.min()) <= int(value.max()) <= most):
+                raise ValueError(f"gives {name} that are no numbers from 0 to {most}")
 
 
 class Watched:
@@ -107,6 +121,32 @@ class Watched:
         self.active = active
 
 
+class Scanned:
+    """A scan policy of a user's own, what goes wrong in which is a SpecError."""
+
+    def __init__(self, policy: Policy, spec: Named, view: ScanView) -> None:
+        self.policy, self._spec, self._pages = policy, spec, view.pages
+        self.table_options = getattr(policy, "table_options", {})
+
+    def next(self, count: int) -> NDArray[np.uint32]:
+        """The pages that it wants to visit, ``count`` at most."""
+        with Blamed(self._spec.where, self._spec.name):
+            pages = self.policy.next(count)
+            if not isinstance(pages, np.ndarray) or pages.ndim != 1 or pages.dtype.kind not in "ui":
+                raise ValueError("next() gives no array of page numbers")
+            if len(pages) > count:
+                raise ValueError(f"next() gives {len(pages)} pages, of {count} that it was asked for")
+            if len(pages) and not 0 <= int(pages.min()) <= int(pages.max()) < self._pages:
+                far = int(pages.max()) if int(pages.min()) >= 0 else int(pages.min())
+                raise ValueError(f"next() gives page {far}, of {self._pages}")
+            return pages.astype(np.uint32)
+
+    def feedback(self, pages: NDArray[np.uint32], outcomes: NDArray[np.uint8], partners: NDArray[np.uint32]) -> None:
+        """What came of pages."""
+        with Blamed(self._spec.where, self._spec.name):
+            self.policy.feedback(pages, outcomes, partners)
+
+
 def _disk(spec: DiskSpec, clock: Clock) -> Disk:
     return Disk(clock, latency=spec.latency, bandwidth=spec.bandwidth)
 
@@ -128,7 +168,7 @@ def assemble(scenario: Scenario, seed: int) -> Host:
         _guest(host, each, number, seed)
     if spec.sharing is not None:
         policy = spec.sharing.policy
-        made = (lambda view: policy.made(view=view)) if isinstance(policy, Named) else policy
+        made = (lambda view: Scanned(policy.made(view=view), policy, view)) if isinstance(policy, Named) else policy
         Sharing(host, rate=spec.sharing.rate, policy=made, visit=spec.sharing.visit)
     for change in scenario.changes:
         clock.at(change.at, lambda change=change: _apply(host, change))  # type: ignore[misc]

@@ -100,6 +100,8 @@ class Driver:
         self._set_held(0)
         self._on_the_way: NDArray[np.uint32] = np.zeros(0, np.uint32)
         """Pages that were taken or are to be given back, while the host has not answered."""
+        self.answers = False
+        """Whether the host has heard of it since its guest booted."""
         self._life = 0
         self._busy = self._again = self._missed = False
         self.begins = False
@@ -143,6 +145,11 @@ class Driver:
             self.messages += 1
             self.clock.after(self.latency, self.wake)
 
+    @property
+    def can_take(self) -> bool:
+        """Whether the host can have pages by it: it was heard of, and may have more than it has."""
+        return self.answers and self.held < self.guest.most_ballooned
+
     # Messages. Each is on its way for a time in which anything else may happen.
 
     def _ask(
@@ -155,6 +162,7 @@ class Driver:
         def arrive() -> None:
             if life != self._life and self.safeguards.ignore_stale:
                 return
+            self.answers = True
             self._heard()
             reset = self.guest.pmap.popped and self.safeguards.reset and not starts
             if not reset:
@@ -293,6 +301,7 @@ class Driver:
         """The guest was reset: this is another driver, which knows of nothing, and begins ``boots`` microseconds from
         now. What the host annotated stays, until a touch pops it or the new driver's first message tells."""
         self._life += 1
+        self.answers = False
         self._set_held(0)
         self._on_the_way = self._on_the_way[:0]
         self._busy = self._again = self.begins = False

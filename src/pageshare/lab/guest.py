@@ -195,7 +195,8 @@ class Guest:
         stall = 0.0
         released = (kinds & RELEASED) != 0
         # What is left of it is of the guest's pages, and has kinds for each.
-        touch = Touch(pages, kinds, touch.work, touch.thread, touch.contents)
+        contents = None if touch.contents is None else touch.contents.astype(np.uint64)
+        touch = Touch(pages, kinds.astype(np.uint8), touch.work, touch.thread, contents)
         if released.any():
             # A page that is cleared where no process has it: the zero page thread clears the guest's free pages.
             cleared = released & ((kinds & (WRITTEN | ZERO)) == (WRITTEN | ZERO)) & (self.at[pages] == NOWHERE)

@@ -71,7 +71,7 @@ class Blamed:
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if not isinstance(error, Exception) or isinstance(error, (SpecError, MemoryError)):
+        if not isinstance(error, (Exception, SystemExit)) or isinstance(error, (SpecError, MemoryError)):
             return
         place = ""
         if own := ":" in self.name:

@@ -23,12 +23,15 @@ class SwapDaemon:
     """Writes out pages of guests that have more than their target, without their help and while they run.
 
     Victims are drawn at random: a rule of the host's own would clash with the guest's, which may just be about to page
-    out the very same pages (section 3.3). In the soft state it takes only from guests that have no balloon.
+    out the very same pages (section 3.3). In the soft state it takes only where balloons can't: from guests without
+    one, those whose driver has not been heard of yet, and those whose balloon has all that it may have. It has one
+    cluster on its way at a time, however long the disk's queue is: what guests read has its turn, too.
     """
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self._awake = False
+        self._written_by = 0.0
 
     def wake(self) -> None:
         """Go on, if there is anything to do."""
@@ -44,7 +47,7 @@ class SwapDaemon:
         soft = host.state == State.SOFT
         wanted = []
         for number, guest in enumerate(host.guests):
-            if soft and guest.driver is not None:
+            if soft and guest.driver is not None and guest.driver.can_take:
                 continue
             if excess := host.excess(number):
                 wanted.append((number, excess))
@@ -56,14 +59,14 @@ class SwapDaemon:
         wanted = self._wanted()
         if not wanted:
             return
-        if host.disk.busy_until <= host.clock.now + TURN:
+        if self._written_by <= host.clock.now + TURN:
             most = max(1, round(host.disk.bandwidth * TURN / 1e6))
             total = sum(excess for _number, excess in wanted)
             written = 0
             for number, excess in wanted:
                 count = min(excess, -(-most * excess // total))
                 written += self._write_out(host.guests[number], count, None)
-            host.disk.writes(written)
+            self._written_by = host.clock.now + host.disk.writes(written)
             host.look()
         self.wake()
 
