@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pageshare.lab.estimators.esx import Esx
+from pageshare.lab.estimators.filters import NoFilter
 from pageshare.lab.memory import SECOND, Memory
 from pageshare.lab.view import View
 
@@ -92,3 +93,19 @@ def test_at_most_n_faults_and_n_visits_a_period():
     assert view.costs.faults == 10 * 100
     assert view.costs.visits == 11 * 100
     assert view.costs.tests == view.costs.hypercalls == 0
+
+
+def test_a_filter_keeps_what_it_learnt_from_one_period_to_the_next():
+    made = []
+
+    class Noting(NoFilter):
+        def __init__(self, traps, rng):
+            super().__init__(traps, rng)
+            made.append(traps)
+
+    memory = Memory(1000)
+    estimator = Esx(View(memory), np.random.default_rng(1), n=50, period=1.0, through=Noting)
+    for second in range(1, 6):
+        memory.now = second * SECOND
+        estimator.step()
+    assert made == [50]

@@ -139,12 +139,14 @@ def test_a_blocked_guest_does_nothing_its_balloon_neither():
     assert not guest.blocked
     host.clock.run(4 * SECOND)
     assert guest.blocked
+    # All that time it waits, though the wait is not over.
+    assert guest.blocked_for() == guest.waited() == 4 * SECOND - STEP
     assert driver.held == 0
     host.swap_out(guest, host.swap.victims(guest, 100, None))
     host.look()
     host.clock.run(host.clock.now + STEP)
     assert not guest.blocked
-    assert guest.counts.blocked == 4 * SECOND - STEP
+    assert guest.counts.blocked == guest.blocked_for() == 4 * SECOND - STEP
 
 
 def test_time_in_each_state_adds_up_at_any_time():
@@ -156,3 +158,17 @@ def test_time_in_each_state_adds_up_at_any_time():
     assert guest.pmap.resident == np.count_nonzero(guest.pmap.place == Place.RESIDENT)
     host.clock.run(9 * SECOND + STEP // 3)
     assert sum(host.in_state.values()) == host.clock.now
+
+
+def test_of_a_step_that_goes_on_only_what_is_over_was_run():
+    host = Host(1000)
+    guest = Guest(host, 100, [], step=10 * SECOND, start=SECOND)
+    for now, ran in (
+        (0, 0),
+        (SECOND, 0),
+        (4 * SECOND, 3 * SECOND),
+        (11 * SECOND, 10 * SECOND),
+        (12 * SECOND, 11 * SECOND),
+    ):
+        host.clock.run(now)
+        assert (guest.ran(), guest.waited()) == (ran, 0)

@@ -181,9 +181,9 @@ def _of_guest(guest: Guest, target: int) -> tuple[float, ...]:
         counts.read,
         counts.out_of_memory,
         driver.messages if driver else 0,
-        counts.ran / SECOND,
+        guest.ran() / SECOND,
         counts.stalled / SECOND,
-        counts.blocked / SECOND,
+        guest.blocked_for() / SECOND,
         round(costs.visits) if costs else 0,
         round(costs.faults) if costs else 0,
     )

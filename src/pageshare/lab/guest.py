@@ -121,7 +121,7 @@ class Guest:
         self.rng = np.random.default_rng([host.seed, 1, self.number])
         if scattered:
             self.rng.shuffle(self.free_list)
-        self._time = 0
+        self._time = self._runs_until = self._blocked_at = 0
         self._started = host.clock.now + start
         host.clock.at(host.clock.now + start, self._run)
 
@@ -148,7 +148,15 @@ class Guest:
 
     def waited(self) -> float:
         """Microseconds of the host's time so far in which it did not run, though it would have."""
-        return self.host.clock.now - self._started - self.counts.ran
+        return max(0, self.host.clock.now - self._started) - self.ran()
+
+    def ran(self) -> int:
+        """Microseconds of its own time so far: of a step that goes on what of it is over."""
+        return self.counts.ran - max(0, self._runs_until - self.host.clock.now)
+
+    def blocked_for(self) -> int:
+        """Microseconds of the host's time so far in which it was blocked."""
+        return self.counts.blocked + (self.host.clock.now - self._blocked_at if self.blocked else 0)
 
     # Running.
 
@@ -156,11 +164,10 @@ class Guest:
         """One step of all programs; the next one follows when it is over, waiting included."""
         host, clock = self.host, self.host.clock
         if host.blocks(self.number):
-            began = clock.now
-            self.blocked = True
+            self.blocked, self._blocked_at = True, clock.now
 
             def resume() -> None:
-                self.counts.blocked += clock.now - began
+                self.counts.blocked = self.blocked_for()
                 self.blocked = False
                 self._run()
                 if self.driver is not None and not self.blocked:
@@ -180,6 +187,7 @@ class Guest:
             self.memory.now = before
         self._time = end
         self.counts.ran += self.step
+        self._runs_until = clock.now + self.step
         self.counts.stalled += stall
         if self.estimator is not None:
             self.estimator.step()

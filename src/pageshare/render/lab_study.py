@@ -68,7 +68,7 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
         Column("visits", "visits", "number"),
         Column("faults", "faults", "number"),
         Column("microseconds", "CPU us", "number"),
-        Column("mae", "mean error", "share"),
+        Column("mae", "absolute error", "share"),
         Column("tests", "tests", "number"),
         Column("hypercalls", "messages", "number"),
         Column("rmse_sd", "+- of error", "share"),

@@ -35,16 +35,17 @@ class BurstFilter:
     A collector that stops the program has to be quick, so it goes over all that lives within a moment. Work does
     something with each page, and most of memory is not its at that moment. So there is a burst
 
-    - when ``most`` of all traps that have stood are sprung within a second, whoever does it. That finds collectors in
-      the thread that works, as CPython's, without taking for one what fills or reads much memory as fast as it can use
-      it. What stood is counted as it was ``lasts`` seconds before, or the end of a slow sweep, when few traps are left,
+    - when ``most`` of all traps that have stood are sprung within a second, by threads that spring ``least`` or more of
+      them each. That finds collectors in the thread that works, as CPython's, and mostly leaves what fills or reads
+      memory as fast as it can use it; work that takes up most of what was idle within a second looks the same. What
+      stood is counted as it was ``lasts`` seconds before, or the end of a slow sweep, when few traps are left,
       would look like a fast one;
     - when the smaller ``share`` is sprung by threads that sweep. Collectors with threads of their own do, and they do
       not always go over all that lives.
 
     A thread sweeps if it springs ``least`` or more of the traps that have stood within a second, did so at three times
     or more, and its touches in such company are ``ratio`` times as many as those that come singly: work is spread over
-    time. The thread that makes most of all single touches does not.
+    time. The thread that makes most of all single touches, ten or more, does not.
 
     A burst takes in all that its threads touch for ``lasts`` seconds, for a collection may go over the same pages
     several times; then its traps are armed again. What is sprung once more is judged anew, by itself; what is not, was

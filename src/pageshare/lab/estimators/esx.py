@@ -31,8 +31,9 @@ class Esx:
         through: Through = NoFilter,
     ) -> None:
         self.view, self.rng = view, rng
-        self.through = through
         self.n, self.period = min(int(n), view.pages), round(period * SECOND)
+        # One for all periods: it learns of the guest's threads.
+        self.filter = through(self.n, rng)
         self.gains = (slow, fast)
         self.averages: tuple[float, float] | None = None
         self.active = 1.0
@@ -42,7 +43,6 @@ class Esx:
         self.ends = self.view.now + self.period
         pages = self.rng.choice(self.view.pages, self.n, replace=False, shuffle=False)
         self.traps = self.view.traps(pages.astype(np.uint32))
-        self.filter = self.through(self.n, self.rng)
         self.used = np.zeros(self.n, np.bool_)
 
     def step(self) -> None:
