@@ -16,6 +16,7 @@ def values(answer: Answer) -> dict[str, Any]:
     settings = list(dict.fromkeys((row.case.disk, row.case.mix) for row in answer.rates))
     return {
         "together": together,
+        "whole": len({row.case.pressure for row in answer.rates}) == len(together.PRESSURES),
         "best": table(
             ["", "pressure", "best rate", "cost, %", "cost without, %", "waits without, %"],
             [_best(rows) for rows in _groups(answer)],
@@ -42,8 +43,11 @@ def _rate(rate: float) -> str:
 
 
 def _best(rows: list[Row]) -> list[str]:
+    """The slowest rate that is as good as the best one: to a standard deviation of this."""
     case = rows[0].case
-    best = min(rows, key=lambda row: row.figures["cost"].mean)
+    least = min((row.figures["cost"] for row in rows), key=lambda cost: cost.mean)
+    good = [row for row in rows if not row.figures["cost"].mean > least.mean + least.deviation]
+    best = min(good, key=lambda row: row.case.rate)
     none = next(row for row in rows if not row.case.rate)
     return [
         f"{case.disk}; sharing can save {case.mix.name}",
