@@ -48,6 +48,11 @@ def test_a_page_and_its_plots(capsys, tmp_path):
         (("answer", "polls", "-o", "no/such"), 1, "there is no such folder"),
         (("figure-7", "polls"), 2, "belong to `pageshare lab answer NAME`"),
         (("figure-7", "--quick"), 2, "belong to `pageshare lab answer NAME`"),
+        (("figure-7", "-o", "."), 2, "belong to `pageshare lab answer NAME`"),
+        (("figure-7", "--traces"), 2, "--traces: for `pageshare lab list`"),
+        (("list", "--quick"), 2, "belong to `pageshare lab answer NAME`"),
+        (("list", "--set", "host.tax=0"), 2, "--set: `pageshare lab list` takes --programs, --estimators"),
+        (("list", "--seeds", "2"), 2, "--seeds: `pageshare lab list` takes --programs, --estimators"),
     ],
 )
 def test_what_is_refused_is_one_line(capsys, arguments, status, said):
@@ -55,6 +60,22 @@ def test_what_is_refused_is_one_line(capsys, arguments, status, said):
     assert (got, out) == (status, "")
     assert said in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(("--html", "x"), ("--svg", "x"), ("--png", "x"), ("--csv", "x"), ("--parquet", "x")),
+        *(("--set", "host.tax=0"), ("--seed", "0"), ("--check",), ("--record-touches", "x"), ("--programs",)),
+    ],
+)
+def test_what_an_answer_does_not_take_is_refused(capsys, tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, "lab", "answer", "together", "--quick", "--seeds", "1", *given)
+    assert (status, out) == (2, "")
+    takes = "`pageshare lab answer` takes -o, --quick, --seeds, --force, --json and --quiet"
+    assert err == f"pageshare lab: {given[0]}: {takes}\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_replaced_unasked(capsys, tmp_path):

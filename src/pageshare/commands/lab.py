@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 
 SUMMARY = "a simulated host: balloons, idle memory tax, estimators of idle memory"
 LISTS = ("scenarios", "programs", "estimators", "policies", "traces", "answers")
-
+_OF_RUNS = ("set", "seed", "html", "svg", "png", "csv", "parquet", "record_touches", "check")
+"""Options that only a scenario's run takes."""
+_OF_ANSWERS = ("output", "quick")
 
 _ABOUT = ("format", "simulation", "calibration", "seeds", "table")
 """Keys of a document that Parquet files have as metadata."""
@@ -53,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="with answer: which one (lab list --answers names them)")
     for name in LISTS[1:]:
         parser.add_argument(f"--{name}", action="store_true", help=f"with list: name the {name}")
-    parser.add_argument("--seed", type=seed_number, default=1, metavar="N", help="of all that is drawn (default: 1)")
+    parser.add_argument("--seed", type=seed_number, metavar="N", help="of all that is drawn (default: 1)")
     parser.add_argument(
         "--seeds",
         type=positive,
@@ -108,14 +110,18 @@ def run(args: argparse.Namespace) -> int:
     if args.scenario == "answer":
         from pageshare.commands import _lab_answer
 
+        _refuse(args, (*_OF_RUNS, *LISTS[1:]), "answer` takes -o, --quick, --seeds, --force, --json and --quiet")
         return _lab_answer.run(args)
-    if args.name or args.output or args.quick:
+    if args.name is not None or _given(args, _OF_ANSWERS):
         raise UsageError("a second name, -o and --quick belong to `pageshare lab answer NAME`")
-    args.seeds = args.seeds or 1
     if args.scenario == "list":
+        taken = ", ".join(f"--{name}" for name in LISTS[1:])
+        _refuse(args, (*_OF_RUNS, "seeds", "force"), f"list` takes {taken}, --json and --quiet")
         return _list(args)
-    if asked := [name for name in LISTS[1:] if getattr(args, name)]:
-        raise UsageError(f"--{asked[0]}: for `pageshare lab list`")
+    args.seeds = args.seeds or 1
+    args.seed = 1 if args.seed is None else args.seed
+    if asked := _given(args, LISTS[1:]):
+        raise UsageError(f"{asked[0]}: for `pageshare lab list`")
     from pageshare.lab import scenario as scenarios
 
     try:
@@ -142,6 +148,19 @@ def run(args: argparse.Namespace) -> int:
     if interrupt is not None:
         raise interrupt
     return 0
+
+
+def _given(args: argparse.Namespace, names: Iterable[str]) -> list[str]:
+    """Those of some options that were given, as a command line has them."""
+    found = {name: getattr(args, name) for name in names}
+    # A seed of 0 is given.
+    return [f"--{name.replace('_', '-')}" for name, each in found.items() if each or (name == "seed" and each == 0)]
+
+
+def _refuse(args: argparse.Namespace, names: Iterable[str], taken: str) -> None:
+    """Raise UsageError if one of some options was given; ``taken``: who takes what else."""
+    if asked := _given(args, names):
+        raise UsageError(f"{asked[0]}: `pageshare lab {taken}")
 
 
 def _check(args: argparse.Namespace, path: Path) -> None:
