@@ -434,3 +434,24 @@ def test_times():
         2e6, 1500, 3, 120e6, 60e6, 3600e6, 86400e6,
     ]  # fmt: skip
     assert [parse_time(text) for text in ("", "s", "-1s", "1 parsec", "1e3s", "٣s")] == [None] * 6
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [
+        ("guest.balloon.poll", "100ms", lambda made: made.guests[1].balloon.poll == SECOND // 10),
+        ("guest.a.balloon.safeguards.reset", False, lambda made: not made.guests[0].balloon.safeguards["reset"]),
+        ("host.sharing.rate", 300, lambda made: made.host.sharing.rate == 300),
+        ("guest.reporting.after", "1s", lambda made: made.guests[1].reporting.after == SECOND),
+        ("guest.hinting.again", "3s", lambda made: made.guests[1].hinting.again == 3 * SECOND),
+    ],
+)
+def test_true_is_a_table_whose_keys_can_be_set(tmp_path, key, value, found):
+    text = SMALL.replace("[host]", "[host]\nsharing = true")
+    text = text.replace("[[guest]]", "[[guest]]\nballoon = true\nreporting = true\nhinting = true")
+    made_of = made(text, tmp_path, **{key: value})
+    assert found(made_of)
+    assert made_of.guests[1].reporting is not None
+    where = ".".join(key.split(".")[: 3 if ".a." in key else 2])
+    with pytest.raises(SpecError, match=f"{key}: {where} is false, and has no keys$"):
+        made(text.replace("true", "false"), tmp_path, **{key: value})

@@ -249,15 +249,17 @@ def _read(path: Path, changed: Sequence[tuple[str, Any]], make: Callable[..., T]
 
 def override(table: dict[str, Any], key: str, value: Any) -> None:
     """Set a key, ``host.tax`` or ``guest.web.memory``. Of a list of tables a name or a number (from 1) picks one;
-    without it all of them are meant. Raises SpecError."""
+    without it all of them are meant. True in a table's place means an empty one. Raises SpecError."""
     parts = key.split(".")
     places: list[Any] = [table]
-    for part in parts[:-1]:
+    for number, part in enumerate(parts[:-1], 1):
         found: list[Any] = []
         for place in places:
             found += _below(place, part)
         if not found:
             raise SpecError(f"{printable(key)}: there is no {printable(part)}")
+        if any(each is False for each in found):
+            raise SpecError(f"{printable(key)}: {printable('.'.join(parts[:number]))} is false, and has no keys")
         places = found
     tables = [each for place in places for each in (place if isinstance(place, list) else [place])]
     for each in tables:
@@ -272,7 +274,7 @@ def _below(place: Any, part: str) -> list[Any]:
         return picked or [below for each in place for below in _below(each, part)]
     if not isinstance(place, dict):
         return []
-    if part not in place and part not in ("guest", "program", "study"):
+    if place.get(part) is True or (part not in place and part not in ("guest", "program", "study")):
         place[part] = {}
     return [place[part]] if part in place else []
 
