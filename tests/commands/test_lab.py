@@ -282,6 +282,15 @@ def test_a_study_is_read_and_drawn(capsys, study, tmp_path):
     assert (tmp_path / "x.svg").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_study_names_thousands_in_full(capsys, study):
+    text = STUDY.replace('name = "esx"', 'name = "esx"\nn = 1860').replace('memory = "2 MiB"', 'memory = "16 MiB"')
+    study.write_text(text, encoding="utf-8")
+    status, out, _err = run(capsys, "lab", study)
+    assert status == 0
+    assert not re.search(r"\de\+\d", out)
+    assert re.search(r"^esx .* 1,8\d0 ", out, re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

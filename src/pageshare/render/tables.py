@@ -57,6 +57,8 @@ def cell(value: Any, unit: Unit, page_size: int) -> str:
 
     >>> cell(3, "pages", 4096), cell(0.25, "share", 4096), cell(None, "count", 4096), cell(1234, "count", 4096)
     ('12.0 KiB', '25.0 %', '-', '1,234')
+    >>> cell(1863.4, "number", 4096), cell(999.6, "number", 4096), cell(18.634, "number", 4096)
+    ('1,860', '1,000', '18.6')
     """
     if value is None:
         return "-"
@@ -73,7 +75,9 @@ def cell(value: Any, unit: Unit, page_size: int) -> str:
         return f"{value:#x}"
     if unit == "hash":
         return bytes(value).hex()
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.3g}" if abs(value) < 999.5 else f"{float(f'{value:.3g}'):,.0f}"
 
 
 def shortened(text: str, most: int) -> str:
