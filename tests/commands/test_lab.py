@@ -15,6 +15,9 @@ import pytest
 from command_line import run, run_json
 from pageshare.lab import scenario, trace
 from pageshare.lab.report import SIMULATION
+from pageshare.render import lab as render
+from pageshare.render import lab_study
+from pageshare.render.console import laid_out
 from read_views import Page
 
 SMALL = """
@@ -111,6 +114,31 @@ def test_seeds_are_means_and_spreads(capsys, small):
     assert status == 0
     assert "means of 2 seeds" in flat(out)
     assert "+-" in out
+
+
+def test_captions_speak_of_columns_that_are_shown(capsys, small, study):
+    document = run_json(capsys, "lab", small)
+
+    def shown(width):
+        return laid_out(lambda console: render.write(document, console), width=width)
+
+    def below(title, text):
+        return flat(text.partition(f"\n{title}\n")[2].partition("\n\n")[0])
+
+    title = "What guests waited for, and did themselves"
+    paged = "Paged: by the guest itself, to its own disk. Dropped, read: pages of files."
+    assert below(title, shown(80)).endswith(paged)
+    assert below(title, shown(200)).endswith(
+        f"{paged} Messages: of its balloon, both ways. Visits, faults: of its estimator."
+    )
+    assert "Shared: what sharing saves. Columns with guests' names: what each has." in flat(shown(80))
+    document = run_json(capsys, "lab", small, "--set", "host.sharing=false")
+    assert below("Course", shown(80)).endswith(" KiB Columns with guests' names: what each has.")
+    document = run_json(capsys, "lab", study)
+    for faults, words in ((10, "Visits, faults, CPU: each 30 s."), (10**50, " fit best. Visits: each 30 s.")):
+        for program in document["programs"]:
+            program["estimators"][0]["faults"] = faults
+        assert flat(laid_out(lambda console: lab_study.write(document, console))).count(words) == 1
 
 
 def test_a_key_is_set(capsys, small):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -152,11 +152,7 @@ def _guests(document: Mapping[str, Any]) -> Table:
         )
         for guest in document["guests"]
     ]
-    note = (
-        "Means over time. Active: touched by its own work within 30 s of its time; the host only has the estimate. Ran:"
-        " the part of the time in which it did not wait for disks, or for memory."
-    )
-    return Table("guests", "Guests", columns, rows, document["page_size"], note)
+    return Table("guests", "Guests", columns, rows, document["page_size"], caption("guests", columns))
 
 
 def _whole(number: float) -> float:
@@ -193,7 +189,7 @@ def _stretches(document: Mapping[str, Any]) -> Table:
                     None if ran is None or not before else ran / before,
                 )
             )
-    note = "Means of the last half of each stretch. To first: what it got done, to what it did in the first stretch."
+    note = caption("changes", columns)
     return Table("changes", "Before and after changes", columns, rows, document["page_size"], note)
 
 
@@ -223,8 +219,7 @@ def _course(document: Mapping[str, Any]) -> Table:
         )
         for i in _picked(count)
     ]
-    note = "Shared: what sharing saves. Columns with guests' names: what each has."
-    return Table("course", "Course", tuple(columns), rows, document["page_size"], note)
+    return Table("course", "Course", tuple(columns), rows, document["page_size"], caption("course", columns))
 
 
 def _picked(count: int) -> list[int]:
@@ -259,11 +254,8 @@ def _paging(document: Mapping[str, Any]) -> Table:
         )
         for guest in document["guests"]
     ]
-    note = (
-        "Paged: by the guest itself, to its own disk. Dropped, read: pages of files. Messages: of its balloon, both"
-        " ways. Visits, faults: of its estimator."
-    )
-    return Table("paging", "What guests waited for, and did themselves", columns, rows, document["page_size"], note)
+    title, note = "What guests waited for, and did themselves", caption("paging", columns)
+    return Table("paging", title, columns, rows, document["page_size"], note)
 
 
 def _host(document: Mapping[str, Any]) -> Table:
@@ -317,6 +309,54 @@ def _spread(document: Mapping[str, Any]) -> Table:
     return Table("spread", "Seeds", columns, rows, document["page_size"], note)
 
 
+def caption(name: str, columns: Sequence[Column]) -> str:
+    """How to read a table that has these columns: what is said of others is left out."""
+    there = [column.key for column in columns]
+    sentences = []
+    for headings, text in CAPTIONS[name]:
+        shown = [heading for key, heading in headings if any(each.startswith(key) for each in there)]
+        if shown or not headings:
+            words = ", ".join(dict.fromkeys(shown))
+            sentences.append(f"{words[0].upper()}{words[1:]}: {text}" if words else text)
+    return " ".join(sentences)
+
+
+CAPTIONS: Mapping[str, Sequence[tuple[Sequence[tuple[str, str]], str]]] = {
+    "guests": (
+        ((), "Means over time."),
+        ((("active", "active"),), "touched by its own work within 30 s of its time; the host only has the estimate."),
+        ((("ran_share", "ran"),), "the part of the time in which it did not wait for disks, or for memory."),
+    ),
+    "changes": (
+        ((), "Means of the last half of each stretch."),
+        ((("against_first", "to first"),), "what it got done, to what it did in the first stretch."),
+    ),
+    "course": (
+        ((("saved", "shared"),), "what sharing saves."),
+        ((("allocated", "columns with guests' names"),), "what each has."),
+    ),
+    "paging": (
+        ((("paged", "paged"),), "by the guest itself, to its own disk."),
+        ((("dropped", "dropped"), ("read", "read")), "pages of files."),
+        ((("messages", "messages"),), "of its balloon, both ways."),
+        ((("visits", "visits"), ("faults", "faults")), "of its estimator."),
+    ),
+    "program": (
+        ((("rmse", "error"),), "root mean square, in shares of the guest's pages."),
+        ((("lag", "lag"),), "by how much the truth has to be put off to fit best."),
+        ((("visits", "visits"), ("faults", "faults"), ("microseconds", "CPU")), "each 30 s."),
+    ),
+}
+"""Of each table what is said of columns, by the beginning of their keys, with what they are called; or of all of it."""
+
+
+def captioned(table: Table, name: str, console: Console) -> str:
+    """Print a table; the caption of what fitted into the terminal."""
+    text = as_text(table, width=console.width)
+    titled(console, table.title, text)
+    return caption(name, table.columns[: len(text.columns)]) if name in CAPTIONS else table.note
+
+
 def _calibration(document: Mapping[str, Any]) -> Table:
     columns = (Column("what", "", "text"), Column("value", "value", "text"), Column("source", "from", "text"))
     rows = [(each["what"], each["value"], each["source"]) for each in document["calibration"]]
@@ -337,9 +377,8 @@ def write(document: Mapping[str, Any], console: Console) -> None:
         console.print()
         unshared = table.name == "course" and not document["host"]["most_saved"]
         shown = _without(table, "saved") if unshared else table
-        titled(console, shown.title, as_text(shown, width=console.width))
-        if shown.note:
-            say(console, shown.note)
+        if note := captioned(shown, shown.name, console):
+            say(console, note)
     console.print()
     say(console, "What it is calibrated against", style="bold")
     for each in document["calibration"]:
@@ -350,8 +389,7 @@ def write(document: Mapping[str, Any], console: Console) -> None:
 def _without(table: Table, key: str) -> Table:
     kept = [number for number, column in enumerate(table.columns) if column.key != key]
     rows = [tuple(row[number] for number in kept) for row in table.rows]
-    note = table.note.replace("Shared: what sharing saves. ", "")
-    return Table(table.name, table.title, tuple(table.columns[i] for i in kept), rows, table.page_size, note)
+    return Table(table.name, table.title, tuple(table.columns[i] for i in kept), rows, table.page_size, table.note)
 
 
 def write_list(sections: Mapping[str, Mapping[str, str]], console: Console) -> None:

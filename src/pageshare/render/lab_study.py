@@ -9,10 +9,11 @@ from typing import Any
 from rich.console import Console
 
 from pageshare.images import printable
-from pageshare.render.console import say, titled
+from pageshare.render.console import say
+from pageshare.render.lab import caption, captioned
 from pageshare.render.lab_plot import GREEN, STACK
 from pageshare.render.plot import FAINT
-from pageshare.render.tables import Column, Table, as_text, shortened
+from pageshare.render.tables import Column, Table, shortened
 from pageshare.render.units import clock
 
 LINES = [colour for colour in STACK if colour != GREEN]
@@ -73,10 +74,7 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
         Column("hypercalls", "messages", "number"),
         Column("rmse_sd", "+- of error", "share"),
     )
-    note = (
-        "Error: root mean square, in shares of the guest's pages. Lag: by how much the truth has to be put off to fit"
-        " best. Visits to CPU: each 30 s."
-    )
+    note = caption("program", columns)
     found = []
     for number, program in enumerate(document["programs"]):
         rows = [
@@ -127,12 +125,12 @@ def write(document: Mapping[str, Any], console: Console) -> None:
         say(console, printable(document["about"]), indent="  ")
     console.print()
     say(console, document["simulation"])
-    shown = tables(document)[:-1]
-    for table in shown:
+    notes = []
+    for table in tables(document)[:-1]:
         console.print()
-        titled(console, table.title, as_text(table, width=console.width))
-    if shown:
-        say(console, shown[0].note)
+        notes.append(captioned(table, "program", console))
+    if notes:
+        say(console, max(notes, key=len))
     console.print()
     say(console, "What it is calibrated against", style="bold")
     for each in document["calibration"]:
