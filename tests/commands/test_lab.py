@@ -340,6 +340,9 @@ def test_a_bad_study_is_one_line(capsys, study, change, words):
     assert len(err.splitlines()) == 1
 
 
+NO_TRACE = "a.program[1].trace: x.parquet: there is no such file; `pageshare lab list --traces` names those that come"
+
+
 def test_list_names_what_there_is(capsys):
     status, out, _err = run(capsys, "lab", "list")
     assert status == 0
@@ -361,7 +364,9 @@ def test_list_names_what_there_is(capsys):
     ("arguments", "status", "words"),
     [
         (["nothing"], 2, "no scenario nothing: there are balloon-poll"),
-        (["no.toml"], 1, "no.toml"),
+        (["no.toml"], 1, "no.toml: there is no such file; `pageshare lab list` names the scenarios that come along\n"),
+        (["SMALL/x"], 1, "small.toml/x: there is no such file; `pageshare lab list` names the scenarios"),
+        (["SMALL", "--set", "guest.a.program=[{trace='x.parquet'}]"], 1, NO_TRACE),
         (["SMALL", "--set", "host.tax"], 2, "must be KEY=VALUE"),
         (["SMALL", "--set", "host.colour=1"], 1, "small.toml: host.colour: no such key"),
         (["SMALL", "--set", "guest.z.memory=1"], 1, "small.toml: guest.a.z: no such key"),
@@ -378,7 +383,7 @@ def test_list_names_what_there_is(capsys):
 )
 def test_what_is_refused_is_one_line(capsys, small, monkeypatch, arguments, status, words):
     monkeypatch.chdir(small.parent)
-    given = [small.name if each == "SMALL" else each for each in arguments]
+    given = [each.replace("SMALL", small.name) for each in arguments]
     got, out, err = run(capsys, "lab", *given)
     assert (got, out) == (status, "")
     assert words in err

@@ -210,7 +210,12 @@ def table_of(path: Path) -> dict[str, Any]:
     """A TOML file as it stands. Raises OSError, or ScenarioError."""
     tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     name = printable(os.fspath(path))
-    if path.stat().st_size > 1 << 20:
+    try:
+        size = path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        come_along = "`pageshare lab list` names the scenarios that come along"
+        raise FileNotFoundError(f"{name}: there is no such file; {come_along}") from None
+    if size > 1 << 20:
         raise ScenarioError(f"{name}: more than 1 MiB: no scenario is as long")
     try:
         table: dict[str, Any] = tomllib.loads(path.read_bytes().decode())
@@ -559,6 +564,9 @@ def _trace(where: str, text: str, folder: Path) -> Any:
         found = trace.read(path)
     except SpecError:
         raise
+    except (FileNotFoundError, NotADirectoryError):
+        come_along = "`pageshare lab list --traces` names those that come along"
+        raise SpecError(f"{where}: {printable(os.fspath(path))}: there is no such file; {come_along}") from None
     except (ValueError, OSError) as error:
         raise SpecError(f"{where}: {error}") from None
     check(found.page_size == 4096, where, "a trace of pages of 4 KiB", found.page_size)
