@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -200,6 +201,19 @@ def test_touches_are_recorded_and_can_be_run(capsys, small, tmp_path):
     one, other = (document["samples"]["guests"][0]["active"][:10] for document in (before, after))
     assert other == pytest.approx(one, abs=2)
     assert any(line["source"].startswith("recorded: a simulated guest's") for line in after["calibration"])
+
+
+def test_a_recorded_trace_tells_the_command_that_made_it(capsys, small, tmp_path):
+    recorded = tmp_path / "a guest's.parquet"
+    change = ["--set", "guest.b.memory=1 MiB", "--set", "duration=5s"]
+    run_json(capsys, "lab", small, *change, "--seed", 3, "--record-touches", f"a={recorded}")
+    command = trace.read(recorded).about["command"]
+    given = ["pageshare", "lab", "--json", str(small), *change, "--seed", "3", "--record-touches", f"a={recorded}"]
+    assert shlex.split(command) == given
+    first = recorded.read_bytes()
+    recorded.unlink()
+    assert run(capsys, *shlex.split(command)[1:])[0] == 0
+    assert recorded.read_bytes() == first
 
 
 def blocks(kind):

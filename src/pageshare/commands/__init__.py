@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         args = _parser(argv[0] if argv else "").parse_args(argv)
-        args.started = started
+        args.started, args.given = started, argv
         if isinstance(sys.stdout, io.TextIOWrapper):
             # Names of files may hold what the terminal's encoding does not.
             sys.stdout.reconfigure(errors="backslashreplace")

@@ -17,6 +17,7 @@ import argparse
 import importlib
 import json
 import os
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -240,7 +241,7 @@ def _run(
             if control.stopped:
                 return
             if recording is not None:
-                _write_trace(recording.trace(scenario.guests[recorded or 0].name, _about(course)), args)
+                _write_trace(recording.trace(scenario.guests[recorded or 0].name, _about(course, args)), args)
 
     _nothing, interrupt = run_with_share(
         go,
@@ -252,11 +253,13 @@ def _run(
     return courses, interrupt
 
 
-def _about(course: Course) -> dict[str, str]:
+def _about(course: Course, args: argparse.Namespace) -> dict[str, str]:
+    from pageshare.render.tables import plain
+
     return {
-        "program": f"a simulated guest's, of scenario {course.scenario.name}",
+        "program": plain(f"a simulated guest's, of scenario {course.scenario.name}"),
         "clock": "the guest's own virtual time",
-        "command": f"pageshare lab {course.scenario.name} --seed {course.seed} --record-touches",
+        "command": plain(shlex.join(["pageshare", *args.given])),
     }
 
 
