@@ -1,5 +1,6 @@
 """``pageshare lab``: what it prints and writes, that it says what it is, and what it refuses."""
 
+import csv
 import json
 import os
 import re
@@ -184,6 +185,24 @@ def test_parquet_has_all_samples_and_says_where_they_come_from(capsys, small, tm
     assert table.schema.field("ran").metadata[b"unit"] == b"seconds"
     host = pyarrow.parquet.read_table(tmp_path / "out" / "host-samples.parquet")
     assert host.column("free").to_pylist() == document["samples"]["host"]["free"]
+
+
+def test_data_are_numbers_with_units_and_name_guests(capsys, small, tmp_path):
+    folders = ["--csv", tmp_path / "csv", "--parquet", tmp_path / "parquet"]
+    document = run_json(capsys, "lab", small, *folders)
+    found = csv.DictReader((tmp_path / "csv" / "host.csv").read_text(encoding="utf-8").splitlines())
+    rows = {row["what"]: (float(row["value"]), row["unit"]) for row in found}
+    host = document["host"]
+    assert rows["time in state high"] == (host["states"]["high"], "seconds")
+    assert rows["swapped out"] == (host["swapped_out"], "pages")
+    assert rows["CPU time of scanning"] == (host["sharing"]["cpu_seconds"], "seconds")
+    assert rows["changes of state"] == (host["state_changes"], "count")
+    kept = pyarrow.parquet.read_table(tmp_path / "parquet" / "host.parquet")
+    assert {row["what"]: (row["value"], row["unit"]) for row in kept.to_pylist()} == rows
+    names = ["seconds", "state", "free", "swapped_out", "saved", "allocated a", "allocated b"]
+    assert pyarrow.parquet.read_schema(tmp_path / "parquet" / "course.parquet").names == names
+    first, *_others = (tmp_path / "csv" / "course.csv").read_text(encoding="utf-8").splitlines()
+    assert first == ",".join(names)
 
 
 def test_touches_are_recorded_and_can_be_run(capsys, small, tmp_path):

@@ -11,7 +11,7 @@ from pageshare.images import printable
 from pageshare.lab.report import states
 from pageshare.render.console import say, titled
 from pageshare.render.names import named
-from pageshare.render.tables import Column, Table, as_text, cell
+from pageshare.render.tables import Column, Table, Unit, as_text, cell
 from pageshare.render.units import clock, percent_of
 
 MOST_NAMED = 4
@@ -101,7 +101,7 @@ def data_tables(document: Mapping[str, Any]) -> list[Table]:
         names = [guest["name"]] * len(recorded["seconds"])
         rows += list(zip(names, recorded["seconds"], *(guest[key] for key in keys), strict=True))
     found.append(Table("guest-samples", "Guests over time", tuple(columns), rows, page, note))
-    return [*found, *tables(document)]
+    return [*found, *(_host_data(document) if each.name == "host" else each for each in tables(document))]
 
 
 _HOST: Mapping[str, Any] = {"state": "count", "changes": "count", "queue": "seconds", "tax": "share"}
@@ -203,7 +203,7 @@ def _course(document: Mapping[str, Any]) -> Table:
         Column("free", "free", "pages"),
         Column("swapped_out", "swapped out", "pages"),
         Column("saved", "shared", "pages"),
-        *(Column(f"allocated_{number}", guest["name"], "pages") for number, guest in enumerate(shown)),
+        *(Column(f"allocated {guest['name']}", guest["name"], "pages") for guest in shown),
     ]
     names = states()[::-1]
     count = len(recorded["seconds"])
@@ -259,30 +259,43 @@ def _paging(document: Mapping[str, Any]) -> Table:
 
 
 def _host(document: Mapping[str, Any]) -> Table:
-    host, page = document["host"], document["page_size"]
-    rows: list[tuple[str, str]] = [
-        *((f"time in state {name}", clock(host["states"][name])) for name in states()),
-        ("changes of state", f"{host['state_changes']:,.0f}"),
-        ("memory for guests", _size(host["for_guests"], page)),
-        ("free, mean", _size(host["free"], page)),
-        ("free, least", _size(host["least_free"], page)),
-        ("swapped out", _size(host["swapped_out"], page)),
-        ("swapped in", _size(host["swapped_in"], page)),
-        ("written out while a guest waited for it", _size(host["waited_for_frames"], page)),
-        ("pages given at first touch", _size(host["first_touches"], page)),
-        ("pages of balloons that were touched", f"{host['pops']:,.0f}"),
-    ]
-    if (sharing := host["sharing"]) is not None:
-        rows += [
-            ("saved by sharing, mean", _size(host["saved"], page)),
-            ("saved by sharing, most", _size(host["most_saved"], page)),
-            ("pages scanned", f"{sharing['scanned']:,.0f}"),
-            ("merged", f"{sharing['merged']:,.0f}"),
-            ("copied on write", f"{host['copied']:,.0f}"),
-            ("CPU time of scanning", clock(sharing["cpu_seconds"])),
-        ]
+    page = document["page_size"]
+    rows = [(what, _amount(value, unit, page)) for what, value, unit in _host_rows(document)]
     columns = (Column("what", "", "text"), Column("value", "value", "text"))
     return Table("host", "Host", columns, rows, page)
+
+
+def _amount(value: float, unit: Unit, page: int) -> str:
+    return f"{value:,.0f}" if unit == "count" else cell(value, unit, page)
+
+
+def _host_data(document: Mapping[str, Any]) -> Table:
+    """The same as numbers, each with its unit."""
+    columns = (Column("what", "", "text"), Column("value", "value", "number"), Column("unit", "unit", "text"))
+    return Table("host", "Host", columns, list(_host_rows(document)), document["page_size"])
+
+
+def _host_rows(document: Mapping[str, Any]) -> Iterator[tuple[str, float, Unit]]:
+    """What the host did: what it is, how much, and in which unit."""
+    host = document["host"]
+    for name in states():
+        yield f"time in state {name}", host["states"][name], "seconds"
+    yield "changes of state", host["state_changes"], "count"
+    yield "memory for guests", host["for_guests"], "pages"
+    yield "free, mean", host["free"], "pages"
+    yield "free, least", host["least_free"], "pages"
+    yield "swapped out", host["swapped_out"], "pages"
+    yield "swapped in", host["swapped_in"], "pages"
+    yield "written out while a guest waited for it", host["waited_for_frames"], "pages"
+    yield "pages given at first touch", host["first_touches"], "pages"
+    yield "pages of balloons that were touched", host["pops"], "count"
+    if (sharing := host["sharing"]) is not None:
+        yield "saved by sharing, mean", host["saved"], "pages"
+        yield "saved by sharing, most", host["most_saved"], "pages"
+        yield "pages scanned", sharing["scanned"], "count"
+        yield "merged", sharing["merged"], "count"
+        yield "copied on write", host["copied"], "count"
+        yield "CPU time of scanning", sharing["cpu_seconds"], "seconds"
 
 
 _SPREAD = ("allocated", "allocated_at_end", "estimated", "ballooned", "swapped")
