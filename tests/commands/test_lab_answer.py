@@ -10,12 +10,13 @@ import stat
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 from command_line import run
-from pageshare.lab.answers import ANSWERS, polls
+from pageshare.lab.answers import ANSWERS, clearing, figures, polls
 from pageshare.lab.answers._seeds import Spread, over_seeds
 from pageshare.render import lab_answers
 
@@ -117,6 +118,57 @@ def _group(number):
         if int(group) == number and state != "Z":
             found.append(path.parent.name)
     return found
+
+
+ONE = Spread.of([1.0, 2.0])
+
+
+def test_a_page_on_clearing_says_what_was_run():
+    quick = clearing.answer(1, quick=True)
+    text = _words(lab_answers.page_of("clearing", quick, "x").text)
+    assert "All programs are made up." in text
+    assert "the first 60 s of 240 are left out" in text
+    assert "Traces" not in text
+    assert "ecorded" not in text
+    assert "ruby" not in text
+    rows = [clearing.Row(source, quick.rows[0].figures) for source in clearing.SOURCES]
+    text = _words(lab_answers.page_of("clearing", clearing.Answer(10, rows), "x").text)
+    assert "Eight of the programs are recorded ones ([traces.md](traces.md)); the others are made up." in text
+    assert "that nobody has looked at. Traces are eight minutes long, begin again, and know time to 0.2 s; the" in text
+    assert "the first 300 s of 1200 are left out" in text
+    text = _words(lab_answers.page_of("clearing", clearing.Answer(10, [rows[0], rows[-1]]), "x").text)
+    assert "One of the programs is a recorded one (" in text
+
+
+@pytest.mark.parametrize(
+    ("kernels", "minutes", "said"),
+    [
+        ((0.01,), (2, 4, 2), "structures, of which only 0.01 was run: none was chosen. The load"),
+        (figures.KERNELS, (12, 40, 40), "chosen among 0.02, 0.04, 0.06, 0.08, 0.1 by the overhead at 128 MB: 0.02."),
+    ],
+)
+def test_a_page_on_figures_says_what_was_run(kernels, minutes, said):
+    booted, taxed, drawn = minutes
+    dbench = [figures.Dbench(size, 128, kernel) for kernel in kernels for size in (128, 256)]
+    cases = (
+        dbench,
+        [figures.Touching(zeroing) for zeroing in (True, False)],
+        [figures.Taxed(tax, taxed) for tax in (0.0, 0.75)],
+        [figures.Booted(sharing, booted) for sharing in (True, False)],
+    )
+    rows = [[figures.Row(case, defaultdict(lambda: ONE)) for case in each] for each in cases]
+    curves = figures.Curves([0.0, float(drawn)], {})
+    text = _words(lab_answers.page_of("figures", figures.Answer(1, *rows, curves, curves), "x").text)
+    assert said in text
+    assert ("| not fitted |" if len(kernels) == 1 else "| fitted |") in text
+    assert f"over the second half of {taxed} minutes, each tax rate" in text
+    assert f"for its first {booted} minutes:" in text
+    assert f"swapped out in all {booted} minutes" in text
+    assert f"one run of {drawn} minutes]" in text
+
+
+def _words(text):
+    return re.sub(r"\s+", " ", text)
 
 
 def test_every_answer_has_a_page():

@@ -109,11 +109,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Answer:
-    """All sources; ``goal``: by how much an estimate may be off on average, as a share of all pages."""
+    """All sources; ``goal``: by how much an estimate may be off on average, as a share of all pages.
+
+    Each was watched for ``duration`` seconds, the first ``warm_up`` of which are left out.
+    """
 
     seeds: int
     rows: list[Row] = field(repr=False)
     goal: float = 0.02
+    duration: int = DURATION
+    warm_up: int = WARM_UP
 
     def worst(self, name: str) -> Row:
         """Where an estimator's mean error is largest."""
@@ -147,4 +152,4 @@ def answer(seeds: int = 10, *, quick: bool = False, tell: Callable[[float], None
             for name in WATCHED
         }
         rows.append(Row(case.source, figures))
-    return Answer(seeds, rows)
+    return Answer(seeds, rows, duration=cases[0].duration, warm_up=cases[0].warm_up)

@@ -304,11 +304,14 @@ class Answer:
         ballooned, configured = self.done(CONFIGURED, size, kernel), self.done(size, size, kernel)
         return 1 - ballooned / configured
 
+    def kernels(self) -> list[float]:
+        """The constants of figure 2 that were run."""
+        return sorted({row.case.kernel for row in self.dbench})
+
     def kernel(self) -> float:
         """The constant of figure 2 that fits the published overhead at the smallest size best."""
-        kernels: list[float] = sorted({row.case.kernel for row in self.dbench})
         sizes = sorted({row.case.size for row in self.dbench})
-        return min(kernels, key=lambda kernel: abs(self.overhead(sizes[0], kernel) - OVERHEADS[128]))
+        return min(self.kernels(), key=lambda kernel: abs(self.overhead(sizes[0], kernel) - OVERHEADS[128]))
 
 
 def answer(seeds: int = 10, *, quick: bool = False, tell: Callable[[float], None] | None = None) -> Answer:

@@ -16,6 +16,9 @@ def values(answer: Answer) -> dict[str, Any]:
     plain = [row for row in answer.rows if row.source.beside == NONE]
     return {
         "clearing": clearing,
+        "recorded": len(traces),
+        "made_of": _made_of(len(traces)),
+        "unseen": any(row.source.name == "ruby" for row in traces),
         "errors": {"traces": _errors(traces), "programs": _errors(made)},
         "best": answer.best(),
         "within": answer.within(answer.best()),
@@ -31,6 +34,16 @@ def values(answer: Answer) -> dict[str, Any]:
             [_breaks(answer, name, plain) for name in WATCHED[: clearing.EQUAL]],
         ),
     }
+
+
+def _made_of(recorded: int) -> str:
+    """How many programs are recorded ones, in a sentence."""
+    if not recorded:
+        return "All programs are made up."
+    words = ("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")
+    number = words[recorded - 1] if recorded <= len(words) else str(recorded)
+    are = "is a\nrecorded one" if recorded == 1 else "are\nrecorded ones"
+    return f"{number} of the programs {are} ([traces.md](traces.md)); the others are made up."
 
 
 def _errors(rows: list[Row]) -> str:

@@ -19,6 +19,12 @@ def values(answer: Answer) -> dict[str, Any]:
     return {
         "figures": figures,
         "kernel": answer.kernel(),
+        "kernels": answer.kernels(),
+        "minutes": {
+            "taxed": answer.taxed[0].case.minutes,
+            "booted": answer.booted[0].case.minutes,
+            "drawn": round(answer.memory.minutes[-1]),
+        },
         "two": _two(answer),
         "six": _six(answer),
         "seven": _seven(answer),
@@ -39,7 +45,7 @@ def _two(answer: Answer) -> str:
                 f"{size} MB",
                 f"{100 * published:.1f} % ({MEMORY})" if published is not None else "-",
                 f"{100 * found:.1f} %",
-                "fitted" if size == sizes[0] else "predicted",
+                "predicted" if size != sizes[0] else "fitted" if len(answer.kernels()) > 1 else "not fitted",
                 f"{100 * (found - published):+.1f}" if published is not None else "-",
             ]
         )
@@ -109,7 +115,7 @@ def _eight(answer: Answer) -> str:
         [
             line("shared", "shared at the peak of the boot", 325, MEMORY, "fitted"),
             line("swapped", "swapped out while booting", 35, MEMORY, "predicted"),
-            line("all", "swapped out in all 12 minutes"),
+            line("all", f"swapped out in all {answer.booted[0].case.minutes} minutes"),
             line("stays", "stays shared, about", 200, MEMORY, "fitted"),
             line("left", "still swapped after the peak, less than", 20, TEXT, "predicted"),
             line("least", "least that the SQL guest has", 160, MEMORY, "predicted"),
