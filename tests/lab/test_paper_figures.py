@@ -41,7 +41,8 @@ def test_the_page_says_what_was_fitted(tmp_path):
         return {name: Spread(value, 0.0, 10) for name, value in found.items()}
 
     dbench = [
-        Row(Dbench(configured, size, 0.02), spreads(done=done))
+        Row(Dbench(configured, size, kernel), spreads(done=done + (kernel - 0.02) * (configured == size)))
+        for kernel in (0.02, 0.06)
         for configured, size, done in ((128, 128, 0.5), (256, 128, 0.48), (224, 224, 0.8), (256, 224, 0.788))
     ]
     taxed = [Row(Taxed(tax), spreads(idle=180.0, busy=180.0 + 90 * tax, done=0.5 + tax / 5)) for tax in (0.0, 0.75)]
