@@ -72,7 +72,8 @@ class Sharing:
         for guest in host.guests:
             mapped = np.flatnonzero(guest.pmap.place == RESIDENT).astype(np.uint32)
             self.store(guest, mapped, host.frames.content[guest.pmap.frame[mapped]])
-            guest.in_frames.stand_in(self._bytes[self.first[guest.number] : self.first[guest.number + 1]])
+            if (stand_in := self.stand_in(guest)) is not None:
+                guest.in_frames.stand_in(stand_in)
         host.sharing = self
         if rate:
             host.clock.every(TURN, self._turn)
