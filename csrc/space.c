@@ -6,7 +6,8 @@
  * mapping as faulted; the loops look at the mark and end with an error, and nothing found since then is used. That needs
  * no jump out of a loop, works in any number of threads, and leaves every other SIGBUS to whoever had it before. Zeros
  * page by page would in time be more mappings than a process may have.
- * When a faulted space goes, the file is mapped anew, so that nobody later takes those zeros for its content.
+ * When the last faulted space over it goes, the file is mapped anew, so that nobody later takes those zeros for its
+ * content.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -38,6 +39,7 @@
 struct guard {
     uintptr_t low, high;
     int faulted;
+    int goes; /* its space is being freed */
     int fd;
     dev_t device;
     ino_t inode;
@@ -131,6 +133,7 @@ static struct guard *watch(const ps_source *source)
     guard->device = file.st_dev;
     guard->inode = file.st_ino;
     __atomic_store_n(&guard->faulted, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&guard->goes, 0, __ATOMIC_RELEASE);
     __atomic_store_n(&guard->low, (uintptr_t)source->base, __ATOMIC_RELEASE);
     __atomic_store_n(&guard->high, (uintptr_t)source->base + source->bytes, __ATOMIC_RELEASE);
     /* Another space may have met lost pages of this mapping: they are zeros now, and fault no more. */
@@ -142,16 +145,29 @@ static struct guard *watch(const ps_source *source)
     return guard;
 }
 
+/* Whether another space is over all that this guard watches: then so is every fault of this one's. Of two that go at
+ * once neither leaves it to the other. */
+static bool watched_by_another(const struct guard *guard)
+{
+    for (struct guard *other = __atomic_load_n(&guards, __ATOMIC_ACQUIRE); other; other = other->next)
+        if (other != guard && __atomic_load_n(&other->high, __ATOMIC_SEQ_CST) >= guard->high &&
+            __atomic_load_n(&other->low, __ATOMIC_SEQ_CST) <= guard->low &&
+            __atomic_load_n(&other->faulted, __ATOMIC_SEQ_CST) && !__atomic_load_n(&other->goes, __ATOMIC_SEQ_CST))
+            return true;
+    return false;
+}
+
 /* `high` goes first and comes last: a guard with a low end alone watches nothing. Until the file is mapped anew, a
- * guard that comes to the same mapping must learn of its faults. */
+ * guard that comes to the same mapping must learn of its faults. The last one over it does that: others still read. */
 static void unwatch(struct guard *guard)
 {
     struct stat file;
     uintptr_t low = guard->low, high = guard->high;
 
+    __atomic_store_n(&guard->goes, 1, __ATOMIC_SEQ_CST);
     /* The file may have been closed by now, and its number be another one's. */
-    if (guard->faulted && low % host_page == 0 && fstat(guard->fd, &file) == 0 && file.st_dev == guard->device &&
-        file.st_ino == guard->inode)
+    if (guard->faulted && !watched_by_another(guard) && low % host_page == 0 && fstat(guard->fd, &file) == 0 &&
+        file.st_dev == guard->device && file.st_ino == guard->inode)
         mmap((void *)low, high - low, PROT_READ, MAP_SHARED | MAP_FIXED, guard->fd, 0);
     __atomic_store_n(&guard->high, 0, __ATOMIC_RELEASE);
     __atomic_store_n(&guard->low, 0, __ATOMIC_RELEASE);
