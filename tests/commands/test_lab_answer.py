@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -131,11 +132,18 @@ def test_a_page_on_clearing_says_what_was_run():
     assert "Traces" not in text
     assert "ecorded" not in text
     assert "ruby" not in text
-    rows = [clearing.Row(source, quick.rows[0].figures) for source in clearing.SOURCES]
+    assert "Made by `x`; one seed." in text
+    lags = dict.fromkeys(clearing.WATCHED, 7.0)
+    rows = [clearing.Row(source, quick.rows[0].figures, lags) for source in clearing.SOURCES]
+    none = dict.fromkeys(clearing.WATCHED, math.nan)
+    rows[1] = clearing.Row(clearing.SOURCES[1], rows[1].figures, none)
     text = _words(lab_answers.page_of("clearing", clearing.Answer(10, rows), "x").text)
     assert "Eight of the programs are recorded ones ([traces.md](traces.md)); the others are made up." in text
     assert "that nobody has looked at. Traces are eight minutes long, begin again, and know time to 0.2 s; the" in text
     assert "the first 300 s of 1200 are left out" in text
+    assert "means of 10 seeds ± their standard deviation" in text
+    assert f"| {clearing.SOURCES[0].name} |{' 7 |' * len(clearing.WATCHED)}" in text
+    assert f"| {clearing.SOURCES[1].name} | |" not in text
     text = _words(lab_answers.page_of("clearing", clearing.Answer(10, [rows[0], rows[-1]]), "x").text)
     assert "One of the programs is a recorded one (" in text
 

@@ -22,6 +22,7 @@ from pageshare.lab.estimators.shards import Shards
 from pageshare.lab.estimators.statistics import Statistics
 from pageshare.lab.memory import SECOND, WINDOW, Memory
 from pageshare.lab.programs import READ, WRITTEN, ZERO, Touch
+from pageshare.lab.programs.full_scan import FullScan
 from pageshare.lab.programs.nursery import Nursery
 from pageshare.lab.programs.own_thread import OwnThread
 from pageshare.lab.programs.semispace import Semispace
@@ -253,7 +254,8 @@ def test_hints_say_what_is_free_and_cost_messages():
 
 def sprung(filtered, touches, *, number=8, until=40.0, anew=()):
     """Steps a filter over traps on pages 0 to number-1, with touches [(second, pages, options)]; the places of those in
-    use with the time, in seconds. ``anew``: when all visits end and others begin."""
+    use with the time, in seconds. ``anew``: when all visits end and others begin. For bursts touches are writes."""
+    kinds = READ | WRITTEN if isinstance(filtered, BurstFilter) else READ
     memory = Memory(128)
     memory.zero[:] = False
     traps = View(memory).traps(np.arange(number, dtype=np.uint32))
@@ -262,7 +264,7 @@ def sprung(filtered, touches, *, number=8, until=40.0, anew=()):
         memory.now += STEP
         for second, pages, options in touches:
             if round(second * SECOND) == memory.now:
-                memory.touch(pages_of(*pages), **options)
+                memory.touch(pages_of(*pages), **{"kinds": kinds, **options})
         for place in filtered.step(traps, traps.poll()).tolist():
             found.setdefault(place, memory.now / SECOND)
         if memory.now / SECOND in anew:
@@ -314,6 +316,14 @@ def test_less_than_half_at_once_is_use():
     some = dict.fromkeys(range(9), 6.0)
     assert sprung(BurstFilter(20, RNG), [(5, range(9), {})], number=20)[0] == some
     assert not sprung(BurstFilter(20, RNG), [(5, range(10), {})], number=20)[0]
+
+
+def test_a_query_that_reads_all_at_once_is_use():
+    """Nothing is marked; one write among twenty is enough to tell a collector."""
+    reads = (5, range(19), {"kinds": READ})
+    query, collection = ([reads, (5, [19], {"kinds": last})] for last in (READ, READ | WRITTEN))
+    assert sprung(BurstFilter(20, RNG), query, number=20)[0] == dict.fromkeys(range(20), 6.0)
+    assert not sprung(BurstFilter(20, RNG), collection, number=20)[0]
 
 
 def test_a_slow_sweep_is_use_from_beginning_to_end():
@@ -431,8 +441,10 @@ def test_a_panel_sees_through_what_is_no_work(program, name):
     assert it.rmse < 0.65 * esx.rmse
 
 
-def test_seeing_through_collectors_costs_nothing_where_memory_is_read_in_a_long_sweep():
-    program = Streaming(np.random.default_rng(1), pages=8192)
+@pytest.mark.parametrize("program", [Streaming, partial(FullScan, every=30.0)])
+def test_seeing_through_collectors_costs_nothing_where_memory_is_read_in_sweeps(program):
+    """A long one, or within a second."""
+    program = program(np.random.default_rng(1), pages=8192)
     found = study.run(program, {"it": ESTIMATORS["panel-collectors"]}, 1, duration=900, step=SECOND // 4)
     (it,) = study.figures(found)
     assert it.rmse < 0.02

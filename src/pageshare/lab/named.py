@@ -29,6 +29,7 @@ PROGRAMS: dict[str, str] = {
     "phases": "phases:Phases",
     "ramp": "ramp:Ramp",
     "streaming": "streaming:Streaming",
+    "full-scan": "full_scan:FullScan",
     "toucher": "toucher:Toucher",
     "zero-page-thread": "zero_page_thread:ZeroPageThread",
     "init-on-free": "init_on_free:InitOnFree",

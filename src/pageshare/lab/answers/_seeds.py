@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import signal
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -34,6 +35,12 @@ class Spread:
         if len(values) < 2:
             return cls(mean, math.nan, len(values))
         return cls(mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)), len(values))
+
+
+def median_of_known(values: Sequence[float]) -> float:
+    """Of those that are not nan; nan if all are."""
+    known = [value for value in values if not math.isnan(value)]
+    return statistics.median(known) if known else math.nan
 
 
 def over_seeds(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pageshare.lab import named, study
-from pageshare.lab.answers._seeds import Spread, each_seed
+from pageshare.lab.answers._seeds import Spread, each_seed, median_of_known
 from pageshare.lab.estimators import ESTIMATORS
 from pageshare.lab.memory import SECOND
 from pageshare.lab.programs import Program
@@ -20,13 +20,14 @@ NONE, CLEARS, COLLECTS, OWN = "none", "clears", "collects", "collects in the thr
 
 @dataclass(frozen=True)
 class Source:
-    """What is watched: a kept ``trace`` of a real program, or a synthetic one by its name; ``beside`` its work there is
-    none, or what touches memory without using it."""
+    """What is watched: a kept ``trace`` of a real program, or a synthetic one of that name, or ``made``; ``beside`` its
+    work there is none, or what touches memory without using it."""
 
     name: str
     beside: str
     trace: bool = False
     options: tuple[tuple[str, Any], ...] = ()
+    made: str = ""
 
     def program(self, rng: np.random.Generator) -> Program:
         """It, from its beginning."""
@@ -34,7 +35,7 @@ class Source:
             from pageshare.lab.trace import kept, read
 
             return Recorded(read(kept()[self.name]), loop=True)
-        made: Program = named.programs()[self.name](rng, **dict(self.options))
+        made: Program = named.programs()[self.made or self.name](rng, **dict(self.options))
         return made
 
 
@@ -51,6 +52,10 @@ SOURCES = (
     Source("steady", NONE, options=SMALL),
     Source("phases", NONE, options=SMALL),
     Source("streaming", NONE, options=SMALL),
+    Source("ramp", NONE, options=SMALL),
+    Source("short-ramp", NONE, options=(*SMALL, ("every", 60.0), ("hold", 8.0)), made="ramp"),
+    Source("full-scan", NONE, options=SMALL),
+    Source("full-update", NONE, options=(*SMALL, ("writes", True)), made="full-scan"),
     Source("zero-page-thread", CLEARS, options=SMALL),
     Source("init-on-free", CLEARS, options=SMALL),
     Source("nursery", COLLECTS, options=SMALL),
@@ -89,22 +94,23 @@ class Case:
 
 
 def run(case: Case, seed: int) -> dict[str, dict[str, float]]:
-    """Each estimator's ``bias`` and ``rmse`` (shares of all pages), ``visits`` and ``faults`` in 30 s of the guest's
-    time, and ``microseconds`` of CPU time in them."""
+    """Each estimator's ``bias`` and ``rmse`` (shares of all pages), ``lag`` (seconds, nan where there is none to tell),
+    ``visits`` and ``faults`` in 30 s of the guest's time, and ``microseconds`` of CPU time in them."""
     program = case.source.program(np.random.default_rng([seed, 11]))
     watched = {name: ESTIMATORS[name] for name in WATCHED}
     found = study.run(program, watched, seed, duration=case.duration, step=STEP)
     figures = study.figures(found, warm_up=case.warm_up * SECOND)
-    names = ("bias", "rmse", "visits", "faults", "microseconds")
+    names = ("bias", "rmse", "lag", "visits", "faults", "microseconds")
     return {each.name: {name: getattr(each, name) for name in names} for each in figures}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A source, and the figures of each estimator over seeds."""
+    """A source, and the figures of each estimator over seeds; lags are medians of those that there are."""
 
     source: Source
     figures: Mapping[str, Mapping[str, Spread]] = field(repr=False)
+    lags: Mapping[str, float] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -147,9 +153,10 @@ def answer(seeds: int = 10, *, quick: bool = False, tell: Callable[[float], None
     found = each_seed(run, cases, seeds, workers=0 if quick else None, tell=tell)
     rows = []
     for case, runs in zip(cases, found, strict=True):
+        named = [figure for figure in runs[0][WATCHED[0]] if figure != "lag"]
         figures = {
-            name: {figure: Spread.of([one[name][figure] for one in runs]) for figure in runs[0][name]}
-            for name in WATCHED
+            name: {figure: Spread.of([one[name][figure] for one in runs]) for figure in named} for name in WATCHED
         }
-        rows.append(Row(case.source, figures))
+        lags = {name: median_of_known([one[name]["lag"] for one in runs]) for name in WATCHED}
+        rows.append(Row(case.source, figures, lags))
     return Answer(seeds, rows, duration=cases[0].duration, warm_up=cases[0].warm_up)

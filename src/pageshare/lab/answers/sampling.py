@@ -6,13 +6,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 from typing import TypeVar
 
 import numpy as np
 
 from pageshare.lab.answers._decided import Mix, decide
-from pageshare.lab.answers._seeds import Spread, each_seed
+from pageshare.lab.answers._seeds import Spread, each_seed, median_of_known
 from pageshare.lab.answers._watched import (
     ALL,
     ANNOTATE,
@@ -159,13 +158,8 @@ def answer(seeds: int = 10, *, quick: bool = False, tell: Callable[[float], None
 
 def _watched(program: str, group: Sequence[Seen]) -> Watched:
     figures = _spreads([seen.figures for seen in group])
-    lags = {look: _median([seen.figures[look]["lag"] for seen in group]) for look in figures}
+    lags = {look: median_of_known([seen.figures[look]["lag"] for seen in group]) for look in figures}
     return Watched(program, group[0].pages, figures, _spreads([by_gains(seen, GAINS) for seen in group]), lags)
-
-
-def _median(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return median(known) if known else math.nan
 
 
 def _decided(mix: Mix, by_program: Mapping[str, Sequence[Seen]]) -> Decided:

@@ -36,10 +36,10 @@ class BurstFilter:
     something with each page, and most of memory is not its at that moment. So there is a burst
 
     - when ``most`` of all traps that have stood are sprung within a second, by threads that spring ``least`` or more of
-      them each. That finds collectors in the thread that works, as CPython's, and mostly leaves what fills or reads
-      memory as fast as it can use it; work that takes up most of what was idle within a second looks the same. What
-      stood is counted as it was ``lasts`` seconds before, or the end of a slow sweep, when few traps are left,
-      would look like a fast one;
+      them each, and ``marks`` of these by writes: a collector marks what lives, a query only reads. That finds
+      collectors in the thread that works, as CPython's, and mostly leaves what fills or reads memory as fast as it can
+      use it; work that writes most of what was idle within a second looks the same. What stood is counted as it was
+      ``lasts`` seconds before, or the end of a slow sweep, when few traps are left, would look like a fast one;
     - when the smaller ``share`` is sprung by threads that sweep. Collectors with threads of their own do, and they do
       not always go over all that lives.
 
@@ -65,10 +65,12 @@ class BurstFilter:
         most: float = 0.5,
         share: float = 0.1,
         ratio: float = 3.0,
+        marks: float = 0.05,
         lasts: float = 5.0,
         patience: float = 10.0,
     ) -> None:
         self.least, self.most, self.share, self.ratio = least, most, share, ratio
+        self.marks = marks
         self.lasts, self.patience = round(lasts * SECOND), round(patience * SECOND)
         self.waits = np.zeros(traps, np.bool_)
         self.since = np.full(traps, NEVER, np.int64)
@@ -151,7 +153,8 @@ class BurstFilter:
         if number < 0:
             lately = traps.sprung & self.old & (traps.at > now - self.lasts)
             stood = np.count_nonzero((~traps.sprung | lately) & (traps.armed <= now - OLD))
-            if sprung[many].sum() < max(self.most * stood, self.least):
+            swept = recent[self.old[recent] & np.isin(threads, many)]
+            if len(swept) < max(self.most * stood, self.least) or traps.wrote[swept].mean() < self.marks:
                 if sprung[sweeping].sum() < max(self.share * stood, self.least):
                     return
                 many = sweeping

@@ -9,6 +9,7 @@ import numpy as np
 from pageshare.lab.memory import SECOND
 from pageshare.lab.programs import READ, WRITTEN, Touch
 from pageshare.lab.programs._rates import flat, span
+from pageshare.lab.programs._sweep import part
 
 
 class OwnThread:
@@ -38,5 +39,4 @@ class OwnThread:
         yield self.rates.touch(begin, end)
         since, until = begin % self.every, begin % self.every + end - begin
         if begin >= self.every and since < self.lasts:
-            low, high = (min(self.live, self.live * time // self.lasts) for time in (since, until))
-            yield Touch(span(low, high), READ | WRITTEN, False)
+            yield Touch(part(span(0, self.live), since, until, self.lasts), READ | WRITTEN, False)

@@ -9,6 +9,7 @@ import numpy as np
 from pageshare.lab.memory import SECOND
 from pageshare.lab.programs import RELEASED, WRITTEN, Touch
 from pageshare.lab.programs._rates import flat, span
+from pageshare.lab.programs._sweep import part
 
 
 class Ramp:
@@ -46,9 +47,7 @@ class Ramp:
             return
         since, until = begin % self.every, begin % self.every + end - begin
         if since < self.rise:
-            size = self.last - self.first
-            low, high = (self.first + min(size, size * time // self.rise) for time in (since, until))
-            yield Touch(span(low, high), WRITTEN)
+            yield Touch(part(span(self.first, self.last), since, until, self.rise), WRITTEN)
         elif since < self.hold:
             yield self.held.touch(begin, end)
         if since < self.hold <= until:

@@ -43,7 +43,9 @@ def page_of(name: str, answer: Any, command: str) -> Page:
     environment = Environment(  # noqa: S701 - Markdown, of numbers and names that are ours
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    values = {"answer": answer, "command": command, "simulated": SIMULATED, "table": table, "spread": spread}
+    seeds = "one seed" if answer.seeds == 1 else f"means of {answer.seeds} seeds ± their standard deviation"
+    values = {"answer": answer, "command": command, "simulated": SIMULATED, "over_seeds": seeds}
+    values |= {"table": table, "spread": spread}
     text = environment.get_template(f"{name}.md").render(**values, **module.values(answer))
     return Page(text.rstrip() + "\n", {file: (partial(draw, answer), size) for file, draw, size in module.PLOTS})
 
@@ -75,3 +77,8 @@ def spread(value: Any, digits: int = 1, scale: float = 1.0) -> str:
     mean, deviation = scale * value.mean, scale * value.deviation
     text = f"{mean:,.{digits}f}"
     return text if math.isnan(deviation) else f"{text} ± {deviation:,.{digits}f}"
+
+
+def seconds(lag: float) -> str:
+    """Whole seconds, as text; none where there is no lag to tell."""
+    return "" if math.isnan(lag) else f"{lag:.0f}"

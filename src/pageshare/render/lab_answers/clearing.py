@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pageshare.lab.answers import clearing
 from pageshare.lab.answers.clearing import NONE, WATCHED, Answer, Row
-from pageshare.render.lab_answers import spread, table
+from pageshare.render.lab_answers import seconds, spread, table
 
 
 def values(answer: Answer) -> dict[str, Any]:
@@ -14,6 +15,11 @@ def values(answer: Answer) -> dict[str, Any]:
     traces = [row for row in answer.rows if row.source.trace]
     made = [row for row in answer.rows if not row.source.trace]
     plain = [row for row in answer.rows if row.source.beside == NONE]
+    lags = [
+        [row.source.name, *(seconds(row.lags[name]) for name in WATCHED)]
+        for row in answer.rows
+        if not math.isnan(row.lags[WATCHED[0]])
+    ]
     return {
         "clearing": clearing,
         "recorded": len(traces),
@@ -22,6 +28,7 @@ def values(answer: Answer) -> dict[str, Any]:
         "errors": {"traces": _errors(traces), "programs": _errors(made)},
         "best": answer.best(),
         "within": answer.within(answer.best()),
+        "lags": table(["program", *WATCHED], lags) if lags else "",
         "standing": table(
             [
                 *("estimator", "worst mean error", "where", "within 2 points"),

@@ -12,7 +12,7 @@ from pageshare.lab.answers._seeds import Spread
 from pageshare.lab.answers._watched import ALL, ANNOTATE, COUNTED, LARGEST, PHASE, RAW, SOME, SYNTHETIC, Look
 from pageshare.lab.answers._worth import last_doubling, last_point
 from pageshare.lab.answers.sampling import Answer, BreakEven, Decided, Watched
-from pageshare.render.lab_answers import spread, table
+from pageshare.render.lab_answers import seconds, spread, table
 from pageshare.render.plot import FAINT, INK
 
 COLOURS = {LARGEST: "#0b62c4", RAW: "#5aa9e6", ANNOTATE: "#b35c00", SOME: "#1b7f3b"}
@@ -171,15 +171,11 @@ def _lags(answer: Answer) -> str:
         *(f"all, {scan:g} s" for scan in sampling.SCANS),
     ]
     rows = [
-        [one.program, *(_seconds(one.lags[look]) for look in looks)]
+        [one.program, *(seconds(one.lags[look]) for look in looks)]
         for one in answer.watched
         if not math.isnan(one.lags[looks[0]])
     ]
     return table(headings, rows)
-
-
-def _seconds(lag: float) -> str:
-    return "" if math.isnan(lag) else f"{lag:.0f}"
 
 
 def _formula(answer: Answer) -> str:
@@ -507,7 +503,7 @@ def _details(answer: Answer) -> str:
                     spread(its["bias"], 1, 100),
                     spread(its["rmse"], 1, 100),
                     spread(its["mae"], 1, 100),
-                    _seconds(one.lags[look]),
+                    seconds(one.lags[look]),
                     f"{its['visits'].mean:,.0f}",
                     f"{its['faults'].mean:,.0f}",
                     f"{its['microseconds'].mean:,.0f}",
