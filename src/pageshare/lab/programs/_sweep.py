@@ -30,10 +30,11 @@ class Sweep:
         """What it comes by from ``begin`` until ``end``; each page once, were it to go round more than once."""
         was, self.gone = int(self.gone), self.gone + self.speed * (end - begin) / SECOND
         number = min(int(self.gone) - was, self.pages)
-        pages = (self.first + np.arange(was, was + number) % self.pages).astype(np.uint32)
+        around = max(1, self.pages)
+        pages = (self.first + (was % around + np.arange(number)) % around).astype(np.uint32)
         return Touch(pages, self.kinds, work, thread)
 
     @property
     def rounds(self) -> int:
         """How often it has been all the way round."""
-        return int(self.gone) // self.pages
+        return int(self.gone) // self.pages if self.pages else 0
