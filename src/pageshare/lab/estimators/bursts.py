@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pageshare.lab import _ranges
 from pageshare.lab.memory import NEVER, SECOND
 
 if TYPE_CHECKING:
@@ -69,9 +70,12 @@ class BurstFilter:
         lasts: float = 5.0,
         patience: float = 10.0,
     ) -> None:
+        _ranges.whole("least", least, 1, _ranges.MOST_PAGES)
+        _ranges.shares(most=most, share=share, marks=marks)
+        _ranges.number("ratio", ratio, 0, 1e9)
         self.least, self.most, self.share, self.ratio = least, most, share, ratio
         self.marks = marks
-        self.lasts, self.patience = round(lasts * SECOND), round(patience * SECOND)
+        self.lasts, self.patience = _ranges.time("lasts", lasts), _ranges.time("patience", patience)
         self.waits = np.zeros(traps, np.bool_)
         self.since = np.full(traps, NEVER, np.int64)
         self.old = np.zeros(traps, np.bool_)
