@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -110,9 +109,9 @@ class Keys:
         if key not in self.table:
             return value
         time = parse_time(value) if isinstance(value, str) else None
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= LONGEST:
             time = float(value) * SECOND
-        holds = time is not None and math.isfinite(time) and low <= time <= high
+        holds = time is not None and low <= time <= high
         bounds = f"from {spoken(low)} to {spoken(high)}" if low else f"of at most {spoken(high)}"
         check(holds, self.name(key), f'a time {bounds}, such as "15s" or "100ms"', value)
         return time

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import math
 import os
 import re
 import sys
@@ -40,6 +39,9 @@ PROGRAMS: dict[str, str] = {
 """Module and class of each, in ``lab.programs``; loaded when one is made."""
 GIVEN = ("view", "rng", "trace")
 """What the laboratory gives to a class; other parameters are its options."""
+
+MOST = 1e300
+"""Of numbers in a file, well below the end of floats."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ def _as(name: str, key: str, value: Any, default: Any) -> Any:
 def _number(name: str, value: Any) -> float:
     if isinstance(value, str) and (time := parse_time(value)) is not None:
         return time / SECOND
-    holds = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    holds = isinstance(value, (int, float)) and not isinstance(value, bool) and -MOST <= value <= MOST
     check(holds, name, 'a number, or a time such as "15s"', value)
     return float(value)
 

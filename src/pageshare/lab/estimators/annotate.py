@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pageshare.lab.memory import NEVER, SECOND, WINDOW
+from pageshare.lab import _ranges
+from pageshare.lab.memory import NEVER, WINDOW
 from pageshare.lab.view import View
 
 
@@ -17,7 +18,7 @@ class Annotate:
     """
 
     def __init__(self, view: View, rng: np.random.Generator, *, period: float = 30.0) -> None:  # noqa: ARG002
-        self.view, self.period = view, round(period * SECOND)
+        self.view, self.period = view, _ranges.period("period", period)
         self.pages = np.arange(view.pages, dtype=np.uint32)
         self.found = np.full(view.pages, NEVER, np.int64)
         """When each page was last found accessed."""

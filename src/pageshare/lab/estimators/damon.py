@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageshare.lab.memory import SECOND
+from pageshare.lab import _ranges
 from pageshare.lab.view import View
 
 if TYPE_CHECKING:
@@ -36,8 +36,11 @@ class Damon:
         least: int = 10,
         most: int = 1000,
     ) -> None:
+        _ranges.whole("least", least, 1, _ranges.MOST_PAGES)
+        _ranges.whole("most", most, 1, _ranges.MOST_PAGES)
+        _ranges.at_most("least", least, "most", most)
         self.view, self.rng, self.least, self.most = view, rng, least, most
-        self.sample, self.aggregate = round(sample * SECOND), round(aggregate * SECOND)
+        self.sample, self.aggregate = _ranges.period("sample", sample), _ranges.period("aggregate", aggregate)
         self.limit = max(1, view.pages // least)
         count = min(least, view.pages)
         self.begins = (np.arange(count, dtype=np.int64) * view.pages) // count
@@ -88,7 +91,7 @@ class Damon:
                         continue
                 kept.append(place)
             self.begins, self.hits = self.begins[kept], hits[kept].astype(np.int64)
-            if len(kept) <= self.most:
+            if len(kept) <= self.most or threshold > hits.max():  # no larger one would merge more
                 return
             threshold *= 2
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pageshare.lab import _ranges
 from pageshare.lab.estimators.filters import NoFilter, Through
-from pageshare.lab.memory import SECOND
 from pageshare.lab.view import View
 
 
@@ -30,8 +30,12 @@ class Esx:
         fast: float = 1 / 2,
         through: Through = NoFilter,
     ) -> None:
+        _ranges.whole("n", n, 1, _ranges.MOST_PAGES)
+        _ranges.number("slow", slow, 0, 1, above=True)
+        _ranges.number("fast", fast, 0, 1, above=True)
+        _ranges.made_by("through", through, "a filter")
         self.view, self.rng = view, rng
-        self.n, self.period = min(int(n), view.pages), round(period * SECOND)
+        self.n, self.period = min(int(n), view.pages), _ranges.period("period", period)
         # One for all periods: it learns of the guest's threads.
         self.filter = through(self.n, rng)
         self.gains = (slow, fast)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pageshare.lab.memory import SECOND
+from pageshare.lab import _ranges
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,7 +92,7 @@ class SecondTouch:
     """A page is in use if it is touched again, at least ``delay`` seconds after a first touch: one touch is none."""
 
     def __init__(self, traps: int, rng: np.random.Generator, *, delay: float = 1.0) -> None:  # noqa: ARG002
-        self.delay = round(delay * SECOND)
+        self.delay = _ranges.time("delay", delay)
         self.pending = np.zeros(traps, np.bool_)
         self.again = np.zeros(traps, np.bool_)
         self.due = np.zeros(traps, np.int64)
@@ -123,7 +123,7 @@ class ZeroFilter:
     """
 
     def __init__(self, traps: int, rng: np.random.Generator, *, delay: float = 1.0) -> None:
-        self.rng, self.delay = rng, round(delay * SECOND)
+        self.rng, self.delay = rng, _ranges.time("delay", delay)
         self.pending = np.zeros(traps, np.bool_)
         self.probe = np.zeros(traps, np.bool_)
         self.since = np.zeros(traps, np.int64)

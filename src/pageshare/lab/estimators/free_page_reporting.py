@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pageshare.lab.memory import SECOND
+from pageshare.lab import _ranges
 from pageshare.lab.view import View
 
 
@@ -16,7 +16,7 @@ class FreePageReporting:
     """
 
     def __init__(self, view: View, rng: np.random.Generator, *, period: float = 2.0) -> None:  # noqa: ARG002
-        self.view, self.period = view, round(period * SECOND)
+        self.view, self.period = view, _ranges.period("period", period)
         self.next = view.now + self.period
         self.active = 1.0
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pageshare.lab.memory import SECOND, WINDOW
+from pageshare.lab import _ranges
+from pageshare.lab.memory import WINDOW
 from pageshare.lab.view import View
 
 
@@ -30,7 +31,10 @@ class Generations:
         generations: int = 4,
         dense: int = 8,
     ) -> None:
-        self.view, self.period, self.most, self.dense = view, round(period * SECOND), generations, dense
+        _ranges.whole("generations", generations, 2, 1000)
+        _ranges.whole("dense", dense, 0, self.REGION)
+        self.view, self.period = view, _ranges.period("period", period)
+        self.most, self.dense = generations, dense
         self.pages = np.arange(view.pages, dtype=np.uint32)
         self.generation = np.zeros(view.pages, np.int64)
         """The number of the generation each page is in."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pageshare.lab import _ranges
 from pageshare.lab.estimators.filters import NoFilter, Through
 from pageshare.lab.memory import SECOND, WINDOW
 
@@ -53,6 +54,11 @@ class Panel:
         change: float = 0.001,
         through: Through = NoFilter,
     ) -> None:
+        _ranges.whole("n", n, 1, 1 << 20)
+        _ranges.whole("most", most, 1, _ranges.MOST_PAGES)
+        _ranges.shares(fresh=fresh, change=change)
+        _ranges.numbers("memories", memories, 1, 1e9)
+        _ranges.made_by("through", through, "a filter")
         self.view, self.rng, self.n, self.fresh = view, rng, n, fresh
         self.begun_at, self.paid = view.now, view.costs.visits
         self.filter = through(n, rng)

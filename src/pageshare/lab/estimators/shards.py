@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageshare.lab.memory import NEVER, SECOND, WINDOW
+from pageshare.lab import _ranges
+from pageshare.lab.memory import NEVER, WINDOW
 from pageshare.lab.view import View
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ class Shards:
     def __init__(
         self, view: View, rng: np.random.Generator, *, rate: float = 0.01, every: float = 1.0, traps: bool = True
     ) -> None:
-        self.view, self.every, self.by_trap = view, round(every * SECOND), traps
+        _ranges.number("rate", rate, 0, 1, above=True, what="a share")
+        _ranges.flags(traps=traps)
+        self.view, self.every, self.by_trap = view, _ranges.period("every", every), traps
         # A multiplicative hash, odd and drawn: the chosen pages stay the same ones all the time.
         factor = np.uint64(int(rng.integers(1 << 62)) * 2 + 1)
         hashes = (np.arange(1, view.pages + 1, dtype=np.uint64) * factor) >> np.uint64(40)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pageshare.lab import _ranges
 from pageshare.lab.view import View
 
 
@@ -17,7 +18,7 @@ class Statistics:
 
     def __init__(self, view: View, rng: np.random.Generator, *, period: float = 1.0) -> None:
         del rng
-        self.view, self.period = view, round(period * 1e6)
+        self.view, self.period = view, _ranges.period("period", period)
         self.active, self._next = 1.0, view.now
 
     def ask(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pageshare.lab import _ranges
 from pageshare.lab.memory import SECOND
 from pageshare.lab.programs import RELEASED, WRITTEN, ZERO, Touch
 from pageshare.lab.programs._rates import flat, span
@@ -35,8 +36,12 @@ class Boot:
         same: float = 0.0,
         system: int = 1,
     ) -> None:
-        if not (0 <= used <= 1 and 0 <= hot <= 1 and 0 <= same <= 1 and speed > 0):
-            raise ValueError("used, hot and same must be from 0 to 1, and speed above 0")
+        _ranges.pages(pages)
+        _ranges.flags(zeroes=zeroes)
+        _ranges.shares(used=used, hot=hot, same=same)
+        _ranges.rates(speed=speed, above=True)
+        _ranges.rates(rate=rate)
+        _ranges.whole("system", system, 0, _ranges.SYSTEMS)
         self.pages, self.speed = pages, speed
         self.used = round(used * pages)
         self.most = pages if zeroes else self.used
@@ -51,7 +56,7 @@ class Boot:
         if self.gone == self.most:
             yield self.hot.touch(begin, end)
             return
-        was, self.gone = self.gone, min(self.most, self.gone + round(self.speed * (end - begin) / SECOND))
+        was, self.gone = self.gone, min(self.most, self.gone + max(1, round(self.speed * (end - begin) / SECOND)))
         first, last = (self.used * gone // self.most for gone in (was, self.gone))
         yield Touch(span(first, last), WRITTEN, contents=self.contents[first:last])
         # Those beside what is taken, as far as both have come.

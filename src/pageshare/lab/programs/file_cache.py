@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pageshare.lab import _ranges
 from pageshare.lab.programs import WRITTEN, Touch
 from pageshare.lab.programs._rates import Rates, flat, span
 
@@ -28,12 +29,16 @@ class FileCache:
         zipf: float = 0.6,
         rate: float = 0.5,
     ) -> None:
-        if not (0 <= own < 1 and touches > 0 and 0 <= zipf <= 10):
-            raise ValueError("own must be from 0 to less than 1, touches above 0, zipf from 0 to 10")
+        _ranges.pages(pages)
+        _ranges.shares(own=own)
+        _ranges.rates(touches=touches, above=True)
+        _ranges.rates(rate=rate)
+        _ranges.number("zipf", zipf, 0, 10)
         self.pages = pages
-        self.file_pages = round(own * pages)
+        # One page at least is a file's.
+        self.file_pages = min(round(own * pages), pages - 1)
         count = pages - self.file_pages
-        weights = np.arange(1, count + 1) ** -zipf
+        weights = np.arange(1, count + 1) ** -float(zipf)
         self.files = Rates(rng, span(self.file_pages, pages), weights / weights.sum() * touches, written=0.0)
         self.own = flat(rng, span(0, self.file_pages), rate)
 

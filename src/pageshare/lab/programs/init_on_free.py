@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pageshare.lab.memory import SECOND
+from pageshare.lab import _ranges
 from pageshare.lab.programs import RELEASED, WRITTEN, ZERO, Touch
 from pageshare.lab.programs._rates import flat, span
 
@@ -29,9 +29,13 @@ class InitOnFree:
         idle: float = 60.0,
         rate: float = 0.5,
     ) -> None:
+        _ranges.pages(pages)
+        _ranges.together(base=base, size=size)
+        _ranges.rates(rate=rate)
         self.pages = pages
         self.first, self.last = round(base * pages), round((base + size) * pages)
-        self.every, self.hold, self.idle = (round(seconds * SECOND) for seconds in (every, hold, idle))
+        self.every = _ranges.period("every", every)
+        self.hold, self.idle = _ranges.time("hold", hold), _ranges.time("idle", idle)
         self.base = flat(rng, span(0, self.first), rate)
         self.held = flat(rng, span(self.first, self.last), rate)
 

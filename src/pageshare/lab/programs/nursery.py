@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pageshare.lab import _ranges
 from pageshare.lab.memory import SECOND
 from pageshare.lab.programs import READ, WRITTEN, Touch
 from pageshare.lab.programs._rates import flat, span
@@ -39,14 +40,17 @@ class Nursery:
         full: float = 20.0,
         marks: float = 40_000.0,
     ) -> None:
+        _ranges.pages(pages)
+        _ranges.together(nursery=nursery, live=live)
+        _ranges.shares(survive=survive, hot=hot)
+        _ranges.at_most("hot", hot, "live", live)
+        _ranges.rates(speed=speed, rate=rate, marks=marks)
         self.rng, self.pages, self.survive, self.marks = rng, pages, survive, marks
         self.young = round(nursery * pages)
-        self.last = self.young + round(live * pages)
-        if self.last > pages:
-            raise ValueError(f"nursery {nursery:g} and live {live:g} of all pages: more than all")
-        self.full = round(full * SECOND)
+        self.last = min(self.young + round(live * pages), pages)
+        self.full = _ranges.time("full", full)
         self.sweep = Sweep(0, self.young, speed, WRITTEN)
-        self.hot = flat(rng, span(self.young, self.young + round(hot * pages)), rate)
+        self.hot = flat(rng, span(self.young, min(self.young + round(hot * pages), self.last)), rate)
         self.marked = float(self.last)
 
     def run(self, begin: int, end: int) -> Iterator[Touch]:

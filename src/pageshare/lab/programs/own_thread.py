@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pageshare.lab.memory import SECOND
+from pageshare.lab import _ranges
 from pageshare.lab.programs import READ, WRITTEN, Touch
 from pageshare.lab.programs._rates import flat, span
 from pageshare.lab.programs._sweep import part
@@ -28,8 +28,11 @@ class OwnThread:
         every: float = 25.0,
         lasts: float = 0.5,
     ) -> None:
+        _ranges.pages(pages)
+        _ranges.shares(hot=hot, live=live)
+        _ranges.rates(rate=rate)
         self.pages, self.live = pages, round(live * pages)
-        self.every, self.lasts = round(every * SECOND), round(lasts * SECOND)
+        self.every, self.lasts = _ranges.period("every", every), _ranges.period("lasts", lasts)
         self.rates = flat(rng, span(0, round(hot * pages)), rate)
 
     def run(self, begin: int, end: int) -> Iterator[Touch]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pageshare.lab.memory import SECOND
+from pageshare.lab import _ranges
 from pageshare.lab.programs import WRITTEN, Touch
 from pageshare.lab.programs._rates import Rates, flat, span
 
@@ -30,9 +30,13 @@ class Phases:
         moves: bool = True,
         fill: float = 0.0,
     ) -> None:
+        _ranges.pages(pages)
+        _ranges.numbers("sizes", sizes, 0, 1, what="a share")
+        _ranges.rates(rate=rate)
+        _ranges.flags(moves=moves)
         self.rng, self.pages, self.sizes = rng, pages, sizes
-        self.length, self.rate, self.moves = round(length * SECOND), rate, moves
-        self.fill = max(1, round(fill * SECOND))
+        self.length, self.rate, self.moves = _ranges.period("length", length), rate, moves
+        self.fill = max(1, _ranges.time("fill", fill))
         self.phase = -1
         self.rates: Rates
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pageshare.lab.memory import SECOND
+from pageshare.lab import _ranges
 from pageshare.lab.programs import RELEASED, WRITTEN, Touch
 from pageshare.lab.programs._rates import flat, span
 from pageshare.lab.programs._sweep import part
@@ -31,10 +31,14 @@ class Ramp:
         hold: float = 40.0,
         rate: float = 0.5,
     ) -> None:
+        _ranges.pages(pages)
+        _ranges.together(base=base, size=size)
+        _ranges.rates(rate=rate)
         self.pages = pages
         n_base, n_ramp = round(base * pages), round(size * pages)
-        self.first, self.last = n_base, n_base + n_ramp
-        self.every, self.rise, self.hold = (round(seconds * SECOND) for seconds in (every, rise, hold))
+        self.first, self.last = n_base, min(n_base + n_ramp, pages)
+        self.every, self.rise = _ranges.period("every", every), _ranges.period("rise", rise)
+        self.hold = _ranges.time("hold", hold)
         self.base = flat(rng, span(0, n_base), rate)
         self.held = flat(rng, span(self.first, self.last), rate)
 

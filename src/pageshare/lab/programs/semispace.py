@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pageshare.lab import _ranges
 from pageshare.lab.programs import READ, WRITTEN, Touch
 from pageshare.lab.programs._rates import flat, span
 from pageshare.lab.programs.nursery import COLLECTS
@@ -29,10 +30,12 @@ class Semispace:
         rate: float = 0.5,
         speed: float = 300.0,
     ) -> None:
-        if half > 0.5:
-            raise ValueError(f"two halves of {half:g} of all pages: more than all")
+        _ranges.pages(pages)
+        _ranges.number("half", half, 0, 0.5, what="a share")
+        _ranges.shares(live=live, hot=hot)
+        _ranges.rates(rate=rate, speed=speed)
         self.rng, self.pages, self.rate, self.speed = rng, pages, rate, speed
-        self.half = round(half * pages)
+        self.half = min(round(half * pages), pages // 2)
         self.live = round(live * self.half)
         self.hot = round(hot * self.live)
         self.base = 0

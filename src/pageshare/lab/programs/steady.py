@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pageshare.lab import _ranges
 from pageshare.lab.programs import WRITTEN, Touch
 from pageshare.lab.programs._rates import Rates, span
 
@@ -28,9 +29,14 @@ class Steady:
         warm_rate: float = 1 / 30,
         zipf: float = 0.0,
     ) -> None:
+        _ranges.pages(pages)
+        _ranges.together(hot=hot, warm=warm)
+        _ranges.rates(hot_rate=hot_rate, warm_rate=warm_rate)
+        _ranges.number("zipf", zipf, 0, 10)
         self.pages = pages
-        n_hot, n_warm = round(hot * pages), round(warm * pages)
-        weights = np.arange(1, n_hot + 1) ** -zipf
+        n_hot = round(hot * pages)
+        n_warm = min(round(warm * pages), pages - n_hot)
+        weights = np.arange(1, n_hot + 1) ** -float(zipf)
         rates = np.concatenate([weights / max(weights.sum(), 1e-300) * n_hot * hot_rate, np.full(n_warm, warm_rate)])
         self.rates = Rates(rng, span(0, n_hot + n_warm), rates)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pageshare.lab import _ranges
 from pageshare.lab.programs import WRITTEN, Touch
 from pageshare.lab.programs._rates import flat, span
 from pageshare.lab.programs._sweep import Sweep
@@ -25,6 +26,9 @@ class Streaming:
         speed: float = 600.0,
         rate: float = 0.5,
     ) -> None:
+        _ranges.pages(pages)
+        _ranges.together(base=base, size=size)
+        _ranges.rates(speed=speed, rate=rate)
         self.pages = pages
         first, last = round(base * pages), round((base + size) * pages)
         self.base = flat(rng, span(0, first), rate)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pageshare.lab import _ranges
 from pageshare.lab.memory import SECOND
 from pageshare.lab.programs import WRITTEN, ZERO, Touch
 from pageshare.lab.programs._rates import flat, span
@@ -33,8 +34,12 @@ class System:
         rate: float = 0.2,
         written: float = 0.01,
     ) -> None:
-        if not (same >= 0 and zero >= 0 and same + zero <= 1 and 0 <= hot <= 1 and 0 <= written <= 1 and speed > 0):
-            raise ValueError("same + zero, hot and written must be from 0 to 1, and speed above 0")
+        _ranges.pages(pages)
+        _ranges.rates(speed=speed, above=True)
+        _ranges.together(same=same, zero=zero)
+        _ranges.whole("system", system, 0, _ranges.SYSTEMS)
+        _ranges.shares(hot=hot, written=written)
+        _ranges.rates(rate=rate)
         self.pages, self.speed, self.taken = pages, speed, 0
         equal, zeros = round(same * pages), round(zero * pages)
         self.contents = fresh(rng, pages)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pageshare.lab.memory import SECOND
+from pageshare.lab import _ranges
 from pageshare.lab.programs import RELEASED, WRITTEN, Touch
 from pageshare.lab.programs._rates import flat, span
 from pageshare.lab.programs._sweep import Sweep
@@ -33,10 +33,18 @@ class Toucher:
         zeroing: bool = True,
         speed: float = 20_000.0,
     ) -> None:
-        self.pages, self.sizes, self.length, self.rate = pages, sizes, round(length * SECOND), rate
+        _ranges.pages(pages)
+        _ranges.numbers("sizes", sizes, 0, _ranges.MOST_PAGES / 256)
+        _ranges.number("background", background, 0, _ranges.MOST_PAGES / 256)
+        _ranges.rates(rate=rate)
+        _ranges.flags(zeroing=zeroing)
+        _ranges.rates(speed=speed, above=True)
+        self.pages, self.sizes, self.rate = pages, sizes, rate
+        self.length = _ranges.period("length", length)
         self.first = round(background * 256)
-        if max(sizes) * 256 + self.first > pages:
-            raise ValueError(f"{max(sizes):g} MiB and {background:g} MiB beside it: more than {pages} pages")
+        if round(max(sizes) * 256) + self.first > pages:
+            most, all_pages = f"{max(sizes):g} MiB and background {background:g} MiB", f"pages, {pages / 256:g} MiB"
+            raise ValueError(f"sizes are up to {most}: must be at most {all_pages}, together")
         self.background = flat(rng, span(0, self.first), rate)
         self.clearing = Clearing(speed)
         self.zeroing = zeroing

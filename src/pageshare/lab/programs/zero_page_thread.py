@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pageshare.lab import _ranges
 from pageshare.lab.memory import SECOND
 from pageshare.lab.programs import RELEASED, WRITTEN, ZERO, Touch
 from pageshare.lab.programs._rates import Rates, flat, span
@@ -59,9 +60,14 @@ class ZeroPageThread:
         rate: float = 0.5,
         speed: float = 20_000.0,
     ) -> None:
+        _ranges.pages(pages)
+        _ranges.together(base=base, size=size)
+        _ranges.rates(rate=rate)
+        _ranges.rates(speed=speed, above=True)
         self.rng, self.pages, self.rate = rng, pages, rate
         self.first, self.last = round(base * pages), round((base + size) * pages)
-        self.every, self.hold, self.idle = (round(seconds * SECOND) for seconds in (every, hold, idle))
+        self.every = _ranges.period("every", every)
+        self.hold, self.idle = _ranges.time("hold", hold), _ranges.time("idle", idle)
         self.base = flat(rng, span(0, self.first), rate)
         self.held: Rates = flat(rng, span(self.first, self.last), rate)
         self.clearing = Clearing(speed)
