@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from command_line import run
-from pageshare.lab import course, named, scenario, study
+from pageshare.lab import course, estimation, named, scenario, study
 from pageshare.lab.estimators import ESTIMATORS
 from pageshare.lab.estimators.bursts import BurstFilter
 from pageshare.lab.estimators.filters import SecondTouch, ZeroFilter
@@ -314,6 +314,16 @@ KEYS = [
     *(f"guest.a.reporting.{key}" for key in ("after", "block")),
     *(f"guest.a.hinting.{key}" for key in ("again", "block")),
 ]
+
+
+def test_a_study_runs_nothing_if_an_option_is_out_of_its_range(tmp_path):
+    path = tmp_path / "it.toml"
+    path.write_text(STUDY, encoding="utf-8")
+    for key in ("study.program.2.length", "study.estimator.n"):
+        ran = estimation.Study(scenario.read_any(path, [(key, 0)]), [1])
+        with pytest.raises(SpecError, match=rf"{key.rpartition('.')[2]} is 0"):
+            ran.go()
+        assert ran.share_done == 0
 
 
 def test_any_number_of_a_scenario_is_refused_by_its_key_or_works(tmp_path):

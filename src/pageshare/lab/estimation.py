@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,17 +18,14 @@ from pageshare.core import Control, Stopped
 from pageshare.lab import study
 from pageshare.lab.assembly import Restartable, Watched
 from pageshare.lab.keys import Keys, Required, spoken
-from pageshare.lab.memory import SECOND
+from pageshare.lab.memory import SECOND, Memory
 from pageshare.lab.named import Named
 from pageshare.lab.placement import PLACEMENTS
 from pageshare.lab.programs.recorded import Recorded
 from pageshare.lab.report import ASSUMED, GIVEN, PAPER, SIMULATION, plain_table, recorded
 from pageshare.lab.scenario import MOST_PAGES, MOST_SAMPLES, ProgramSpec, estimator_of, program_of
-from pageshare.lab.view import Prices
+from pageshare.lab.view import Prices, View
 from pageshare.synth.spec import check
-
-if TYPE_CHECKING:
-    from pageshare.lab.view import View
 
 FORMAT = "pageshare-lab-study/1"
 MOST = 50
@@ -122,7 +119,14 @@ class Study:
         return min(1.0, (len(self.done) + self._now / self.spec.duration) / (len(self.seeds) * len(self.spec.programs)))
 
     def go(self) -> list[Studied]:
-        """All programs with the first seed, then with the next. Raises SpecError for what goes wrong in a class."""
+        """All programs with the first seed, then with the next. Raises SpecError for what goes wrong in a class: for
+        options that a built-in one won't take before anything runs."""
+        for each in self.spec.programs:
+            if each.program is not None and not each.program.own:
+                each.program.made(rng=np.random.default_rng())
+        for named in self.spec.estimators.values():
+            if not named.own:
+                named.made(view=View(Memory(64)), rng=np.random.default_rng())
         for seed in self.seeds:
             for number, program in enumerate(self.spec.programs):
                 try:
