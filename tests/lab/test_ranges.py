@@ -134,7 +134,7 @@ WRONG = [
     ("estimator", "free-page-reporting", {"period": "x"}, f"period is x: {PERIOD}"),
     ("estimator", "generations", {"generations": 0}, "generations is 0: must be a whole number from 2 to 1000"),
     ("estimator", "generations", {"dense": 513}, "dense is 513: must be a whole number from 0 to 512"),
-    ("estimator", "panel", {"n": 0}, "n is 0: must be a whole number from 1 to 1048576"),
+    ("estimator", "panel", {"n": 0}, "n is 0: must be a whole number from 1 to 65536"),
     ("estimator", "panel", {"most": 0}, "most is 0: must be a whole number from 1 to 67108864"),
     ("estimator", "panel", {"fresh": 2}, f"fresh is 2: {SHARE}"),
     ("estimator", "panel", {"memories": [8, 0]}, "memories[1] is 0: must be a number from 1 to 1e+09"),

@@ -54,7 +54,7 @@ class Panel:
         change: float = 0.001,
         through: Through = NoFilter,
     ) -> None:
-        _ranges.whole("n", n, 1, 1 << 20)
+        _ranges.whole("n", n, 1, 1 << 16)
         _ranges.whole("most", most, 1, _ranges.MOST_PAGES)
         _ranges.shares(fresh=fresh, change=change)
         _ranges.numbers("memories", memories, 1, 1e9)
