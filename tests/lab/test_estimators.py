@@ -199,8 +199,9 @@ def stack_distances(touches):
     return found, first
 
 
-@pytest.mark.parametrize("traps", [True, False])
-def test_shards_that_watches_all_pages_has_mattsons_distances(traps):
+@pytest.mark.parametrize(("traps", "block"), [(True, 1024), (False, 1024), (True, 3)])
+def test_shards_that_watches_all_pages_has_mattsons_distances(traps, block, monkeypatch):
+    monkeypatch.setattr("pageshare.lab.estimators.shards.BLOCK", block)
     memory, rng = Memory(40), np.random.default_rng(4)
     shards = Shards(View(memory), rng, rate=1.0, every=0.1, traps=traps)
     touches = []

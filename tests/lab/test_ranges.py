@@ -185,7 +185,7 @@ def test_every_option_that_is_no_number_is_known_here():
         for name, make in makers.items():
             given = ("traps", "rng") if kind == "filter" else ("view", "rng")
             rest |= {key for key in inspect.signature(make).parameters if (name, key) not in known and key not in given}
-    assert rest == {"zeroes", "moves", "zeroing", "traps", "through"}
+    assert rest == {"zeroes", "moves", "writes", "zeroing", "traps", "through"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -197,6 +197,7 @@ def test_what_is_built_in_works_as_it_is(kind):
 ROUNDED = {
     "boot": ("used", "hot"),
     "file-cache": ("own",),
+    "full-scan": ("hot", "size"),
     "init-on-free": ("base", "size"),
     "nursery": ("nursery", "live", "hot"),
     "own-thread": ("live", "hot"),

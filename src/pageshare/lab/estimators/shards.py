@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+BLOCK = 1024
+"""Pages seen touched in a step that are held against each other at once."""
+
+
 class Shards:
     """SHARDS (Waldspurger et al., FAST 2015): of the pages, those whose hash is below a threshold are watched, and all
     touches of these; distances among them, times the inverse of the rate, are those among all.
@@ -73,8 +77,7 @@ class Shards:
         was = self.order[places]
         seen = np.sort(self.order)
         above = len(seen) - np.searchsorted(seen, was, side="right")
-        # Those that moved to the top before it, in this same step, and had been below.
-        above += np.tril(was[None, :] < was[:, None], -1).sum(axis=1)
+        above += _smaller_before(was)
         self.histogram += np.bincount(np.where(was < 0, len(seen), above), minlength=len(seen) + 1)
         self.order[places] = self.touches + np.arange(len(places))
         self.touches += len(places)
@@ -86,3 +89,13 @@ class Shards:
         hits = np.append(0, np.cumsum(self.histogram[:-1]))
         return np.arange(len(hits)) / self.rate, 1.0 - hits / total
 
+
+def _smaller_before(values: NDArray[np.int64]) -> NDArray[np.intp]:
+    """How many of those before each are smaller: pages that moved to the top before it, in this same step, and had been
+    below. A block at a time, or it would take memory by the square of their number."""
+    found = np.zeros(len(values), np.intp)
+    for begin in range(0, len(values), BLOCK):
+        block = values[begin : begin + BLOCK]
+        found[begin : begin + BLOCK] = np.sort(values[:begin]).searchsorted(block)
+        found[begin : begin + BLOCK] += np.tril(block[None, :] < block[:, None], -1).sum(axis=1)
+    return found

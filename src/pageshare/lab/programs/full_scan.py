@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pageshare.lab.memory import SECOND
+from pageshare.lab import _ranges
 from pageshare.lab.programs import READ, WRITTEN, Touch
 from pageshare.lab.programs._rates import flat, span
 from pageshare.lab.programs._sweep import part
@@ -28,9 +28,13 @@ class FullScan:
         lasts: float = 0.8,
         writes: bool = False,
     ) -> None:
+        _ranges.pages(pages)
+        _ranges.together(hot=hot, size=size)
+        _ranges.rates(rate=rate)
+        _ranges.flags(writes=writes)
         self.pages, self.first = pages, round(hot * pages)
-        self.table = span(self.first, round((hot + size) * pages))
-        self.every, self.lasts = round(every * SECOND), round(lasts * SECOND)
+        self.table = span(self.first, min(round((hot + size) * pages), pages))
+        self.every, self.lasts = _ranges.period("every", every), _ranges.period("lasts", lasts)
         self.kinds = READ | WRITTEN if writes else READ
         self.rates = flat(rng, span(0, self.first), rate)
 
