@@ -63,8 +63,20 @@ def test_each_scenario_runs_and_no_page_is_lost(capsys, name):
     brief = [*BRIEF, "--set", "change.at=4s"] if name in ("figure-7", "restart") else BRIEF
     document = run_json(capsys, "lab", name, *brief)
     assert document["seconds"] == 8
+    assert document["host"]["checks"] == 8
     assert len(document["samples"]["seconds"]) == 9
     assert document["scenario"] == name
+
+
+def test_every_page_is_accounted_for_at_the_end_or_at_each_sample(capsys, small):
+    assert run_json(capsys, "lab", small)["host"]["checks"] == 1
+    assert "accounted for" not in run(capsys, "lab", small)[1]
+    text = flat(run(capsys, "lab", small, "--check")[1])
+    samples = len(run_json(capsys, "lab", small)["samples"]["seconds"]) - 1
+    assert f"every page is accounted for at each of {samples:,} samples" in text
+    told = run_json(capsys, "lab", small) | {"format": ""}
+    told["host"] |= {"pops": 3, "checks": 1}
+    assert "every page is accounted for at the end: none lost" in "".join(render.lines(told))
 
 
 def test_what_people_read(capsys, small):
@@ -131,7 +143,8 @@ def test_captions_speak_of_columns_that_are_shown(capsys, small, study):
     paged = "Paged: by the guest itself, to its own disk. Dropped, read: pages of files."
     assert below(title, shown(80)).endswith(paged)
     assert below(title, shown(200)).endswith(
-        f"{paged} Messages: of its balloon, both ways. Visits, faults: of its estimator."
+        f"{paged} Messages: of its balloon, both ways. Resets: how often its driver began anew, since it and the host"
+        " did not agree. Visits, faults: of its estimator."
     )
     assert "Shared: what sharing saves. Columns with guests' names: what each has." in flat(shown(80))
     document = run_json(capsys, "lab", small, "--set", "host.sharing=false")
@@ -331,6 +344,12 @@ def test_a_study_holds_estimators_against_the_truth(capsys, study, tmp_path):
         table.column("estimate").to_pylist()[: len(steady["samples"]["seconds"])] == steady["samples"]["estimates"][0]
     )
     assert json.loads(table.schema.metadata[b"table"])["study"]["placement"] == "scattered"
+
+
+def test_a_study_has_no_pages_to_account_for(capsys, study):
+    status, out, err = run(capsys, "lab", study, "--check")
+    assert (status, out) == (2, "")
+    assert "--check: a study has no host" in err
 
 
 def test_a_study_is_read_and_drawn(capsys, study, tmp_path):

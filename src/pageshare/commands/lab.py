@@ -84,7 +84,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[GUEST=]FILE",
         help="record what a guest touches as a trace that a scenario can run (Parquet; needs pyarrow)",
     )
-    more.add_argument("--check", action="store_true", help="look at each sample whether all invariants hold")
+    more.add_argument(
+        "--check", action="store_true", help="look at each sample whether all invariants hold, not only at the end"
+    )
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -324,6 +326,8 @@ def _study(spec: StudySpec, folder: Path, args: argparse.Namespace, files: Seque
 
     if args.record_touches:
         raise UsageError("--record-touches: a study has no guest: record one of a scenario")
+    if args.check:
+        raise UsageError("--check: a study has no host whose pages could be owned twice: check a scenario")
     own = [each for each in [*spec.estimators.values(), *(each.program for each in spec.programs)] if each and each.own]
     for each in own:
         _spare(args, folder / each.name.rpartition(":")[0])

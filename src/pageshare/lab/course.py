@@ -77,7 +77,8 @@ class Course:
     """What a run recorded. ``times``: seconds, shape (samples,); ``guests`` in the scenario's order.
 
     ``counts`` are the host's, in pages; ``states``: seconds spent in each state; ``events`` that happened in all;
-    ``resets`` of each guest's balloon. ``interrupted``: it was stopped before its end.
+    ``resets`` of each guest's balloon; ``checks`` that all invariants hold. ``interrupted``: it was stopped before its
+    end.
     """
 
     scenario: Scenario
@@ -89,12 +90,14 @@ class Course:
     states: Mapping[str, float]
     sharing: Mapping[str, float] | None
     resets: tuple[int, ...]
+    checks: int
     events: int
     interrupted: bool
 
 
 class Run:
-    """A scenario with one seed. ``control`` stops it; ``check`` looks at each sample whether all invariants hold."""
+    """A scenario with one seed. ``control`` stops it; ``check`` looks at each sample whether all invariants hold, not
+    only at the end."""
 
     def __init__(
         self, scenario: Scenario, seed: int = 1, control: Control | None = None, *, check: bool = False
@@ -115,14 +118,15 @@ class Run:
         page left that it could take."""
         clock, scenario = self.machine.clock, self.scenario
         self._sample()
-        stopped = False
+        stopped, checks = False, 0
         while clock.now < scenario.duration and not stopped:
             clock.run(min(scenario.duration, clock.now + scenario.every))
             self._sample()
-            if self.check:
-                invariants.check(self.machine)
             stopped = self.control is not None and self.control.stopped
-        return self._course(interrupted=stopped and clock.now < scenario.duration)
+            if self.check or stopped or clock.now >= scenario.duration:
+                invariants.check(self.machine)
+                checks += 1
+        return self._course(checks, interrupted=stopped and clock.now < scenario.duration)
 
     def _sample(self) -> None:
         host = self.machine
@@ -146,7 +150,7 @@ class Run:
         for number, guest in enumerate(guests):
             self._guests[number].append(_of_guest(guest, host.targets[number]))
 
-    def _course(self, *, interrupted: bool) -> Course:
+    def _course(self, checks: int, *, interrupted: bool) -> Course:
         host = self.machine
         return Course(
             scenario=self.scenario,
@@ -158,6 +162,7 @@ class Run:
             states={State(state).name.lower(): time / SECOND for state, time in host.in_state.items()},
             sharing=asdict(host.sharing.counts) if host.sharing else None,
             resets=tuple(guest.driver.resets if guest.driver else 0 for guest in host.guests),
+            checks=checks,
             events=host.clock.happened,
             interrupted=interrupted,
         )

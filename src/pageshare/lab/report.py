@@ -103,6 +103,7 @@ def _figures(course: Course) -> dict[str, Any]:
             "least_free": int(host.free.min()),
             "states": dict(course.states),
             "state_changes": int(host.changes[-1]),
+            "checks": course.checks,
             **course.counts,
             "saved": _mean(host.saved),
             "most_saved": int(host.saved.max()),

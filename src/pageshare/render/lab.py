@@ -57,6 +57,9 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"sharing saves {_size(host['saved'], page)} on average, {_size(host['most_saved'], page)} at most"
     if host["pops"]:
         yield f"{host['pops']:,.0f} pages of balloons were touched, and had to be given anew"
+    if host["pops"] or host["checks"] > 1:
+        when = "at the end" if host["checks"] <= 1 else f"at each of {host['checks']:,.0f} samples"
+        yield f"every page is accounted for {when}: none lost, none owned twice, and each holds what was written to it"
     lost = sum(guest["out_of_memory"] for guest in guests)
     if lost:
         yield f"{lost:,.0f} touches found no memory in their guest: a real one would have killed a process"
@@ -289,6 +292,7 @@ def _host_rows(document: Mapping[str, Any]) -> Iterator[tuple[str, float, Unit]]
     yield "written out while a guest waited for it", host["waited_for_frames"], "pages"
     yield "pages given at first touch", host["first_touches"], "pages"
     yield "pages of balloons that were touched", host["pops"], "count"
+    yield "checks of every page's owner and contents", host["checks"], "count"
     if (sharing := host["sharing"]) is not None:
         yield "saved by sharing, mean", host["saved"], "pages"
         yield "saved by sharing, most", host["most_saved"], "pages"
@@ -352,6 +356,7 @@ CAPTIONS: Mapping[str, Sequence[tuple[Sequence[tuple[str, str]], str]]] = {
         ((("paged", "paged"),), "by the guest itself, to its own disk."),
         ((("dropped", "dropped"), ("read", "read")), "pages of files."),
         ((("messages", "messages"),), "of its balloon, both ways."),
+        ((("resets", "resets"),), "how often its driver began anew, since it and the host did not agree."),
         ((("visits", "visits"), ("faults", "faults")), "of its estimator."),
     ),
     "program": (
