@@ -59,6 +59,8 @@ def test_the_page_says_what_was_fitted(tmp_path):
     assert "| 224 MB | 1.4 % (from memory) | 1.5 % | predicted | +0.1 |" in page.text
     assert "| shared at the peak of the boot | 325 | from memory | 1 ± 0 | fitted | -324 | 1 ± 0 |" in page.text
     assert "still swapped after the peak, less than | 20 | the paper's text | 4 ± 0 | predicted | holds |" in page.text
+    assert "| a step up, periods of 30 s | 1 to 4 | from memory | 2.0 | predicted | holds |" in page.text
+    assert "| after the end, Linux | none | from memory | +10.0 points | predicted | does not hold |" in page.text
     assert not re.search(r"\{[{%]|nan", page.text)
     assert sorted(path.name for path in lab_answers.write(page, "figures", tmp_path)) == sorted(
         lab_answers.files("figures")

@@ -82,6 +82,8 @@ def dbench(case: Dbench, seed: int) -> dict[str, float]:
 STEPS = (50, 100, 150, 200, 100, 50)
 """MB that it touches, and for how long each."""
 LENGTH = 300.0
+PERIODS_UP = (1, 4)
+"""Of 30 s, in which the paper's estimate follows a step up: read off its figure 6, from memory."""
 
 
 @dataclass(frozen=True)

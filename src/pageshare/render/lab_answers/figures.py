@@ -7,6 +7,7 @@ from typing import Any
 from pageshare.lab.answers import figures
 from pageshare.lab.answers._seeds import Spread
 from pageshare.lab.answers.figures import Answer, Dbench, Row
+from pageshare.lab.memory import SECOND, WINDOW
 from pageshare.render.lab_answers import spread, table
 from pageshare.render.plot import INK
 
@@ -27,6 +28,7 @@ def values(answer: Answer) -> dict[str, Any]:
         },
         "two": _two(answer),
         "six": _six(answer),
+        "six_values": _six_values(answer),
         "seven": _seven(answer),
         "seven_values": _seven_values(answer),
         "eight": _eight(answer),
@@ -65,6 +67,31 @@ def _six(answer: Answer) -> str:
             for row in answer.touching
         ],
     )
+
+
+def _six_values(answer: Answer) -> str:
+    windows = next(row.figures for row in answer.touching if row.case.zeroing)
+    linux = next(row.figures for row in answer.touching if not row.case.zeroing)
+    periods, down = (windows[way].mean * SECOND / WINDOW for way in ("up", "down"))
+    fewest, most = figures.PERIODS_UP
+    off = "holds" if fewest <= periods <= most else f"{periods - (most if periods > most else fewest):+.1f}"
+    at_least = "at least " if windows["down"].mean >= figures.LENGTH else ""
+    lines = [
+        ["a step up, periods of 30 s", f"{fewest} to {most}", f"{periods:.1f}", off],
+        ["a step down, periods", "takes longer", f"{at_least}{down:.1f}", _holds(down > periods)],
+        ["after the end, Windows", "a spike", *_spike(windows["spike"].mean, wanted=True)],
+        ["after the end, Linux", "none", *_spike(linux["spike"].mean, wanted=False)],
+    ]
+    rows = [[what, paper, MEMORY, simulated, "predicted", off] for what, paper, simulated, off in lines]
+    return table(["", "paper", "source", "simulated", "", "off"], rows)
+
+
+def _spike(rise: float, *, wanted: bool) -> list[str]:
+    return [f"{100 * rise:+.1f} points", _holds((rise > 0) == wanted)]
+
+
+def _holds(as_published: bool) -> str:
+    return "holds" if as_published else "does not hold"
 
 
 def _seven(answer: Answer) -> str:
