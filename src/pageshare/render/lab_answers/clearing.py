@@ -106,7 +106,7 @@ def draw(answer: Answer, canvas: Any) -> None:
     for i, line in enumerate(errors):
         for j, error in enumerate(line):
             colour = "white" if abs(error) > 30 else "black"
-            axes.text(j, i, f"{error:+.0f}", ha="center", va="center", fontsize=8, color=colour)
+            axes.text(j, i, f"{round(error):+d}", ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(len(WATCHED)), WATCHED, rotation=30, ha="right")
     axes.set_yticks(range(len(answer.rows)), [f"{row.source.name} ({row.source.beside})" for row in answer.rows])
     axes.tick_params(length=0)
