@@ -10,7 +10,8 @@
  * replaces). record.py turns the file into a trace; what its records are stands at write_record below.
  *
  * A program may tell what a thread is about to do by system call 39 (getpid, which ignores arguments) with INTENT_MAGIC
- * and a number from 0 to 3. Without this plugin the call does nothing.
+ * and a number from 0 to 3; with 4 it ends an interval there and then, with interval=0 nothing else does. Without this
+ * plugin the call does nothing.
  *
  * Who may touch what. A touch must cost nanoseconds, so a thread of the program keeps what it noted to itself:
  *   - `cache`: pages noted since `now` last changed. Only its thread reads or writes it, without a lock.
@@ -22,8 +23,8 @@
  * anew, to be told from those before). A thread that sees an old `now` and finds the page in its cache noted it in that
  * old interval, in which the touch then belongs. One that has to note looks at `now` again under its mutex: if the table
  * is of an older interval, it hands that over first. So a touch is never noted for an interval that was already written,
- * nor forgotten in the next. The order of locks is: everything, then a thread's mutex; handing over takes `handing`,
- * the innermost.
+ * nor forgotten in the next. The order of locks is: `closing` (by whom an interval is ended), everything, then a
+ * thread's mutex; handing over takes `handing`, the innermost.
  *
  * Debian has no header for plugins. What is declared here is from QEMU's documentation, version 1 of the interface
  * (https://www.qemu.org/docs/master/devel/tcg-plugins.html); guest_base is a variable of the emulator, which it exports.
@@ -84,7 +85,7 @@ extern uintptr_t guest_base;
 PUBLIC int qemu_plugin_version = 1;
 
 enum { READ = 1, WRITTEN = 2, ZERO = 4 };
-enum { PAGE_BITS = 12, PAGE = 1 << PAGE_BITS, INTENTS = 4, CACHED = 4096, EPOCH_BITS = 25, CALL_INTENT = 39 };
+enum { PAGE_BITS = 12, PAGE = 1 << PAGE_BITS, INTENTS = 4, CACHED = 4096, EPOCH_BITS = 25, CALL_INTENT = 39, END_INTERVAL = 4 };
 #define INTENT_MAGIC 0x7061676573686172u /* "pageshar" */
 #define EPOCH_MASK ((UINT64_C(1) << EPOCH_BITS) - 1)
 #define MOST_ADDRESS (UINT64_C(1) << 47) /* page numbers have 35 bits: with epoch, intent and bits, a word */
@@ -124,6 +125,7 @@ struct release {
 };
 
 static _Atomic uint64_t now; /* interval << 32 | epoch */
+static pthread_mutex_t closing = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t everything = PTHREAD_MUTEX_INITIALIZER;
 static struct thread *threads;
 static int thread_count;
@@ -341,6 +343,7 @@ static void touch_vector(struct thread *thread, uint64_t vector, uint64_t count,
         bytes -= length;
     }
 }
+static void end_interval(bool last);
 static void on_call(qemu_plugin_id_t id, unsigned vcpu, int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
                     uint64_t e, uint64_t f, uint64_t g, uint64_t h) {
     (void)id, (void)vcpu, (void)g, (void)h;
@@ -350,6 +353,8 @@ static void on_call(qemu_plugin_id_t id, unsigned vcpu, int64_t number, uint64_t
     case CALL_INTENT:
         if (a == INTENT_MAGIC && b < INTENTS)
             thread->intent = b;
+        else if (a == INTENT_MAGIC && b == END_INTERVAL)
+            end_interval(false);
         break;
     case 9: /* mmap */
         if ((d & MAP_FIXED) != 0)
@@ -495,7 +500,6 @@ static void mark_zeros(struct handed *first) {
     free(pages);
 }
 
-/* By the closer; at the end by the thread that exits, when the closer has ended. */
 static void close_interval(bool last) {
     uint64_t instructions = 0, began = interval_began;
     pthread_mutex_lock(&everything);
@@ -564,6 +568,13 @@ static void close_interval(bool last) {
     if (fflush(out) != 0)
         fail("can't write");
 }
+/* By the closer, by a thread that asks for it, and by the one that exits, when the closer has ended. */
+static void end_interval(bool last) {
+    pthread_mutex_lock(&closing);
+    if (atomic_load(&recording))
+        close_interval(last);
+    pthread_mutex_unlock(&closing);
+}
 /* If it comes late by more than an interval, since the machine had no time for it, the recorded machine's clock stood
  * still meanwhile: the next interval has its full length. */
 static void *close_intervals(void *data) {
@@ -580,7 +591,7 @@ static void *close_intervals(void *data) {
             ;
         if (!stopping) {
             pthread_mutex_unlock(&stop_mutex);
-            close_interval(false);
+            end_interval(false);
             pthread_mutex_lock(&stop_mutex);
         }
     }
@@ -595,8 +606,9 @@ static void on_exit_of_all(qemu_plugin_id_t id, void *data) {
     stopping = true;
     pthread_cond_signal(&stop_cond);
     pthread_mutex_unlock(&stop_mutex);
-    pthread_join(closer, NULL);
-    close_interval(true);
+    if (interval_ns != 0)
+        pthread_join(closer, NULL);
+    end_interval(true);
     if (fclose(out) != 0)
         fail("can't write");
 }
@@ -604,6 +616,7 @@ static void on_exit_of_all(qemu_plugin_id_t id, void *data) {
  * nobody writes that, and no lock that another thread held is in its way. */
 static void in_child(void) {
     atomic_store(&recording, false);
+    pthread_mutex_init(&closing, NULL);
     pthread_mutex_init(&everything, NULL);
     pthread_mutex_init(&handing, NULL);
     if (me != NULL)
@@ -612,13 +625,14 @@ static void in_child(void) {
 
 PUBLIC int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv) {
     const char *path = NULL;
+    char *end = "";
     for (int i = 0; i < argc; i++) {
         if (strncmp(argv[i], "out=", 4) == 0)
             path = argv[i] + 4;
         else if (strncmp(argv[i], "interval=", 9) == 0)
-            interval_ns = strtoull(argv[i] + 9, NULL, 10) * 1000;
+            interval_ns = strtoull(argv[i] + 9, &end, 10) * 1000;
     }
-    if (path == NULL || interval_ns == 0 || info->system_emulation || strcmp(info->target_name, "x86_64") != 0) {
+    if (path == NULL || *end != 0 || info->system_emulation || strcmp(info->target_name, "x86_64") != 0) {
         fprintf(stderr, "touches: needs qemu-x86_64, out=FILE, and interval=MICROSECONDS if it is not 100000\n");
         return -1;
     }
@@ -639,7 +653,7 @@ PUBLIC int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    errno = pthread_create(&closer, NULL, close_intervals, NULL);
+    errno = interval_ns == 0 ? 0 : pthread_create(&closer, NULL, close_intervals, NULL);
     if (errno != 0)
         fail("no thread");
     pthread_sigmask(SIG_SETMASK, &before, NULL);
