@@ -7,6 +7,8 @@ CORE = pyproject.toml setup.py src/pageshare/_build_core.py $(wildcard csrc/*)
 DIST = $(CORE) MANIFEST.in README.md LICENSE $(shell find src tests -name '*.py' -o -name '*.sh')
 BENCH = $(BIN)/python -m pytest -q -o addopts=--import-mode=importlib -o tmp_path_retention_policy=none \
 	--benchmark-only --benchmark-columns=median benchmarks
+# Tests run in as many processes as there are CPUs; see tests/conftest.py.
+WORKERS ?= -n logical --maxprocesses 8
 # Saved runs of the benchmarks; AGAINST=FILE names the one to compare with.
 RUNS = benchmarks/runs
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -23,10 +25,10 @@ setup: $(VENV)/.installed	## makes .venv and builds the core; takes from apt wha
 demo: setup	## captures the memory of four interpreters and scans it
 	$(BIN)/pageshare demo
 
-test: setup ctest	## all tests, two small Linux guests under QEMU included
+test: setup ctest	## all tests, small Linux guests under QEMU included, in a process per CPU (WORKERS= for one)
 	sh tools/need.sh test
 	$(MAKE) --no-print-directory tests/pages/node_modules/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 ctest:		## the C tests, with cc alone
 	sh tests/native/run.sh

@@ -1,7 +1,12 @@
-"""Under CI (the environment variable) a test may be skipped only as tests/expected-skips.txt says."""
+"""Under CI (the environment variable) a test may be skipped only as tests/expected-skips.txt says.
+
+With pytest-xdist (``-n 2``) a module is one worker's: what it makes for several tests is made once. All modules of the
+machine are one worker's together: two of their tests at once would see each other.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -11,6 +16,9 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ["pytester"]
+
+_OF_THE_MACHINE = re.compile(r"\b(kernel_ksm|control_group|mark\.guests|guests\.(boot|observed|ballooning))\b")
+"""What a module has in it whose tests use the kernel's KSM, or guests, whose memory it may merge, or control groups."""
 
 _unexpected = pytest.StashKey[list[str]]()
 
@@ -67,3 +75,27 @@ def pytest_configure(config: pytest.Config) -> None:
     # With pytest-xdist the workers' reports reach the controller, which judges.
     if os.environ.get("CI") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_SkipPolice(config))
+
+
+@functools.cache
+def _scope(module: Path) -> str:
+    of_the_machine = _OF_THE_MACHINE.search(module.read_text(encoding="utf-8"))
+    return "the machine" if of_the_machine else str(module)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # what keeps one worker busy longest begins first
+        items.sort(key=lambda item: _scope(item.path) != "the machine")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    # Not by xdist_group: from pytest 9.2 on pytest-xdist 3.8 knows no groups, and does not say so.
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Modules(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _scope(config.rootpath / nodeid.partition("::")[0])
+
+    config.option.loadscopereorder = False
+    return Modules(config, log)

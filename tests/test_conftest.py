@@ -1,5 +1,6 @@
-"""Skips under CI: listed ones pass, others fail the run."""
+"""Skips under CI: listed ones pass, others fail the run. Tests that one worker has to run."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ SKIPPING = """
     def test_two():
         assert False
 """
+
+
+WORKERS = "-n2"
 
 
 @pytest.fixture
@@ -44,9 +48,7 @@ def test_a_skip_that_is_not_listed_with_its_reason_fails_the_run(run, listed):
     result.stdout.fnmatch_lines(["*not listed*", "test_some.py::test_one[[]2]: no qemu-none"])
 
 
-@pytest.mark.parametrize(
-    "listed", ["# why\n\ntest_some.py::test_one[2]: no qemu-none\n", "test_*[2]: no qemu-*"]
-)
+@pytest.mark.parametrize("listed", ["# why\n\ntest_some.py::test_one[2]: no qemu-none\n", "test_*[2]: no qemu-*"])
 def test_a_listed_skip_passes(run, listed):
     result = run(listed)
     assert result.ret == pytest.ExitCode.OK
@@ -65,6 +67,38 @@ def test_outside_ci_anything_may_be_skipped(run):
 
 
 def test_with_workers(run):
-    pytest.importorskip("xdist")
-    assert run("", "-n1").ret == pytest.ExitCode.TESTS_FAILED
-    assert run("test_some.py::test_one[2]: *", "-n1").ret == pytest.ExitCode.OK
+    assert run("", WORKERS).ret == pytest.ExitCode.TESTS_FAILED
+    assert run("test_some.py::test_one[2]: *", WORKERS).ret == pytest.ExitCode.OK
+
+
+NOTING = """
+    import os
+    import pytest
+    {}
+
+    @pytest.mark.parametrize("number", range(10))
+    def test_one(number, record_property):
+        record_property("process", os.getpid())
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "processes"),
+    [
+        ("", 2),
+        ("from guests import parse", 2),
+        ("from kernel_ksm import kernel_ksm", 1),
+        ("from control_group import control_group", 1),
+        ("from guests.boot import boot", 1),
+        ("pytestmark = pytest.mark.guests", 1),
+    ],
+)
+def test_a_worker_has_whole_modules_and_one_has_all_of_the_machine(run, pytester, line, processes):
+    pytester.makeini("[pytest]\nmarkers = guests")
+    pytester.makepyfile(test_other=NOTING.format(line))
+    assert run("", WORKERS, "--junitxml=done.xml", module=NOTING.format(line)).ret == pytest.ExitCode.OK
+    done = pytester.path.joinpath("done.xml").read_text(encoding="utf-8")
+    found = re.findall(r'classname="(\w+)".*?name="process" value="(\d+)"', done)
+    assert len(found) == 20
+    assert len(set(found)) == 2
+    assert len({process for _, process in found}) == processes

@@ -23,4 +23,4 @@ all) tests= ;;
 esac
 # The guests are booted once, by make test.
 # shellcheck disable=SC2086 # many folders, or none
-"$work/venv/bin/python" -m pytest -q -m "not guests" $tests
+"$work/venv/bin/python" -m pytest -q -n logical --maxprocesses 8 -m "not guests" $tests

@@ -226,7 +226,9 @@ def test_zstd_with_a_long_window(write, bits):
         assert true_to(image)
 
 
-@pytest.mark.parametrize("nothing", [COMPRESS["gzip"](b""), COMPRESS["zstd"](b""), SKIPPED])
+@pytest.mark.parametrize(
+    "nothing", [COMPRESS["gzip"](b""), COMPRESS["zstd"](b""), SKIPPED], ids=["gzip", "zstd", "skipped"]
+)
 def test_streams_without_number_that_hold_nothing_are_given_up(write, nothing):
     start = COMPRESS["gzip" if nothing.startswith(b"\x1f") else "zstd"](memory(0, 10 * PAGE))
     with pytest.raises(ImageError, match=r"its first 16385 streams, .*, hold 40960 bytes"):
