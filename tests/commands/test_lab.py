@@ -235,6 +235,23 @@ def test_touches_are_recorded_and_can_be_run(capsys, small, tmp_path):
     assert any(line["source"].startswith("recorded: a simulated guest's") for line in after["calibration"])
 
 
+def test_a_reset_releases_what_the_guest_had(capsys, tmp_path):
+    recorded, reset = tmp_path / "b.parquet", tmp_path / "reset.toml"
+    text = SMALL.replace("tax = 0.5", 'guest = "b"\nrestart = true\nboots = "1s"')
+    reset.write_text(text.replace('name = "steady"', 'name = "steady"\nafter = "2s"'), encoding="utf-8")
+    run_json(capsys, "lab", reset, "--record-touches", f"b={recorded}")
+    found = trace.read(recorded)
+    had, released = set(), []
+    for touches in map(found.touches, range(found.intervals)):
+        gone = (touches.kinds & trace.RELEASED) != 0
+        if gone.any():
+            released.append(set(touches.pages[gone].tolist()))
+            assert released[0] == had - set(touches.pages[~gone].tolist())
+        had |= set(touches.pages.tolist())
+    assert len(released) == 1
+    assert released[0]
+
+
 def test_a_recorded_trace_tells_the_command_that_made_it(capsys, small, tmp_path):
     recorded = tmp_path / "a guest's.parquet"
     change = ["--set", "guest.b.memory=1 MiB", "--set", "duration=5s"]

@@ -95,6 +95,12 @@ WRONG = [
     ("program", "init-on-free", {"size": 3}, f"size is 3: {SHARE}"),
     ("program", "init-on-free", {"every": 0}, f"every is 0: {PERIOD}"),
     ("program", "init-on-free", {"hold": -1}, f"hold is -1: {TIME}"),
+    ("program", "init-on-free", {"hold": 100.0}, "hold + idle is 160.0: must be at most every, 150"),
+    ("program", "zero-page-thread", {"every": 100.0}, "hold + idle is 105.0: must be at most every, 100"),
+    ("program", "ramp", {"hold": 121}, "hold is 121: must be at most every, 120"),
+    ("program", "own-thread", {"every": 0.1}, "lasts is 0.5: must be at most every, 0.1"),
+    ("program", "full-scan", {"lasts": 61.0}, "lasts is 61.0: must be at most every, 60"),
+    ("program", "full-scan", {"writes": 1}, "writes is 1: must be true or false"),
     ("program", "phases", {"sizes": [3]}, f"sizes[0] is 3: {SHARE}"),
     ("program", "phases", {"sizes": [0.5, -1]}, f"sizes[1] is -1: {SHARE}"),
     ("program", "phases", {"sizes": []}, "sizes is []: must be a list of numbers from 0 to 1, one at least"),
@@ -222,6 +228,7 @@ def test_a_program_stays_within_few_pages_whatever_its_shares_round_to(name, pag
         options |= {"sizes": [0], "background": pages / 256} if name == "toucher" else {}
         options |= {"sizes": [one], "length": 0.1} if name == "phases" else {}
         options |= {"every": 1.0, "hold": 0.5} if "hold" in parameters else {}
+        options |= {"idle": 0.25} if "idle" in parameters else {}
         options |= {"speed": 1e9} if "speed" in parameters else {}
         works("program", name, seconds=2.5, pages=pages, **options)
 

@@ -14,6 +14,7 @@ from pageshare.lab.free_pages import FreePageHinting, FreePageReporting
 from pageshare.lab.guest import Guest
 from pageshare.lab.host import Host, Times
 from pageshare.lab.named import Blamed, Named
+from pageshare.lab.programs import RELEASED, Touch
 from pageshare.lab.programs.recorded import Recorded
 from pageshare.lab.sharing import Sharing
 from pageshare.lab.thresholds import Thresholds
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pageshare.lab.estimators import Estimator
-    from pageshare.lab.programs import Program, Touch
+    from pageshare.lab.programs import Program
     from pageshare.lab.scenario import BalloonSpec, Change, DiskSpec, GuestSpec, ProgramSpec, Scenario
     from pageshare.policies import Policy
     from pageshare.policies import View as ScanView
@@ -63,6 +64,8 @@ class Restartable:
         if self._anew:
             self._anew, self._since, self._life = False, begin, self._life + 1
             self.program = self._make(self._life)
+            if self.heard is not None:
+                self.heard(now, now, [Touch(np.arange(self.pages, dtype=np.uint32), RELEASED)])
         begin, end = begin - self._since - self._after, end - self._since - self._after
         if end <= 0:
             return

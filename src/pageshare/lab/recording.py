@@ -21,12 +21,13 @@ _Row = tuple["NDArray[np.uint32]", "NDArray[np.uint16]", "NDArray[np.uint8]"]
 
 class Recording:
     """Listens to all programs of a guest. The trace's pages are theirs, program after program; an interval is a step of
-    the guest."""
+    the guest. What is released is told of pages that were there: all of them when the guest is reset."""
 
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
         self.actors: dict[Actor, int] = {}
         self._steps: list[list[_Row]] = []
+        self._there = np.zeros(int(guest.offsets[-1]), np.bool_)
         for number, (program, offset) in enumerate(zip(guest.programs, guest.offsets[:-1], strict=True)):
             if isinstance(program, Restartable):
                 program.heard = partial(self._hear, number=number, offset=int(offset), name=program.name)
@@ -35,19 +36,24 @@ class Recording:
         step = begin // self.guest.step
         self._steps += [[] for _ in range(step + 1 - len(self._steps))]
         for touch in touches:
-            if not len(touch.pages):
+            pages = touch.pages.astype(np.uint32) + np.uint32(offset)
+            kinds = np.broadcast_to(np.asarray(touch.kinds, np.uint8), pages.shape).copy()
+            touched, released = (kinds & (READ | WRITTEN)) != 0, (kinds & RELEASED) != 0
+            told = touched | (released & self._there[pages])
+            self._there[pages[touched]] = True
+            self._there[pages[released]] = False
+            if not told.any():
                 continue
-            shape = touch.pages.shape
-            kinds = np.broadcast_to(np.asarray(touch.kinds, np.uint8), shape).copy()
-            work = np.broadcast_to(np.asarray(touch.work, np.bool_), shape)
-            thread = np.broadcast_to(np.asarray(touch.thread, np.int64), shape)
+            work = np.broadcast_to(np.asarray(touch.work, np.bool_), pages.shape)[told]
+            thread = np.broadcast_to(np.asarray(touch.thread, np.int64), pages.shape)[told]
+            pages, kinds = pages[told], kinds[told]
             intents = np.where(work, 0, np.where((kinds & ZERO) != 0, 1, 2))
-            actors = np.zeros(shape, np.uint16)
+            actors = np.zeros(pages.shape, np.uint16)
             for key in np.unique(thread * 3 + intents):
                 of, intent = int(key) // 3, ("work", "zero", "collect")[int(key) % 3]
                 actor = Actor(name, number << 16 | of, intent)
                 actors[thread * 3 + intents == key] = self.actors.setdefault(actor, len(self.actors))
-            self._steps[-1].append((touch.pages.astype(np.uint32) + np.uint32(offset), actors, kinds))
+            self._steps[-1].append((pages, actors, kinds))
 
     def trace(self, name: str, about: dict[str, str]) -> Trace:
         """All that was heard so far. Raises TraceError for more than a trace may have."""

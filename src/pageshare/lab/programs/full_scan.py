@@ -35,6 +35,7 @@ class FullScan:
         self.pages, self.first = pages, round(hot * pages)
         self.table = span(self.first, min(round((hot + size) * pages), pages))
         self.every, self.lasts = _ranges.period("every", every), _ranges.period("lasts", lasts)
+        _ranges.at_most("lasts", lasts, "every", every)
         self.kinds = READ | WRITTEN if writes else READ
         self.rates = flat(rng, span(0, self.first), rate)
 

@@ -36,6 +36,7 @@ class InitOnFree:
         self.first, self.last = round(base * pages), round((base + size) * pages)
         self.every = _ranges.period("every", every)
         self.hold, self.idle = _ranges.time("hold", hold), _ranges.time("idle", idle)
+        _ranges.at_most("hold + idle", hold + idle, "every", every)
         self.base = flat(rng, span(0, self.first), rate)
         self.held = flat(rng, span(self.first, self.last), rate)
 

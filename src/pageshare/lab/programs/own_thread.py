@@ -33,6 +33,7 @@ class OwnThread:
         _ranges.rates(rate=rate)
         self.pages, self.live = pages, round(live * pages)
         self.every, self.lasts = _ranges.period("every", every), _ranges.period("lasts", lasts)
+        _ranges.at_most("lasts", lasts, "every", every)
         self.rates = flat(rng, span(0, round(hot * pages)), rate)
 
     def run(self, begin: int, end: int) -> Iterator[Touch]:

@@ -39,6 +39,7 @@ class Ramp:
         self.first, self.last = n_base, min(n_base + n_ramp, pages)
         self.every, self.rise = _ranges.period("every", every), _ranges.period("rise", rise)
         self.hold = _ranges.time("hold", hold)
+        _ranges.at_most("hold", hold, "every", every)
         self.base = flat(rng, span(0, n_base), rate)
         self.held = flat(rng, span(self.first, self.last), rate)
 
