@@ -140,10 +140,23 @@ def test_a_page_on_clearing_says_what_was_run():
     text = _words(lab_answers.page_of("clearing", clearing.Answer(10, rows), "x").text)
     assert "Eight of the programs are recorded ones ([traces.md](traces.md)); the others are made up." in text
     assert "that nobody has looked at. Traces are eight minutes long, begin again, and know time to 0.2 s; the" in text
-    assert "the first 300 s of 1200 are left out" in text
+    assert f"the first {clearing.WARM_UP} s of {clearing.DURATION} are left out" in text
     assert "means of 10 seeds ± their standard deviation" in text
     assert f"| {clearing.SOURCES[0].name} |{' 7 |' * len(clearing.WATCHED)}" in text
     assert f"| {clearing.SOURCES[1].name} | |" not in text
+    of_traces = sum(source.trace for source in clearing.SOURCES)
+    good = {name: figures | {"bias": Spread(0.05, 0.01, 10)} for name, figures in quick.rows[0].figures.items()}
+    good["panel-collectors"] |= {"bias": Spread(0.004, 0.001, 10), "ratio": Spread(0.45, 0.1, 10)}
+    bad = good | {"panel-collectors": good["panel-collectors"] | {"bias": Spread(0.03, 0.01, 10)}}
+    worse = good | {"panel-collectors": good["panel-collectors"] | {"ratio": Spread(1.2, 0.1, 10)}}
+    judged = [clearing.Row(source, good, none) for source in clearing.SOURCES]
+    judged[7] = clearing.Row(clearing.SOURCES[7], bad, none)
+    judged[8] = clearing.Row(clearing.SOURCES[8], worse, none)
+    text = _words(lab_answers.page_of("clearing", clearing.Answer(10, judged), "x").text)
+    assert f"two points on {of_traces - 1} of {of_traces} recorded programs; not of ruby (3.0 ± 1.0)." in text
+    plain = sum(source.beside == clearing.NONE for source in clearing.SOURCES)
+    assert f"ESX's on {plain - 1} of {plain} (greater: steady), and half of it or less on {plain - 1}." in text
+    assert "| apache | recorded | none | 0.4 ± 0.1 | yes | 0.45 ± 0.10 | half |" in text
     text = _words(lab_answers.page_of("clearing", clearing.Answer(10, [rows[0], rows[-1]]), "x").text)
     assert "One of the programs is a recorded one (" in text
 

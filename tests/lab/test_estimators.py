@@ -442,9 +442,11 @@ def test_a_panel_sees_through_what_is_no_work(program, name):
     assert it.rmse < 0.65 * esx.rmse
 
 
-@pytest.mark.parametrize("program", [Streaming, partial(FullScan, every=30.0)])
+@pytest.mark.parametrize(
+    "program", [Streaming, partial(FullScan, every=30.0), partial(FullScan, every=20.0, apart=True)]
+)
 def test_seeing_through_collectors_costs_nothing_where_memory_is_read_in_sweeps(program):
-    """A long one, or within a second."""
+    """A long one, or within a second, or by a thread that does nothing else."""
     program = program(np.random.default_rng(1), pages=8192)
     found = study.run(program, {"it": ESTIMATORS["panel-collectors"]}, 1, duration=900, step=SECOND // 4)
     (it,) = study.figures(found)
@@ -458,7 +460,7 @@ class Swept:
 
     def run(self, begin, end):
         if begin // (10 * SECOND) != end // (10 * SECOND):
-            yield Touch(np.arange(self.pages, dtype=np.uint32), READ, False)
+            yield Touch(np.arange(self.pages, dtype=np.uint32), READ | WRITTEN, False)
 
 
 class Doubts:

@@ -191,7 +191,7 @@ def test_every_option_that_is_no_number_is_known_here():
         for name, make in makers.items():
             given = ("traps", "rng") if kind == "filter" else ("view", "rng")
             rest |= {key for key in inspect.signature(make).parameters if (name, key) not in known and key not in given}
-    assert rest == {"zeroes", "moves", "writes", "zeroing", "traps", "through"}
+    assert rest == {"zeroes", "moves", "apart", "writes", "zeroing", "traps", "through"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -98,6 +98,15 @@ def test_truth_estimate_and_costs_are_recorded_step_by_step():
     assert found.costs[1, :, 0].tolist() == (np.arange(1, 46) * 2).tolist()
 
 
+def test_a_program_that_began_before_is_looked_at_from_then_on():
+    steps = {5: [Touch(np.arange(2, dtype=np.uint32))], 40: [Touch(np.arange(4, dtype=np.uint32))]}
+    found = study.run(Scripted(4, steps), {"a": Counting}, 1, duration=33, lead=10.7, step=SECOND)
+    assert (found.times[0], found.times[-1]) == (SECOND, 33 * SECOND)
+    # What was touched in the step that ends at 6 s is active until 36 s, 26 s after the look began.
+    assert found.truth.tolist() == [0.5] * 25 + [0.0] * 5 + [1.0] * 3
+    assert found.costs[0, -1, 0] == 33 * 2
+
+
 def test_what_an_estimator_draws_does_not_depend_on_the_others():
     drawn = []
 

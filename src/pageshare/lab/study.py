@@ -79,11 +79,13 @@ def run(
     seed: int,
     *,
     duration: float = 1800.0,
+    lead: float = 0.0,
     pages: int | None = None,
     placement: str = "runs",
     step: int = STEP,
 ) -> Run:
-    """Run a program for ``duration`` seconds of the guest's time, in steps of ``step`` microseconds.
+    """Run a program for ``duration`` seconds of the guest's time, in steps of ``step`` microseconds, of which times
+    count; it began ``lead`` seconds before.
 
     The guest has ``pages``, the program's if none are given. Every estimator draws by ``seed`` and its name: what it
     says doesn't depend on which others run beside it.
@@ -91,6 +93,15 @@ def run(
     memory = Memory(pages or program.pages)
     order = PLACEMENTS[placement](memory.pages, np.random.default_rng([seed, 0]))
     places = Placement(program.pages, order)
+    begun = round(lead * SECOND) // step * step
+
+    def happens(until: int) -> None:
+        memory.now = until
+        for touch in program.run(until - step, until):
+            apply(memory, touch, places.of(touch.pages))
+
+    for until in range(step, begun + step, step):
+        happens(until)
     views = [View(memory) for _ in estimators]
     running = [
         made(view, np.random.default_rng([seed, 1, *name.encode()]))
@@ -102,9 +113,7 @@ def run(
     estimates = np.empty((len(running), steps))
     costs = np.empty((len(running), steps, 4), np.int64)
     for number in range(steps):
-        memory.now = int(times[number])
-        for touch in program.run(memory.now - step, memory.now):
-            apply(memory, touch, places.of(touch.pages))
+        happens(begun + int(times[number]))
         truth[number] = memory.active()
         for place, (estimator, view) in enumerate(zip(running, views, strict=True)):
             estimator.step()

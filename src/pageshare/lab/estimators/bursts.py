@@ -45,8 +45,10 @@ class BurstFilter:
       not always go over all that lives.
 
     A thread sweeps if it springs ``least`` or more of the traps that have stood within a second, did so at three times
-    or more, and its touches in such company are ``ratio`` times as many as those that come singly: work is spread over
-    time. The thread that makes most of all single touches, ten or more, does not.
+    or more, and its touches in such company are ``ratio`` times as many as those that come singly, and ``marks`` of
+    them writes: work is spread over time. The thread that makes most of all single touches, ten or more, does not. A
+    thread that writes much of memory again and again, each time within moments, and does nothing else, looks the same:
+    whether it works or collects can't be told by its touches.
 
     A burst takes in all that its threads touch for ``lasts`` seconds, for a collection may go over the same pages
     several times; then its traps are armed again. What is sprung once more is judged anew, by itself; what is not, was
@@ -94,7 +96,8 @@ class BurstFilter:
         """How many of a thread's bursts were no use, and how many were."""
         self.singles: Counter[int] = Counter()
         self.together: Counter[int] = Counter()
-        """How many touches by a thread came singly, and how many in company."""
+        self.marked: Counter[int] = Counter()
+        """How many touches by a thread came singly, how many in company, and how many of these wrote."""
         self.times: Counter[int] = Counter()
         self.last: dict[int, int] = {}
         """At how many times they came in company, ``lasts`` seconds apart, and when last."""
@@ -109,7 +112,8 @@ class BurstFilter:
         """Whether nearly all that a thread touches it touches in company."""
         singles = self.singles[thread]
         works = singles >= 10 and 2 * singles >= sum(self.singles.values())
-        return not works and self.times[thread] > 2 and self.together[thread] > self.ratio * singles
+        marks = self.marked[thread] >= self.marks * self.together[thread]
+        return marks and not works and self.times[thread] > 2 and self.together[thread] > self.ratio * singles
 
     def _collects(self, thread: int) -> bool:
         """Whether a thread is taken for a collector."""
@@ -133,6 +137,7 @@ class BurstFilter:
             self.waits[place] = False
             thread = int(traps.thread[place])
             (self.together if self.company[place] else self.singles)[thread] += 1
+            self.marked[thread] += bool(self.company[place] and traps.wrote[place])
             if self._collects(thread):
                 traps.arm(np.array([place]))
             else:
@@ -191,6 +196,7 @@ class BurstFilter:
             its = traps.thread[places] == thread
             burst.members[thread] = int(np.count_nonzero(its & self.old[places]))
             self.together[thread] += int(np.count_nonzero(its))
+            self.marked[thread] += int(np.count_nonzero(traps.wrote[places[its]]))
         traps.arm(places)
 
     def _judge(self, number: int) -> None:

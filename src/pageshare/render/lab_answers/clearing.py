@@ -12,7 +12,7 @@ from pageshare.render.lab_answers import seconds, spread, table
 
 def values(answer: Answer) -> dict[str, Any]:
     """What the template puts in."""
-    traces = [row for row in answer.rows if row.source.trace]
+    traces = answer.labelled()
     made = [row for row in answer.rows if not row.source.trace]
     plain = [row for row in answer.rows if row.source.beside == NONE]
     lags = [
@@ -27,8 +27,9 @@ def values(answer: Answer) -> dict[str, Any]:
         "unseen": any(row.source.name == "ruby" for row in traces),
         "errors": {"traces": _errors(traces), "programs": _errors(made)},
         "best": answer.best(),
-        "within": answer.within(answer.best()),
         "lags": table(["program", *WATCHED], lags) if lags else "",
+        "goals": _goals(answer),
+        "met": _met(answer),
         "standing": table(
             [
                 *("estimator", "worst mean error", "where", "within 2 points"),
@@ -38,9 +39,56 @@ def values(answer: Answer) -> dict[str, Any]:
         ),
         "breaks": table(
             ["filter", "beside none: mean error, from .. to", "RMSE to ESX's, from .. to"],
-            [_breaks(answer, name, plain) for name in WATCHED[: clearing.EQUAL]],
+            [_breaks(name, plain) for name in WATCHED[: clearing.EQUAL]],
         ),
     }
+
+
+def _goals(answer: Answer) -> str:
+    """Of the best estimator, program by program, what the goals ask for."""
+    rows = []
+    for row in answer.rows:
+        figures = row.figures[answer.best()]
+        within = abs(figures["bias"].mean) <= answer.goal
+        ratio = figures["ratio"]
+        judged = row.source.beside == NONE
+        verdict = "" if not judged else "half" if ratio.mean <= 0.5 else "less" if ratio.mean <= 1 else "more"
+        rows.append(
+            [
+                row.source.name,
+                "recorded" if row.source.trace else "made up",
+                row.source.beside,
+                spread(figures["bias"], 1, 100),
+                "yes" if within else "no",
+                spread(ratio, 2),
+                verdict,
+            ]
+        )
+    return table(["program", "", "beside its work", "mean error", "within 2", "RMSE to ESX's", "it is"], rows)
+
+
+def _met(answer: Answer) -> str:
+    """Whether the goals are met, in sentences."""
+    labelled = answer.labelled()
+    sentences = [_within(answer, labelled, "recorded")] if labelled else []
+    if len(labelled) < len(answer.rows):
+        sentences.append(_within(answer, [row for row in answer.rows if row not in labelled], "made-up"))
+    plain = [row for row in answer.rows if row.source.beside == NONE]
+    ratios = {row.source.name: row.figures[answer.best()]["ratio"].mean for row in plain}
+    more = [name for name, ratio in ratios.items() if ratio > 1]
+    greater = f" (greater: {', '.join(more)})" if more else ""
+    sentences.append(
+        f"Where nothing clears or collects its RMSE is no greater than ESX's on {len(plain) - len(more)} of"
+        f" {len(plain)}{greater}, and half of it or less on {sum(ratio <= 0.5 for ratio in ratios.values())}."
+    )
+    return " ".join(sentences)
+
+
+def _within(answer: Answer, rows: list[Row], kind: str) -> str:
+    errors = {row.source.name: row.figures[answer.best()]["bias"] for row in rows}
+    beyond = [f"{name} ({spread(error, 1, 100)})" for name, error in errors.items() if abs(error.mean) > answer.goal]
+    but = f"; not of {', '.join(beyond)}" if beyond else ""
+    return f"Its mean error is within two points on {len(rows) - len(beyond)} of {len(rows)} {kind} programs{but}."
 
 
 def _made_of(recorded: int) -> str:
@@ -69,12 +117,12 @@ def _errors(rows: list[Row]) -> str:
 
 def _error(row: Row, name: str) -> str:
     figures = row.figures[name]
-    return f"{spread(figures['bias'], 1, 100)} / {100 * figures['rmse'].mean:.1f}"
+    return f"{spread(figures['bias'], 1, 100)} / {spread(figures['rmse'], 1, 100)}"
 
 
 def _standing(answer: Answer, name: str, plain: list[Row]) -> list[str]:
     worst = answer.worst(name)
-    ratios = [answer.ratio(name, row) for row in plain]
+    ratios = [row.figures[name]["ratio"].mean for row in plain]
     every = [row.figures[name] for row in answer.rows]
     return [
         name,
@@ -87,9 +135,9 @@ def _standing(answer: Answer, name: str, plain: list[Row]) -> list[str]:
     ]
 
 
-def _breaks(answer: Answer, name: str, plain: list[Row]) -> list[str]:
+def _breaks(name: str, plain: list[Row]) -> list[str]:
     errors = [100 * row.figures[name]["bias"].mean for row in plain]
-    ratios = [answer.ratio(name, row) for row in plain]
+    ratios = [row.figures[name]["ratio"].mean for row in plain]
     return [name, f"{min(errors):+.1f} .. {max(errors):+.1f}", f"{min(ratios):.2f} .. {max(ratios):.2f}"]
 
 
