@@ -9,6 +9,7 @@ import numpy as np
 from pageshare.lab import _ranges
 from pageshare.lab.programs import WRITTEN, Touch
 from pageshare.lab.programs._rates import Rates, flat, span
+from pageshare.lab.programs._sweep import part
 
 
 class Phases:
@@ -43,8 +44,7 @@ class Phases:
     def run(self, begin: int, end: int) -> Iterator[Touch]:
         """All pages at first, and the working set of the phase that ``begin`` is in."""
         if begin < self.fill:
-            filled = (self.pages * min(at, self.fill) // self.fill for at in (begin, end))
-            yield Touch(span(*filled), WRITTEN)
+            yield Touch(part(span(0, self.pages), begin, end, self.fill), WRITTEN)
         if begin // self.length != self.phase:
             self.phase = begin // self.length
             size = round(self.sizes[self.phase % len(self.sizes)] * self.pages)
