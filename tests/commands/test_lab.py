@@ -363,6 +363,33 @@ def test_a_study_holds_estimators_against_the_truth(capsys, study, tmp_path):
     assert json.loads(table.schema.metadata[b"table"])["study"]["placement"] == "scattered"
 
 
+TWICE = """[[study.program]]
+name = "steady"
+hot = 0.75
+warm = 0
+[[study.estimator]]
+name = "esx"
+"""
+
+
+def test_a_study_keeps_programs_of_one_name_apart(capsys, study, tmp_path):
+    text = STUDY.replace('[[study.estimator]]\nname = "esx"\n', TWICE)
+    study.write_text(text, encoding="utf-8")
+    status, out, err = run(capsys, "lab", study)
+    words = 'study.program.steady.label: must be a name of its own, such as label = "another", not steady'
+    assert (status, out, err) == (1, "", f"pageshare lab: {study}: {words}\n")
+    study.write_text(text.replace("hot = 0.75", 'hot = 0.75\nlabel = "steady, much"'), encoding="utf-8")
+    files = ["--svg", tmp_path / "x.svg", "--html", tmp_path / "x.html", "--csv", tmp_path / "csv"]
+    document = run_json(capsys, "lab", study, "--seeds", 2, *files)
+    truths = {program["name"]: program["samples"]["truth"][-1] for program in document["programs"]}
+    assert list(truths) == ["steady", "phases", "steady, much"]
+    assert truths["steady"] == pytest.approx(0.25, abs=0.02)
+    assert truths["steady, much"] == pytest.approx(0.75, abs=0.02)
+    assert {"what": "load", "value": "steady, much", "source": "made up"} in document["calibration"]
+    for file in ("x.svg", "x.html", "csv/samples.csv"):
+        assert "steady, much" in (tmp_path / file).read_text(encoding="utf-8")
+
+
 def test_a_study_has_no_pages_to_account_for(capsys, study):
     status, out, err = run(capsys, "lab", study, "--check")
     assert (status, out) == (2, "")
@@ -396,6 +423,8 @@ def test_a_study_names_thousands_in_full(capsys, study):
         (("scattered", "upside-down"), "study.placement: must be contiguous or runs or scattered"),
         (('memory = "2 MiB"', 'memory = "512 KiB"'), "study.memory: must be enough for phases, 1 MiB"),
         (('label = "half"', 'label = "esx"'), "label: must be a name of its own"),
+        (('name = "phases"', 'label = "steady"\nname = "phases"'), ".label: must be a name of its own, such as label"),
+        (('name = "phases"', 'label = ""\nname = "phases"'), "label: must be a text of 1 to 60 characters"),
         (("own.py:Half", "gone.py:Half"), "there is no such file"),
         (("[study]", "[study]\nstep = '1h'"), "study.step: must be a time"),
         (("[study]", "[host]\n[study]"), "host: no such key"),

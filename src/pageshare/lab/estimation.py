@@ -6,7 +6,7 @@ docs/lab.md tells of each key. Times are microseconds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
@@ -31,6 +31,8 @@ FORMAT = "pageshare-lab-study/1"
 MOST = 50
 """Programs, and estimators, of a study."""
 MOST_STEPS = 5_000_000
+OWN_NAME = 'a name of its own, such as label = "another"'
+"""What is allowed where two would be shown by one name."""
 
 
 @dataclass(frozen=True)
@@ -67,39 +69,58 @@ def of_table(table: Mapping[str, Any], *, name: str, folder: Path) -> StudySpec:
     check(duration / step <= MOST_STEPS, "study.step", f"a time with at most {MOST_STEPS:,} of it in duration", step)
     placement = inner.one_of("placement", "runs", tuple(PLACEMENTS))
     pages = inner.pages("memory", None, 64, MOST_PAGES)
-    programs = tuple(
-        program_of(Keys(each, where), folder, pages or 1 << 16) for where, each in inner.tables("program", MOST)
-    )
+    programs: dict[str, ProgramSpec] = {}
+    for where, each in inner.tables("program", MOST):
+        program = _program(where, each, folder, pages or 1 << 16)
+        check(program.name not in programs, f"{where}.label", OWN_NAME, program.name)
+        programs[program.name] = program
     check(len(programs) > 0, "study.program", "there: one at least, [[study.program]]", "left out")
     estimators: dict[str, Named] = {}
     for where, each in inner.tables("estimator", MOST):
         label, named = _estimator(where, each, folder)
-        check(label not in estimators, f"{where}.label", "a name of its own", label)
+        check(label not in estimators, f"{where}.label", OWN_NAME, label)
         estimators[label] = named
     check(len(estimators) > 0, "study.estimator", "there: one at least, [[study.estimator]]", "left out")
     inner.end()
     keys.end()
-    return StudySpec(
-        name, about, calibration, duration, every, warm_up, step, placement, pages, programs, estimators, table
-    )
+    run = tuple(programs.values())
+    return StudySpec(name, about, calibration, duration, every, warm_up, step, placement, pages, run, estimators, table)
+
+
+def _program(where: str, table: Any, folder: Path, pages: int) -> ProgramSpec:
+    label, rest = _labelled(where, table)
+    if label is not None:
+        _check_label(where, label)
+    return replace(program_of(Keys(rest, where), folder, pages), label=label or "")
 
 
 def _estimator(where: str, table: Any, folder: Path) -> tuple[str, Named]:
-    keys = Keys(table, where)
-    label = keys.text("label", None)
-    options = {key: value for key, value in keys.table.items() if key != "label"}
+    label, options = _labelled(where, table)
     named = estimator_of(where, options, folder)
     given = " ".join(f"{key}={value}" for key, value in options.items() if key != "name")
     label = label or f"{named.name} {given}".strip()
-    check(0 < len(label) <= 60 and label.isprintable(), f"{where}.label", "a text of 1 to 60 characters", label)
+    _check_label(where, label)
     return label, named
+
+
+def _labelled(where: str, table: Any) -> tuple[str | None, dict[str, Any]]:
+    """A table's label, if it has one, and all other keys."""
+    keys = Keys(table, where)
+    label: str | None = keys.text("label", None)
+    return label, {key: value for key, value in keys.table.items() if key != "label"}
+
+
+def _check_label(where: str, label: str) -> None:
+    check(0 < len(label) <= 60 and label.isprintable(), f"{where}.label", "a text of 1 to 60 characters", label)
 
 
 @dataclass(frozen=True)
 class Studied:
-    """One program with one seed: what was said step by step, and what each estimator comes to."""
+    """One program, ``place`` in the file from 0, with one seed: what was said step by step, and what each estimator
+    comes to."""
 
     program: str
+    place: int
     seed: int
     run: study.Run
     figures: tuple[study.Figures, ...]
@@ -160,7 +181,7 @@ class Study:
             program, made, seed, duration=of.duration / SECOND, pages=of.pages, placement=of.placement, step=of.step
         )
         self._now = 0
-        return Studied(spec.name, seed, ran, tuple(study.figures(ran, warm_up=of.warm_up)))
+        return Studied(spec.name, number, seed, ran, tuple(study.figures(ran, warm_up=of.warm_up)))
 
 
 def _made(named: Named, view: View, rng: np.random.Generator) -> Watched:
@@ -176,13 +197,13 @@ def document(spec: StudySpec, done: Sequence[Studied], seeds: Sequence[int], *, 
     Samples are those of the first seed.
     """
     programs = []
-    for program in dict.fromkeys(each.program for each in done):
-        runs = [each for each in done if each.program == program]
+    for place in sorted({each.place for each in done}):
+        runs = [each for each in done if each.place == place]
         first = runs[0].run
         thinned = np.arange(spec.every // spec.step - 1, len(first.times), max(1, spec.every // spec.step))
         programs.append(
             {
-                "name": program,
+                "name": runs[0].program,
                 "truth": float(fmean(float(each.run.truth.mean()) for each in runs)),
                 "estimators": [_over([each.figures[i] for each in runs]) for i in range(len(first.names))],
                 "samples": {

@@ -112,18 +112,20 @@ class HintingSpec:
 
 @dataclass(frozen=True)
 class ProgramSpec:
-    """A program: a class with options, or a recorded trace; it begins ``after`` so long of its guest's time."""
+    """A program: a class with options, or a recorded trace; it begins ``after`` so long of its guest's time. ``label``
+    is shown instead of its name, if it has one."""
 
     program: Named | None = None
     trace: Any = None
     trace_name: str = ""
     loop: bool = False
     after: int = 0
+    label: str = ""
 
     @property
     def name(self) -> str:
         """What it is called."""
-        return self.program.name if self.program else f"trace {self.trace_name}"
+        return self.label or (self.program.name if self.program else f"trace {self.trace_name}")
 
 
 @dataclass(frozen=True)
