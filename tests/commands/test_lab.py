@@ -428,6 +428,7 @@ def test_a_study_names_thousands_in_full(capsys, study):
         (("own.py:Half", "gone.py:Half"), "there is no such file"),
         (("[study]", "[study]\nstep = '1h'"), "study.step: must be a time"),
         (("[study]", "[host]\n[study]"), "host: no such key"),
+        (("[study]", 'every = "1h"\n[study]'), "every: must be no longer than duration, 360 s, not 1 h"),
     ],
 )
 def test_a_bad_study_is_one_line(capsys, study, change, words):

@@ -167,6 +167,7 @@ BAD = {
     "a time that is none": (SMALL.replace('"20s"', "nan"), "duration: must be a time"),
     "endless": (SMALL.replace('"20s"', "inf"), "duration: must be a time"),
     "samples": (SMALL.replace('"20s"', '"100d"\nevery = "1ms"'), "every: must be a time with at most"),
+    "one sample": (SMALL.replace('"20s"', '"20s"\nevery = "1h"'), "every: must be no longer than duration, 20 s"),
     "a size": (SMALL.replace("3 MiB", "much"), "host.memory: must be a size"),
     "a size that is a list": (SMALL.replace('"3 MiB"', "[]"), "host.memory: must be a size"),
     "part of a page": (SMALL.replace('"3 MiB"', "1000000"), "host.memory: must be a size"),

@@ -23,7 +23,7 @@ from pageshare.lab.named import Named
 from pageshare.lab.placement import PLACEMENTS
 from pageshare.lab.programs.recorded import Recorded
 from pageshare.lab.report import ASSUMED, GIVEN, PAPER, SIMULATION, plain_table, recorded
-from pageshare.lab.scenario import MOST_PAGES, MOST_SAMPLES, ProgramSpec, estimator_of, program_of
+from pageshare.lab.scenario import MOST_PAGES, ProgramSpec, estimator_of, program_of
 from pageshare.lab.view import Prices, View
 from pageshare.synth.spec import check
 
@@ -62,8 +62,7 @@ def of_table(table: Mapping[str, Any], *, name: str, folder: Path) -> StudySpec:
     warm_up = round(inner.time("warm_up", min(study.WARM_UP, duration // 3)))
     check(warm_up < duration, "study.warm_up", "shorter than duration", spoken(warm_up))
     step = round(inner.time("step", study.STEP, 1000, 10 * SECOND))
-    every = round(keys.time("every", max(duration / 1000, step), 1000))
-    check(duration / every <= MOST_SAMPLES, "every", f"a time with at most {MOST_SAMPLES:,} of it in duration", every)
+    every = keys.every(max(duration / 1000, step), duration)
     check(step <= every, "study.step", "no longer than every", spoken(step))
     check(step * 10 <= duration, "study.step", "a tenth of duration at most", spoken(step))
     check(duration / step <= MOST_STEPS, "study.step", f"a time with at most {MOST_STEPS:,} of it in duration", step)

@@ -15,6 +15,7 @@ PAGE = 4096
 LONGEST = 400 * 86_400 * SECOND
 """Of any time in a scenario, in microseconds."""
 MOST_BYTES = 1 << 48
+MOST_SAMPLES = 200_000
 _TIME = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*(us|ms|s|min|m|h|d)", re.A)
 _UNITS = {
     "us": 1,
@@ -115,6 +116,14 @@ class Keys:
         bounds = f"from {spoken(low)} to {spoken(high)}" if low else f"of at most {spoken(high)}"
         check(holds, self.name(key), f'a time {bounds}, such as "15s" or "100ms"', value)
         return time
+
+    def every(self, default: float, duration: int) -> int:
+        """What lies between two samples of ``duration``, in microseconds."""
+        every: int = round(self.time("every", default, 1000))
+        name, most = self.name("every"), f"a time with at most {MOST_SAMPLES:,} of it in duration"
+        check(duration / every <= MOST_SAMPLES, name, most, every)
+        check(every <= duration, name, f"no longer than duration, {spoken(duration)}", spoken(every))
+        return every
 
     def pages(self, key: str, default: Any, low: int = 0, high: int = MOST_BYTES // PAGE) -> Any:
         """Pages of a size: ``256 MiB``, or a number of bytes."""

@@ -33,7 +33,6 @@ BUILT_IN = Path(__file__).parent / "scenarios"
 MOST_GUESTS, MOST_PROGRAMS, MOST_CHANGES = 200, 20, 1000
 MOST_PAGES = 1 << 26
 """Of the host (256 GiB), and of all guests together."""
-MOST_SAMPLES = 200_000
 MOST_FIGURES = 10_000_000
 """Samples times guests."""
 
@@ -298,8 +297,7 @@ def of_table(table: Mapping[str, Any], *, name: str, folder: Path) -> Scenario:
     keys = Keys(table)
     about, calibration = keys.text("about"), keys.text("calibration")
     duration = round(keys.time("duration", Required, 1000))
-    every = round(keys.time("every", max(duration / 1000, 1000), 1000))
-    check(duration / every <= MOST_SAMPLES, "every", f"a time with at most {MOST_SAMPLES:,} of it in duration", every)
+    every = keys.every(max(duration / 1000, 1000), duration)
     host = _host(Keys(keys.get("host", Required), "host"), folder)
     guests: list[GuestSpec] = []
     for where, each in keys.tables("guest", MOST_GUESTS):
