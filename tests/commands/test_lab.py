@@ -114,6 +114,24 @@ def test_json_is_whole_and_adds_up(capsys, small):
     assert document["table"]["guest"][0]["name"] == "a"
 
 
+def test_a_change_beyond_the_end_is_told(capsys, small, tmp_path):
+    assert run_json(capsys, "lab", small)["beyond_end"] == []
+    assert "beyond" not in run(capsys, "lab", small)[1]
+    shortly = ["lab", small, "--set", "duration=19s", "--set", "every=1s"]
+    document = run_json(capsys, *shortly)
+    assert document["beyond_end"] == [{"at": 20, "change": "tax 50 %"}]
+    assert len(document["stretches"]) == 1
+    assert set(document["samples"]["host"]["tax"]) == {0.75}
+    told = "the change at 20 s (tax 50 %) lies beyond the end, 19 s: it did not happen"
+    status, out, _err = run(capsys, *shortly, "--html", tmp_path / "x.html")
+    assert status == 0
+    assert told in flat(out)
+    assert told in flat((tmp_path / "x.html").read_text(encoding="utf-8"))
+    small.write_text(SMALL + '[[change]]\nat = "1h"\ntax = 0.25\n', encoding="utf-8")
+    told = "2 changes, from 20 s (tax 50 %) on, lie beyond the end, 19 s: they did not happen"
+    assert told in flat(run(capsys, *shortly)[1])
+
+
 def test_seeds_are_means_and_spreads(capsys, small):
     alone = [run_json(capsys, "lab", small, "--seed", seed) for seed in (3, 4, 5)]
     together = run_json(capsys, "lab", small, "--seed", 3, "--seeds", 3)

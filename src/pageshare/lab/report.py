@@ -53,6 +53,11 @@ def document(courses: Sequence[Course]) -> dict[str, Any]:
         "seconds": float(first.times[-1]),
         "seeds": [course.seed for course in courses],
         "interrupted": any(course.interrupted for course in courses),
+        "beyond_end": [
+            {"at": change.at / SECOND, "change": change.words}
+            for change in scenario.changes
+            if change.at > scenario.duration
+        ],
         **_over(runs, fmean),
         "spread": _over(runs, stdev) if len(runs) > 1 else None,
         "samples": samples(first),

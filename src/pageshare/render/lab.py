@@ -63,6 +63,12 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
     lost = sum(guest["out_of_memory"] for guest in guests)
     if lost:
         yield f"{lost:,.0f} touches found no memory in their guest: a real one would have killed a process"
+    if beyond := document["beyond_end"]:
+        first, end = f"{clock(beyond[0]['at'])} ({beyond[0]['change']})", clock(document["duration"])
+        if len(beyond) == 1:
+            yield f"the change at {first} lies beyond the end, {end}: it did not happen"
+        else:
+            yield f"{len(beyond)} changes, from {first} on, lie beyond the end, {end}: they did not happen"
 
 
 def settings(document: Mapping[str, Any]) -> str:
