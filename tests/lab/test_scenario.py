@@ -149,12 +149,14 @@ def test_a_program_begins_when_it_is_to(tmp_path):
         ("guest.b.memory", "1 MiB", lambda found: [guest.memory for guest in found.guests] == [512, 256]),
         ("guest.1.memory", "1 MiB", lambda found: [guest.memory for guest in found.guests] == [256, 512]),
         ("guest.b.program.hot", 0.5, lambda found: found.guests[1].programs[0].program.options["hot"] == 0.5),
+        ("guest.program.phases.length", "3s", lambda found: found.guests[1].programs[0].program.options["length"] == 3),
         ("guest.balloon", False, lambda found: all(guest.balloon is None for guest in found.guests)),
         ("duration", 5, lambda found: found.duration == 5 * SECOND),
     ],
 )
 def test_a_key_is_set_to_another_value(tmp_path, key, value, holds):
-    assert holds(made(SMALL, tmp_path, **{key: value}))
+    text = SMALL.replace('"steady"\npages', '"phases"\npages') if "phases" in key else SMALL
+    assert holds(made(text, tmp_path, **{key: value}))
 
 
 BAD = {

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BUILT_IN = Path(__file__).parent / "scenarios"
+TABLES_OF_GUESTS = ("program", "balloon", "reporting", "hinting", "estimator", "disk")
+"""Keys of a guest that have keys of their own."""
 MOST_GUESTS, MOST_PROGRAMS, MOST_CHANGES = 200, 20, 1000
 MOST_PAGES = 1 << 26
 """Of the host (256 GiB), and of all guests together."""
@@ -261,7 +263,13 @@ def override(table: dict[str, Any], key: str, value: Any) -> None:
     for number, part in enumerate(parts[:-1], 1):
         found: list[Any] = []
         for place in places:
-            found += _below(place, part)
+            if not isinstance(place, list) or _known(place, part):
+                found += _below(place, part)
+        lists = [place for place in places if isinstance(place, list)]
+        if not found and lists:
+            names = dict.fromkeys(str(_named(each) or i) for place in lists for i, each in enumerate(place, 1))
+            there = printable(f"no {parts[number - 2]} {part}; there are {', '.join([*names][:20]) or 'none'}")
+            raise SpecError(f"{printable(key)}: there is {there}")
         if not found:
             raise SpecError(f"{printable(key)}: there is no {printable(part)}")
         if any(each is False for each in found):
@@ -272,6 +280,14 @@ def override(table: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(each, dict):
             raise SpecError(f"{printable(key)}: {printable('.'.join(parts[:-1]))} is no table")
         each[parts[-1]] = value
+
+
+def _known(tables: list[Any], part: str) -> bool:
+    """Whether a name, a number or a key picks something of a list of tables, or below each of them."""
+    for number, each in enumerate(tables, 1):
+        if part == str(number) or _named(each) == part or (isinstance(each, dict) and part in each):
+            return True
+    return part in TABLES_OF_GUESTS
 
 
 def _below(place: Any, part: str) -> list[Any]:
