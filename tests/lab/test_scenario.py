@@ -159,6 +159,18 @@ def test_a_key_is_set_to_another_value(tmp_path, key, value, holds):
     assert holds(made(text, tmp_path, **{key: value}))
 
 
+@pytest.mark.parametrize("given", ["", 'estimator = "esx"', 'estimator = {name = "esx", period = "5s"}'])
+def test_an_estimators_name_stands_for_a_table(tmp_path, given):
+    text = SMALL.replace('name = "a"', f'name = "a"\n{given}')
+    a, b = made(text, tmp_path, **{"guest.a.estimator.n": 5}).guests
+    assert (a.estimator.name, a.estimator.options["n"], b.estimator.options) == ("esx", 5, {})
+    assert a.estimator.options.get("period") == (5 if "period" in given else None)
+    both = made(text, tmp_path, **{"guest.estimator": "panel", "guest.estimator.n": 7}).guests
+    assert [(guest.estimator.name, guest.estimator.options["n"]) for guest in both] == [("panel", 7)] * 2
+    with pytest.raises(SpecError, match=r"guest.a.estimator.n: guest.a.estimator is false, and has no keys$"):
+        made(SMALL.replace('name = "a"', 'name = "a"\nestimator = false'), tmp_path, **{"guest.a.estimator.n": 5})
+
+
 BAD = {
     "no TOML": ("duration = ", "not a TOML file"),
     "nothing": ("", "duration: is left out"),

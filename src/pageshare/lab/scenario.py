@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BUILT_IN = Path(__file__).parent / "scenarios"
+ESTIMATOR = "esx"
+"""Of a guest that names none."""
 TABLES_OF_GUESTS = ("program", "balloon", "reporting", "hinting", "estimator", "disk")
 """Keys of a guest that have keys of their own."""
 MOST_GUESTS, MOST_PROGRAMS, MOST_CHANGES = 200, 20, 1000
@@ -257,7 +259,8 @@ def _read(path: Path, changed: Sequence[tuple[str, Any]], make: Callable[..., T]
 
 def override(table: dict[str, Any], key: str, value: Any) -> None:
     """Set a key, ``host.tax`` or ``guest.web.memory``. Of a list of tables a name or a number (from 1) picks one;
-    without it all of them are meant. True in a table's place means an empty one. Raises SpecError."""
+    without it all of them are meant. True in a table's place means an empty one, and an estimator's name one of it.
+    Raises SpecError."""
     parts = key.split(".")
     places: list[Any] = [table]
     for number, part in enumerate(parts[:-1], 1):
@@ -297,7 +300,9 @@ def _below(place: Any, part: str) -> list[Any]:
     if not isinstance(place, dict):
         return []
     if place.get(part) is True or (part not in place and part not in ("guest", "program", "study")):
-        place[part] = {}
+        place[part] = {"name": ESTIMATOR} if part == "estimator" else {}
+    if part == "estimator" and isinstance(place.get(part), str):
+        place[part] = {"name": place[part]}
     return [place[part]] if part in place else []
 
 
@@ -515,7 +520,7 @@ def _hinting(keys: Keys) -> HintingSpec | None:
 
 
 def _estimator(keys: Keys, folder: Path) -> Named | None:
-    value = keys.get("estimator", "esx")
+    value = keys.get("estimator", ESTIMATOR)
     if value is False:
         return None
     return estimator_of(keys.name("estimator"), value, folder)
