@@ -197,6 +197,8 @@ BAD = {
     "a bandwidth": (SMALL.replace("[host]", '[host]\ndisk = {bandwidth = "9"}'), "host.disk.bandwidth: must be"),
     "a policy": (SMALL.replace("[host]", '[host]\nsharing = {policy = "x"}'), "host.sharing.policy: no policy 'x'"),
     "who knows all": (SMALL.replace("[host]", '[host]\nsharing = {policy = "oracle"}'), "host.sharing.policy"),
+    "a disk": (SMALL.replace('"b"', '"b"\ndisk = "nope"'), 'or "host": the host\'s own, not nope'),
+    "a disk that is a number": (SMALL.replace('"b"', '"b"\ndisk = 3'), "guest.b.disk: must be a table, {latency"),
     "a poll": (SMALL + "[guest.balloon]\npoll = 0", "guest.b.balloon.poll: must be a time"),
     "a phase": (SMALL + "[guest.balloon]\nphase = 'never'", "guest.b.balloon.phase: must be a time"),
     "a program": (SMALL.replace('"steady"', '"stead"'), "guest.a.program.stead.name: no program stead; there are boot"),

@@ -439,6 +439,8 @@ def _guests(keys: Keys, folder: Path, before: int) -> list[GuestSpec]:
     )
     check(len(programs) > 0, keys.name("program"), "there: one at least, [[guest.program]]", "left out")
     disk = keys.get("disk", {})
+    allowed = 'a table, {latency = "5ms", bandwidth = "100 MB/s"}, or "host": the host\'s own'
+    check(disk == "host" or isinstance(disk, Mapping), keys.name("disk"), allowed, disk)
     given = {
         "memory": memory,
         "least": least,
