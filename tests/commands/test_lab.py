@@ -513,6 +513,16 @@ def test_what_is_refused_is_one_line(capsys, small, monkeypatch, arguments, stat
     assert small.read_text() == SMALL
 
 
+def test_an_unknown_policy_is_told_the_names_of_the_list(capsys, small):
+    status, _out, err = run(capsys, "lab", small, "--set", "host.sharing.policy=nope")
+    assert status == 1
+    names = re.search(r"no policy nope; there are (.*), and your own as FILE.py:CLASS\n$", err)[1].split(", ")
+    assert names == list(run_json(capsys, "lab", "list", "--policies")["policies"])
+    err = run(capsys, "lab", small, "--set", "host.sharing.policy=oracle")[2]
+    assert "host.sharing.policy: " in err
+    assert "FILE.py" not in err
+
+
 def test_an_interrupt_prints_what_was_found(small):
     import signal
     import time

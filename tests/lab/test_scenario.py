@@ -195,7 +195,7 @@ BAD = {
     "a tax": (SMALL.replace("[host]", "[host]\ntax = 1"), "host.tax: must be a share from 0 to less than 1"),
     "marks": (SMALL.replace("[host]", "[host]\nthresholds = {low = 0.5}"), "host.thresholds: 0 <= low"),
     "a bandwidth": (SMALL.replace("[host]", '[host]\ndisk = {bandwidth = "9"}'), "host.disk.bandwidth: must be"),
-    "a policy": (SMALL.replace("[host]", '[host]\nsharing = {policy = "x"}'), "host.sharing.policy: no policy 'x'"),
+    "a policy": (SMALL.replace("[host]", '[host]\nsharing = {policy = "x"}'), "host.sharing.policy: no policy x;"),
     "who knows all": (SMALL.replace("[host]", '[host]\nsharing = {policy = "oracle"}'), "host.sharing.policy"),
     "a disk": (SMALL.replace('"b"', '"b"\ndisk = "nope"'), 'or "host": the host\'s own, not nope'),
     "a disk that is a number": (SMALL.replace('"b"', '"b"\ndisk = 3'), "guest.b.disk: must be a table, {latency"),

@@ -387,5 +387,5 @@ def _names(what: str) -> dict[str, str]:
     if what == "policies":
         from pageshare import policies
 
-        return {name: policies.sentence(name) for name in policies.POLICIES if name != "oracle"}
+        return {name: policies.sentence(name) for name in named.scan_policies()}
     return {name: scenario.trace_sentence(path) for name, path in scenario.traces().items()}

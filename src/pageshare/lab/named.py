@@ -102,6 +102,13 @@ def _program(name: str) -> Callable[..., Any]:
     return found
 
 
+def scan_policies() -> list[str]:
+    """Names of the scan policies that a host can share by: the oracle knows all contents, and is none of them."""
+    from pageshare.policies import POLICIES
+
+    return [name for name in POLICIES if name != "oracle"]
+
+
 def find(kind: str, name: object, where: str, folder: Path) -> tuple[Callable[..., Any], bool]:
     """The class that a scenario calls by ``name``, and whether it is a user's own; ``kind`` is "program" or
     "estimator". Own files are looked for in ``folder``. Raises SpecError, OSError."""

@@ -418,10 +418,14 @@ def _sharing(keys: Keys, folder: Path) -> SharingSpec | None:
         return SharingSpec(rate, Named(where, policy, named.load(policy, where, folder), {}, own=True), visit)
     from pageshare import policies
 
+    base = policy.partition(":")[0]
+    if base not in policies.POLICIES and base not in policies.ALIASES:
+        there = f"there are {', '.join(named.scan_policies())}, and your own as FILE.py:CLASS"
+        raise SpecError(f"{where}: no policy {shown(base)}; {there}")
     try:
         policies.check(policy, answer_known=False)
     except ValueError as error:
-        raise SpecError(f"{where}: {error}, and your own as FILE.py:CLASS") from None
+        raise SpecError(f"{where}: {error}") from None
     return SharingSpec(rate, policy, visit)
 
 
