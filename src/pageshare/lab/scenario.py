@@ -215,10 +215,13 @@ def table_of(path: Path) -> dict[str, Any]:
     """A TOML file as it stands. Raises OSError, or ScenarioError."""
     tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     name = printable(os.fspath(path))
+    come_along = "`pageshare lab list` names the scenarios that come along"
+    if path.is_dir():
+        files = ", ".join(printable(each.name) for each in sorted(path.glob("*.toml"))[:20])
+        raise ScenarioError(f"{name}: is a folder; {f'in it are {files}' if files else come_along}")
     try:
         size = path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
-        come_along = "`pageshare lab list` names the scenarios that come along"
         raise FileNotFoundError(f"{name}: there is no such file; {come_along}") from None
     if size > 1 << 20:
         raise ScenarioError(f"{name}: more than 1 MiB: no scenario is as long")
