@@ -161,8 +161,8 @@ def test_captions_speak_of_columns_that_are_shown(capsys, small, study):
     paged = "Paged: by the guest itself, to its own disk. Dropped, read: pages of files."
     assert below(title, shown(80)).endswith(paged)
     assert below(title, shown(200)).endswith(
-        f"{paged} Messages: of its balloon, both ways. Resets: how often its driver began anew, since it and the host"
-        " did not agree. Visits, faults: of its estimator."
+        f"{paged} Messages: of its balloon, both ways. RESETs: how often the host told its driver to begin anew;"
+        " one of a guest that is reset does so unasked. Visits, faults: of its estimator."
     )
     assert "Shared: what sharing saves. Columns with guests' names: what each has." in flat(shown(80))
     document = run_json(capsys, "lab", small, "--set", "host.sharing=false")

@@ -77,8 +77,8 @@ class Course:
     """What a run recorded. ``times``: seconds, shape (samples,); ``guests`` in the scenario's order.
 
     ``counts`` are the host's, in pages; ``states``: seconds spent in each state; ``events`` that happened in all;
-    ``resets`` of each guest's balloon; ``checks`` that all invariants hold. ``interrupted``: it was stopped before its
-    end.
+    ``resets``: how often the host told each guest's driver to begin anew (RESET); ``checks`` that all invariants hold.
+    ``interrupted``: it was stopped before its end.
     """
 
     scenario: Scenario

@@ -247,7 +247,7 @@ def _paging(document: Mapping[str, Any]) -> Table:
         Column("most_swapped", "most swapped", "pages"),
         Column("most_ballooned", "most balloon", "pages"),
         Column("messages", "messages"),
-        Column("resets", "resets"),
+        Column("resets", "RESETs"),
         Column("visits", "visits"),
         Column("faults", "faults"),
         Column("out_of_memory", "no memory"),
@@ -362,7 +362,10 @@ CAPTIONS: Mapping[str, Sequence[tuple[Sequence[tuple[str, str]], str]]] = {
         ((("paged", "paged"),), "by the guest itself, to its own disk."),
         ((("dropped", "dropped"), ("read", "read")), "pages of files."),
         ((("messages", "messages"),), "of its balloon, both ways."),
-        ((("resets", "resets"),), "how often its driver began anew, since it and the host did not agree."),
+        (
+            (("resets", "RESETs"),),
+            "how often the host told its driver to begin anew; one of a guest that is reset does so unasked.",
+        ),
         ((("visits", "visits"), ("faults", "faults")), "of its estimator."),
     ),
     "program": (
