@@ -157,6 +157,9 @@ def test_captions_speak_of_columns_that_are_shown(capsys, small, study):
     def below(title, text):
         return flat(text.partition(f"\n{title}\n")[2].partition("\n\n")[0])
 
+    ran = "Ran: in that half, not since the guest began, as in the table of guests."
+    assert ran in below("Before and after changes", shown(80))
+    assert "perhaps swapped, paged out or shared: it may be more than the guest has" in below("Guests", shown(80))
     title = "What guests waited for, and did themselves"
     paged = "Paged: by the guest itself, to its own disk. Dropped, read: pages of files."
     assert below(title, shown(80)).endswith(paged)

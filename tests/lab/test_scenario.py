@@ -437,6 +437,13 @@ def test_a_control_stops_it(tmp_path):
     assert ran.times[-1] < 1
 
 
+def test_more_may_be_active_than_a_guest_has(tmp_path):
+    """What was touched is so for 30 s of the guest's time, though the host has swapped it out since."""
+    text = SMALL.replace("[host]", "[host]\nadmission = false").replace("3 MiB", "1 MiB")
+    ran = course.run(made(text, tmp_path, **{"guest.balloon": False}))
+    assert any((guest.active > guest.allocated + 20).any() for guest in ran.guests)
+
+
 def test_a_reset_pops_what_the_balloon_had(tmp_path):
     text = SMALL + '[[change]]\nat = "40s"\nguest = "a"\nrestart = true\nboots = "1s"'
     changed = {"host.memory": "2560 KiB", "guest.least": "512 KiB", "duration": "60s", "every": "1s"}

@@ -347,11 +347,16 @@ def caption(name: str, columns: Sequence[Column]) -> str:
 CAPTIONS: Mapping[str, Sequence[tuple[Sequence[tuple[str, str]], str]]] = {
     "guests": (
         ((), "Means over time."),
-        ((("active", "active"),), "touched by its own work within 30 s of its time; the host only has the estimate."),
+        (
+            (("active", "active"),),
+            "touched by its own work within 30 s of its time, and since then perhaps swapped, paged out or shared: it"
+            " may be more than the guest has; the host only has the estimate.",
+        ),
         ((("ran_share", "ran"),), "the part of the time in which it did not wait for disks, or for memory."),
     ),
     "changes": (
         ((), "Means of the last half of each stretch."),
+        ((("ran_share", "ran"),), "in that half, not since the guest began, as in the table of guests."),
         ((("against_first", "to first"),), "what it got done, to what it did in the first stretch."),
     ),
     "course": (
