@@ -316,6 +316,14 @@ def test_the_classes_that_the_documentation_shows(capsys, small):
     assert len(set(other["free"])) > 2
 
 
+def test_the_first_run_that_the_documentation_shows(capsys):
+    command, *shown = blocks("console")[0].splitlines()
+    status, out, _err = run(capsys, *shlex.split(command)[2:])
+    assert status == 0
+    assert len(shown) > 10
+    assert [line for line in shown if line != " ..." and line not in out.splitlines()] == []
+
+
 def test_the_call_that_the_documentation_shows(capsys):
     code = next(code for code in blocks("python") if "scenario.read(" in code)
     exec(compile(code, "docs/lab.md", "exec"), {})
