@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 
 from pageshare.answers import Answers
 from pageshare.commands import COMMANDS, _parser, main
+from pageshare.lab import named, scenario
+from pageshare.lab.balloon import Safeguards
+from pageshare.lab.thresholds import Thresholds
 from pageshare.render.sections import KEYS
 
 TREE = Path(__file__).parents[1]
@@ -203,3 +207,100 @@ def test_a_laboratory_run(tmp_path, capsys):
     names = {path[-1] for path in keys(study)}
     below = sections(TREE / "docs" / "json.md")["pageshare-lab-pageshare-lab1"]
     assert sorted(name for name in names if f"`{name}`" not in below) == []
+
+
+# ---- what the laboratory takes where a key is left out ----
+
+SCENARIO = """
+duration = "20s"
+TOP
+[host]
+memory = "4 MiB"
+HOST
+[[guest]]
+memory = "2 MiB"
+GUEST
+[[guest.program]]
+name = "steady"
+PROGRAM
+BALLOON
+"""
+IN_WORDS = {
+    "a thousandth": '"20ms"',
+    "half": '"1 MiB"',
+    "one a page": "512",
+}
+"""Defaults that depend on something else, as they are in this scenario."""
+NONE = {"needed", "no bounds", "no limit", ""}
+
+
+def made(folder, **lines):
+    """This scenario with lines in one of its tables, all that stands for its defaults spelt out."""
+    if "BALLOON" in lines:
+        lines["BALLOON"] = f"[guest.balloon]\n{lines['BALLOON']}"
+    text = re.sub(r"^[A-Z]+$", lambda place: lines.get(place[0], ""), SCENARIO, flags=re.MULTILINE)
+    (folder / "x.toml").write_text(text, encoding="utf-8")
+    found = scenario.read(folder / "x.toml")
+    (guest,) = found.guests
+    options = {name: each.default for name, each in named.options_of(guest.estimator.make).items()}
+    estimator = replace(guest.estimator, where="", options=options | dict(guest.estimator.options))
+    programs = [replace(each, program=replace(each.program, where="")) for each in guest.programs]
+    if guest.balloon:
+        balloon = replace(guest.balloon, safeguards=vars(Safeguards(**guest.balloon.safeguards)))
+        guest = replace(guest, balloon=balloon)
+    guest = replace(guest, estimator=estimator, programs=programs, where="")
+    host = replace(found.host, thresholds=vars(Thresholds(**found.host.thresholds)))
+    return replace(found, host=host, guests=(guest,), table={})
+
+
+def told_defaults():
+    """Of keys in docs/lab.md: the place of each in the scenario above, its name and its default."""
+    text = sections(TREE / "docs" / "lab.md")["a-scenario"]
+    parts = re.split(r"^\*\*`(\S+)`\*\*", text, flags=re.MULTILINE)
+    places = {"": "TOP", "[host]": "HOST", "[[guest]]": "GUEST", "[guest.balloon]": "BALLOON"}
+    places["[[guest.program]]"] = "PROGRAM"
+    for heading, part in zip(["", *parts[1::2]], parts[::2], strict=True):
+        place = places.get(heading)
+        rows = re.findall(r"^\| (`.*?`) \| (.*?) ?\|", part, re.MULTILINE) if place else []
+        for names, told in rows:
+            keys, values = re.findall(r"`(\w+)`", names), [told] if told.startswith("`{") else told.split(", ")
+            yield from ((place, key, value.strip("`")) for key, value in zip(keys, values * len(keys), strict=False))
+        if place in ("BALLOON", "PROGRAM"):
+            yield from ((place, *each) for each in re.findall(r"`(\w+)` \(([^)]*)\)", re.sub(r"\s", " ", part)))
+
+
+def test_the_laboratorys_defaults(tmp_path):
+    usual = made(tmp_path)
+    told = {(place, key): value for place, key, value in told_defaults()}
+    tried = {where: IN_WORDS.get(value, value) for where, value in told.items() if value not in NONE}
+    del tried["PROGRAM", "loop"]  # of a trace
+    assert len(tried) > 30
+    for (place, key), value in tried.items():
+        literal = value if re.match(r'[\d.]+$|true$|false$|["{]', value) else f'"{value}"'
+        assert made(tmp_path, **{place: f"{key} = {literal}"}) == usual, key
+    assert (usual.host.swap, usual.guests[0].balloon.rate) == (None, None)
+    assert (told["HOST", "swap"], told["BALLOON", "rate"]) == ("no bounds", "no limit")
+
+
+@pytest.mark.parametrize(("place", "key"), [("HOST", "sharing"), ("GUEST", "reporting"), ("GUEST", "hinting")])
+def test_what_true_stands_for_in_the_laboratory(tmp_path, place, key):
+    text = sections(TREE / "docs" / "lab.md")["a-scenario"]
+    table = re.search(rf"^\| `{key}` \| false \| .*true, or `(\{{.*?\}})`", text, re.MULTILINE)[1]
+    on = made(tmp_path, **{place: f"{key} = true"})
+    assert on == made(tmp_path, **{place: f"{key} = {table}"})
+    assert on != made(tmp_path)
+
+
+def test_the_laboratorys_estimator(tmp_path):
+    table = re.search(r"a name, or `(\{name = .*?\})`", (TREE / "docs" / "lab.md").read_text(encoding="utf-8"))[1]
+    assert made(tmp_path, GUEST=f"estimator = {table}") == made(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["TOP", "HOST", "GUEST", "BALLOON"])
+def test_each_key_of_the_laboratory_is_told_of(tmp_path, place):
+    with pytest.raises(scenario.ScenarioError, match="no_such_key: no such key; there are ") as error:
+        made(tmp_path, **{place: "no_such_key = 1"})
+    keys = str(error.value).partition("there are ")[2].split(", ")
+    assert len(keys) > 5
+    text = sections(TREE / "docs" / "lab.md")["a-scenario"]
+    assert [key for key in keys if not re.search(rf"[`.\[]{key}\b", text)] == []
