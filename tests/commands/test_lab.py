@@ -385,6 +385,9 @@ def test_a_study_holds_estimators_against_the_truth(capsys, study, tmp_path):
         assert esx["visits"] == pytest.approx(100, abs=10)
     steady = document["programs"][0]
     assert steady["samples"]["truth"][-1] == pytest.approx(0.25, abs=0.01)
+    # It writes all of its pages at first: in the warm-up, which is in no figure.
+    assert steady["samples"]["truth"][0] == 1
+    assert steady["truth"] == pytest.approx(0.25, abs=0.01)
     table = pyarrow.parquet.read_table(tmp_path / "out" / "samples.parquet")
     assert (
         table.column("estimate").to_pylist()[: len(steady["samples"]["seconds"])] == steady["samples"]["estimates"][0]

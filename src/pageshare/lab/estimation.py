@@ -203,7 +203,7 @@ def document(spec: StudySpec, done: Sequence[Studied], seeds: Sequence[int], *, 
         programs.append(
             {
                 "name": runs[0].program,
-                "truth": float(fmean(float(each.run.truth.mean()) for each in runs)),
+                "truth": fmean(float(each.run.truth[each.run.times > spec.warm_up].mean()) for each in runs),
                 "estimators": [_over([each.figures[i] for each in runs]) for i in range(len(first.names))],
                 "samples": {
                     "seconds": (first.times[thinned] / SECOND).tolist(),
