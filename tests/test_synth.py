@@ -400,6 +400,11 @@ def test_a_bad_spec_names_file_and_key(text: str, message: str, tmp_path: Path) 
     assert "\n" not in str(raised.value)
 
 
+def test_what_has_no_end_is_no_spec() -> None:
+    with pytest.raises(synth.SpecError, match="/dev/zero: more than 1 MiB"):
+        synth.Spec.from_toml("/dev/zero")
+
+
 def test_counts_that_do_not_fit_beside_the_rest() -> None:
     # A sum of at most 1 is not enough: pages are dealt in whole ones.
     spec = synth.Spec(images=2, size=3 * 4096, zero=0.5, popularity=synth.Counts((3,)))

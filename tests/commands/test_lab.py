@@ -498,6 +498,7 @@ def test_list_names_what_there_is(capsys):
         (["no.toml"], 1, "no.toml: there is no such file; `pageshare lab list` names the scenarios that come along\n"),
         (["./"], 1, ".: is a folder; in it are small.toml\n"),
         (["/proc/self/"], 1, "/proc/self: is a folder; `pageshare lab list` names the scenarios that come along\n"),
+        (["/dev/zero"], 1, "/dev/zero: more than 1 MiB: too long for a TOML file"),
         (["SMALL/x"], 1, "small.toml/x: there is no such file; `pageshare lab list` names the scenarios"),
         (["SMALL", "--set", "guest.a.program=[{trace='x.parquet'}]"], 1, NO_TRACE),
         (["SMALL", "--set", "host.tax"], 2, "must be KEY=VALUE"),

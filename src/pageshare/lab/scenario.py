@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from pageshare.lab.memory import SECOND
 from pageshare.lab.named import Named
 from pageshare.lab.shares import TAX
 from pageshare.lab.sharing import VISIT
-from pageshare.synth.spec import SpecError, check, shown
+from pageshare.synth.spec import SpecError, check, shown, toml_table
 
 if TYPE_CHECKING:
     from pageshare.lab.estimation import StudySpec
@@ -213,23 +212,17 @@ def path_of(text: str) -> Path:
 
 def table_of(path: Path) -> dict[str, Any]:
     """A TOML file as it stands. Raises OSError, or ScenarioError."""
-    tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     name = printable(os.fspath(path))
     come_along = "`pageshare lab list` names the scenarios that come along"
     if path.is_dir():
         files = ", ".join(printable(each.name) for each in sorted(path.glob("*.toml"))[:20])
         raise ScenarioError(f"{name}: is a folder; {f'in it are {files}' if files else come_along}")
     try:
-        size = path.stat().st_size
+        return toml_table(path)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{name}: there is no such file; {come_along}") from None
-    if size > 1 << 20:
-        raise ScenarioError(f"{name}: more than 1 MiB: no scenario is as long")
-    try:
-        table: dict[str, Any] = tomllib.loads(path.read_bytes().decode())
-    except (ValueError, RecursionError) as error:
-        raise ScenarioError(f"{name}: not a TOML file: {printable(str(error))}") from None
-    return table
+    except SpecError as error:
+        raise ScenarioError(str(error)) from None
 
 
 def read(path: Path, changed: Sequence[tuple[str, Any]] = ()) -> Scenario:

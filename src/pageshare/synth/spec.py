@@ -281,15 +281,29 @@ class Spec:
         return Spec.of_table(merged)
 
 
-def of_toml(path: str | os.PathLike[str], make: Callable[[Mapping[str, Any]], T]) -> T:
-    """What ``make`` makes of a TOML file. Raises OSError, or SpecError that names the file."""
+MOST_BYTES = 1 << 20
+"""Of a TOML file: nobody writes as much, and a device has no end."""
+
+
+def toml_table(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A TOML file as it stands. Raises OSError, or SpecError that names the file."""
     # tomllib came with Python 3.11; both have the same face.
     tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    content = Path(path).read_bytes()
+    name = printable(os.fspath(path))
+    with Path(path).open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise SpecError(f"{name}: more than 1 MiB: too long for a TOML file of this kind")
     try:
-        table = tomllib.loads(content.decode())
+        table: dict[str, Any] = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
-        raise SpecError(f"{printable(os.fspath(path))}: not a TOML file: {error}") from None
+        raise SpecError(f"{name}: not a TOML file: {printable(str(error))}") from None
+    return table
+
+
+def of_toml(path: str | os.PathLike[str], make: Callable[[Mapping[str, Any]], T]) -> T:
+    """What ``make`` makes of a TOML file. Raises OSError, or SpecError that names the file."""
+    table = toml_table(path)
     try:
         return make(table)
     except SpecError as error:
