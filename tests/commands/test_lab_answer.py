@@ -192,6 +192,28 @@ def _words(text):
     return re.sub(r"\s+", " ", text)
 
 
+def test_lines_are_of_a_width_and_mean_what_they_did():
+    words = " ".join(["word"] * 40)
+    table = "| a | b |\n| --- | ---: |\n| " + "x" * 200 + " | 1 |"
+    code = "```console\n$ " + "y" * 200 + "\n\n- no list " + "z" * 200 + "\n```"
+    lists = f"- {words}\n- two\n  lines\n\n1. {words}\n2. second"
+    text = f"# {words}\n\n{words}\n{words}\n\n\n{table}\n\n\n{code}\n\n{lists}\n\n![{words}](plot.svg)\n"
+    found = lab_answers.wrapped(text)
+    assert _words(found) == _words(text)
+    assert lab_answers.wrapped(found) == found
+    assert max(map(len, re.sub(r"(?m)^(#|\||!|\$|- no).*", "", found).split("\n"))) == lab_answers.WIDTH
+    for kept in (f"# {words}\n\n", f"\n\n{table}\n\n", f"\n\n{code}\n\n", f"\n![{words}](plot.svg)\n"):
+        assert kept in found
+    assert "\n- two lines\n\n1. word" in found
+    assert "\n  word" in found
+    assert "\n   word" in found
+    assert "\n2. second\n" in found
+    for place in range(118, 128):
+        for mark in ("-", "+", "1.", "#", ">", "`one two`"):
+            found = lab_answers.wrapped(f"{'w' * place} {mark} w\n")
+            assert not re.search(r"\n([-+#>]|1\.) |`one\n", found)
+
+
 def test_every_answer_has_a_page():
     for name in ANSWERS:
         assert lab_answers.files(name)[0] == f"{name}.md"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -47,7 +49,7 @@ def page_of(name: str, answer: Any, command: str) -> Page:
     values = {"answer": answer, "command": command, "simulated": SIMULATED, "over_seeds": seeds}
     values |= {"table": table, "spread": spread}
     text = environment.get_template(f"{name}.md").render(**values, **module.values(answer))
-    return Page(text.rstrip() + "\n", {file: (partial(draw, answer), size) for file, draw, size in module.PLOTS})
+    return Page(wrapped(text), {file: (partial(draw, answer), size) for file, draw, size in module.PLOTS})
 
 
 def files(name: str) -> list[str]:
@@ -64,6 +66,44 @@ def write(page: Page, name: str, folder: Path) -> list[Path]:
         with appearing_whole(path) as file:
             file.write(content)
     return list(data)
+
+
+_ALONE = re.compile(r"#|\||!\[|```|<|>| {4}|---")
+"""How lines begin that are no prose."""
+_ITEM = re.compile(r"(?:[-*+]|\d+[.)]) ")
+_MARK = re.compile(r" (?=(?:[-*+#>|=]+|\d+[.)])(?: |$))", re.MULTILINE)
+"""A space before what would begin a list, a heading or a quotation, if it came first in a line."""
+WIDTH = 124
+
+
+def wrapped(text: str) -> str:
+    """Markdown with its paragraphs and list items in lines of WIDTH at most, where words allow that; one empty line
+    between two blocks. Tables, headings, images and code stay as they are, and code within a line in one line."""
+    blocks, code = [], False
+    for block in re.split(r"\n(?:[ \t]*\n)+", text.strip("\n")):
+        fences = block.count("```")
+        lines = block.rstrip().split("\n")
+        if code or fences or any(_ALONE.match(line) for line in lines):
+            blocks.append(block.rstrip())
+        else:
+            items: list[list[str]] = []
+            for line in lines:
+                if not items or _ITEM.match(line):
+                    items.append([])
+                items[-1].append(line.strip())
+            blocks.append("\n".join(_filled(" ".join(item)) for item in items))
+        code ^= fences % 2 == 1
+    return "\n\n".join(blocks) + "\n"
+
+
+def _filled(text: str) -> str:
+    item = _ITEM.match(text)
+    lead = item[0] if item else ""
+    kept = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", "\0"), text[len(lead) :])
+    kept = _MARK.sub("\0", kept)
+    options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    lines = textwrap.wrap(kept, WIDTH, initial_indent=lead, subsequent_indent=" " * len(lead), **options)
+    return "\n".join(lines).replace("\0", " ")
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
