@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from command_line import run
-from pageshare.lab.answers import ANSWERS, clearing, figures, polls
+from pageshare.lab.answers import ANSWERS, clearing, figures, polls, together
 from pageshare.lab.answers._seeds import Spread, over_seeds
 from pageshare.render import lab_answers
 
@@ -190,6 +190,80 @@ def test_a_page_on_figures_says_what_was_run(kernels, minutes, said):
 
 def _words(text):
     return re.sub(r"\s+", " ", text)
+
+
+def _rows_of_polls(shares, messages, estimator):
+    """Forms of balloon that leave guests waiting such shares of the time."""
+
+    def row(form):
+        figures = defaultdict(lambda: ONE)
+        for name, value in (("stalled", shares[form.name]), ("messages", messages.get(form.name, 10.0))):
+            figures[name] = Spread.of([value])
+        return polls.Row(polls.Case(form, estimator=estimator, disk="flash"), figures)
+
+    return [row(form) for form in polls.FORMS if form.name in shares]
+
+
+def test_a_page_on_polls_says_whether_the_goal_was_met():
+    names = [form.name for form in (polls.SECOND_POLL, polls.FAST_POLL, polls.RUNG, polls.PLEADS, polls.BOTH)]
+    waits = dict(zip(names, (0.02, 0.0, 0.03, 0.01, 0.001), strict=True))
+    messages = {polls.FAST_POLL.name: 800.0}
+    own = _rows_of_polls(waits, messages, "guest-statistics")
+    sample = _rows_of_polls(dict.fromkeys(names, 0.05) | {polls.BOTH.name: 0.04}, {}, "esx")
+    text = _words(lab_answers.page_of("polls", polls.Answer(1, own[:0], [*own, *sample]), "x").text)
+    assert "It is **met** with targets by the guests' own statistics, **not met** with targets by ESX's sample." in text
+    assert "Wherever it is met, it is by *doorbell, pleads*." in text
+    assert "*doorbell, pleads* waits least: 0.10 %, 0.050 times as long, at 10.0 messages." in text
+    assert "Waiting as short, but at more messages: *poll, 10 ms* (800.0)." in text
+    assert "**Not met on flash, targets by ESX's sample, free memory scattered.**" in text
+    assert "Nothing that was run waits a tenth as long, at any number of messages." in text
+    assert "So it takes all three" in text
+    assert "- A doorbell alone: 1.50." in text
+    assert "Four guests of 160 MB each on a host of 512 MB: together they have 125 % of it." in text
+    own = _rows_of_polls(waits | {polls.RUNG.name: 0.0}, messages, "guest-statistics")
+    text = _words(lab_answers.page_of("polls", polls.Answer(1, own[:0], [*own, *sample]), "x").text)
+    assert "So it takes all three" not in text
+    assert "- A doorbell alone: 0.00." in text
+    own = _rows_of_polls({name: waits[name] for name in names[:2]}, messages, "guest-statistics")
+    text = _words(lab_answers.page_of("polls", polls.Answer(1, own[:0], own), "x").text)
+    assert "It is **not met** with targets by the guests' own statistics. -" in text
+    assert "Nothing else that was run needs no more messages. Waiting as short, but" in text
+    assert "all three" not in text
+    assert "ESX's sample" not in text
+
+
+def _rows_of_together(costs, pressure, disk="disk"):
+    """Rates, and the cost at each; the scan takes nothing."""
+    return [
+        together.Row(
+            together.Case(together.MIXES[0], pressure, rate, disk=disk),
+            defaultdict(lambda: Spread.of([0.01]), cost=cost, waits=Spread.of([cost.mean / together.GUESTS])),
+        )
+        for rate, cost in costs.items()
+    ]
+
+
+def test_a_page_on_scanning_concludes_what_was_found():
+    none, some, less = (Spread(cost, 0.001, 10) for cost in (0.0, 0.4, 0.1))
+    rows = [
+        *_rows_of_together({0.0: none, 100.0: none}, 0.9),
+        *_rows_of_together({0.0: some, 100.0: less}, 1.25),
+        *_rows_of_together({0.0: less, 100.0: some}, 2.0, "flash"),
+    ]
+    text = _words(lab_answers.page_of("together", together.Answer(10, 1.2, rows, rows[:1]), "x").text)
+    assert "**Without pressure**, at 0.9, guests wait for nothing" in text
+    best = "where sharing can save a tenth, from 40.00 to 10.00 % at a pressure of 1.25 (100/s). 100/s is the fastest"
+    assert f"**On a disk** the best rate brings the cost, {best} that was tried." in text
+    assert "**On flash** where guests wait, no rate that was tried is worth its CPU. The fastest, 100/s, brings" in text
+    assert "from 10.00 to 40.00 % at a pressure of 2 (the scan takes 1.00 %)." in text
+    assert "is 20 % at 1.25 and 50 % at 2; sharing could save 10 % or 32 %" in text
+    assert "102 us from flash, as long as 85 pages scanned." in text
+    rows = _rows_of_together({0.0: Spread.of([0.4]), 100.0: Spread.of([0.1])}, 1.25)
+    text = _words(lab_answers.page_of("together", together.Answer(1, 1.2, rows, rows[:1]), "x").text)
+    assert "Without pressure" not in text
+    assert "flash" not in text
+    assert "| 1.25 | 100/s | 10.00 | 40.00 | 10.00 |" in text
+    assert "at a pressure of 1.25 (100/s)" in text
 
 
 def test_lines_are_of_a_width_and_mean_what_they_did():

@@ -100,7 +100,7 @@ def _filled(text: str) -> str:
     item = _ITEM.match(text)
     lead = item[0] if item else ""
     kept = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", "\0"), text[len(lead) :])
-    kept = _MARK.sub("\0", kept)
+    kept = _MARK.sub("\0", kept).replace(" ± ", "\0±\0").replace(" %", "\0%")
     options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
     lines = textwrap.wrap(kept, WIDTH, initial_indent=lead, subsequent_indent=" " * len(lead), **options)
     return "\n".join(lines).replace("\0", " ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 from pageshare.lab.answers import together
@@ -10,13 +12,24 @@ from pageshare.render.lab_answers import spread, table
 
 COLOURS = ("#1c1c1c", "#0b62c4", "#1b7f3b", "#b35c00", "#7b3294")
 
+SEEN = 0.00005
+"""The least share of time waited that two digits of a percentage show."""
+
 
 def values(answer: Answer) -> dict[str, Any]:
     """What the template puts in."""
     settings = list(dict.fromkeys((row.case.disk, row.case.mix) for row in answer.rates))
     return {
         "together": together,
-        "whole": len({row.case.pressure for row in answer.rates}) == len(together.PRESSURES),
+        "calm": _calm(answer),
+        "disks": [_conclusion(answer, disk) for disk in dict.fromkeys(row.case.disk for row in answer.rates)],
+        "fetches": _fetches(answer),
+        "missing": _listed(
+            f"{100 * (1 - 1 / pressure):.0f} % at {pressure:g}"
+            for pressure in sorted({row.case.pressure for row in answer.rates})
+            if pressure > 1
+        ),
+        "case": answer.rates[0].case,
         "best": table(
             ["", "pressure", "best rate", "cost, %", "cost without, %", "waits without, %"],
             [_best(rows) for rows in _groups(answer)],
@@ -42,13 +55,85 @@ def _rate(rate: float) -> str:
     return f"{rate:,.0f}/s" if rate else "none"
 
 
-def _best(rows: list[Row]) -> list[str]:
-    """The slowest rate that is as good as the best one: to a standard deviation of this."""
-    case = rows[0].case
+def _listed(texts: Iterable[str]) -> str:
+    *first, last = list(texts) or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _best_of(rows: list[Row]) -> Row:
+    """The slowest rate that is as good as the best one: to a standard deviation of this, where that is known."""
     least = min((row.figures["cost"] for row in rows), key=lambda cost: cost.mean)
-    good = [row for row in rows if not row.figures["cost"].mean > least.mean + least.deviation]
-    best = min(good, key=lambda row: row.case.rate)
-    none = next(row for row in rows if not row.case.rate)
+    within = 0.0 if math.isnan(least.deviation) else least.deviation
+    good = [row for row in rows if row.figures["cost"].mean <= least.mean + within]
+    return min(good, key=lambda row: row.case.rate)
+
+
+def _without(rows: list[Row]) -> Row:
+    return next(row for row in rows if not row.case.rate)
+
+
+def _calm(answer: Answer) -> str:
+    """The pressures at which nobody waits even without a scan."""
+    waits: dict[float, float] = {}
+    for rows in _groups(answer):
+        pressure = rows[0].case.pressure
+        waits[pressure] = max(waits.get(pressure, 0.0), _without(rows).figures["waits"].mean)
+    calm = [f"{pressure:g}" for pressure, most in waits.items() if most < SEEN]
+    return _listed(calm)
+
+
+def _conclusion(answer: Answer, disk: str) -> str:
+    """What rates are worth on a disk, mix by mix, at the pressures at which guests wait."""
+    paid, unpaid, fastest = [], [], ""
+    most = max(row.case.rate for row in answer.rates)
+    for mix in dict.fromkeys(row.case.mix for row in answer.rates):
+        its = [rows for rows in _groups(answer) if (rows[0].case.disk, rows[0].case.mix) == (disk, mix)]
+        its = [rows for rows in its if _without(rows).figures["waits"].mean >= SEEN]
+        pays = [rows for rows in its if _best_of(rows).case.rate]
+        rest = [rows for rows in its if rows not in pays]
+        where = f"where sharing can save {mix.name},"
+        paid += [f"{where} {_listed(map(_paid, pays))}"] if pays else []
+        unpaid += [f"{where} {_listed(map(_unpaid, rest))}"] if rest else []
+        if any(_best_of(rows).case.rate == most for rows in pays):
+            fastest = f" {_rate(most)} is the fastest that was tried."
+    told = [f"the best rate brings the cost, {'; '.join(paid)}.{fastest}"] if paid else []
+    if unpaid:
+        told.append(
+            f"{'Elsewhere' if paid else 'where guests wait,'} no rate that was tried is worth its CPU. The fastest, "
+            f"{_rate(most)}, brings the share of a CPU that they lose by waiting, {'; '.join(unpaid)}."
+        )
+    return f"**On {_named(disk)}** {' '.join(told) if told else 'guests wait for nothing.'}"
+
+
+def _named(disk: str) -> str:
+    return {"disk": "a disk"}.get(disk, disk)
+
+
+def _paid(rows: list[Row]) -> str:
+    best, none = _best_of(rows), _without(rows)
+    before, after = (100 * row.figures["cost"].mean for row in (none, best))
+    return f"from {before:.2f} to {after:.2f} % at a pressure of {none.case.pressure:g} ({_rate(best.case.rate)})"
+
+
+def _unpaid(rows: list[Row]) -> str:
+    fastest, none = max(rows, key=lambda row: row.case.rate), _without(rows)
+    before, after = (100 * together.GUESTS * row.figures["waits"].mean for row in (none, fastest))
+    cpu = 100 * fastest.figures["cpu"].mean
+    return f"from {before:.2f} to {after:.2f} % at a pressure of {none.case.pressure:g} (the scan takes {cpu:.2f} %)"
+
+
+def _fetches(answer: Answer) -> str:
+    """What it takes to fetch a page again, in visits of the scan."""
+    told = []
+    for disk in dict.fromkeys(row.case.disk for row in answer.rates):
+        latency, bandwidth = together.DISKS[disk]
+        time = latency + 1e6 / bandwidth
+        told.append(f"{time:,.0f} us from {_named(disk)}, as long as {time / answer.visit:,.0f} pages scanned")
+    return "; ".join(told)
+
+
+def _best(rows: list[Row]) -> list[str]:
+    case, best, none = rows[0].case, _best_of(rows), _without(rows)
     return [
         f"{case.disk}; sharing can save {case.mix.name}",
         f"{case.pressure:g}",
