@@ -67,6 +67,16 @@ class Case:
         """Seconds between two rises, each in another guest."""
         return max(EVERY, round(2.5 * self.rise / GUESTS))
 
+    @property
+    def counted(self) -> int:
+        """For how many seconds things are counted."""
+        return self.seconds or max(120, 2 * self.every * GUESTS)
+
+    @property
+    def size(self) -> int:
+        """Pages of each guest: together they have a quarter more than the host."""
+        return self.megabytes * MB // GUESTS * 5 // 4
+
 
 class AlternatingRamps:
     """A working set of ``base`` pages, and ``size`` more that are written within ``rise`` seconds, used until ``hold``
@@ -120,8 +130,7 @@ def build(case: Case, seed: int) -> tuple[Host, list[Guest], list[FreePageReport
     latency, bandwidth = DISKS[case.disk]
     host = Host(case.megabytes * MB, seed=seed)
     host.disk.latency, host.disk.bandwidth = latency, bandwidth
-    size = case.megabytes * MB // GUESTS * 5 // 4
-    every = case.every
+    size, every = case.size, case.every
     guests: list[Guest] = []
     reporters: list[FreePageReporting | FreePageHinting] = []
     for number in range(GUESTS):
@@ -187,7 +196,7 @@ def run(case: Case, seed: int) -> dict[str, float]:
         )
 
     begin = (every * GUESTS + EVERY) * SECOND
-    length = case.seconds or max(120, 2 * every * GUESTS)
+    length = case.counted
     host.clock.run(begin)
     before = totals()
     host.clock.run(begin + length * SECOND)
@@ -217,8 +226,7 @@ def critical_period(case: Case) -> float:
     reclaimed when the soft mark is passed; B the pages a second that a balloon brings.
     """
     above, gap = reserve(case)
-    size = case.megabytes * MB // GUESTS * 5 // 4
-    ramp = size // 4
+    ramp = case.size // 4
     demand = ramp / case.rise
     brings = 1e6 / (0.5 + 2 * 20 / case.form.batch)
     return gap / demand - max(0, ramp - above) / brings
@@ -232,20 +240,26 @@ def spare_megabytes() -> float:
 PERIODS = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0)
 RISES = (0.1, 1.0, 10.0, 100.0)
 LONG = 10 * SECOND
+SECOND_POLL, FAST_POLL = Form("poll, 1 s", Polls()), Form("poll, 10 ms", Polls(period=10_000))
+RUNG = Form("doorbell", Polls(period=LONG, doorbell=True))
+PLEADS = Form("poll, 1 s; pleads", Polls(pleads=True))
+BOTH = Form("doorbell, pleads", Polls(period=LONG, doorbell=True, pleads=True))
+LARGE = replace(BOTH, name="doorbell, pleads; 4,096 pages a message", batch=4096)
+OUT_OF_MEMORY = replace(SECOND_POLL, name="poll, 1 s; deflates when out of memory", deflate_on_oom=True)
 FORMS = (
-    Form("poll, 1 s", Polls()),
+    SECOND_POLL,
     Form("poll, 1 s, staggered", Polls(), staggered=True),
     Form("poll, adaptive, 10 ms to 1 s", Polls(fastest=10_000)),
-    Form("poll, 10 ms", Polls(period=10_000)),
-    Form("poll, 1 s; deflates when out of memory", Polls(), deflate_on_oom=True),
-    Form("doorbell", Polls(period=LONG, doorbell=True)),
-    Form("poll, 1 s; pleads", Polls(pleads=True)),
+    FAST_POLL,
+    OUT_OF_MEMORY,
+    RUNG,
+    PLEADS,
     Form("poll, 100 ms; pleads", Polls(period=100_000, pleads=True)),
-    Form("doorbell, pleads", Polls(period=LONG, doorbell=True, pleads=True)),
-    Form("doorbell, pleads; 4,096 pages a message", Polls(period=LONG, doorbell=True, pleads=True), batch=4096),
+    BOTH,
+    LARGE,
     Form("free page reporting, no balloon", reporting=True),
     Form("free page hinting, no balloon", hinting=True),
-    Form("doorbell, pleads; free page reporting", Polls(period=LONG, doorbell=True, pleads=True), reporting=True),
+    replace(BOTH, name="doorbell, pleads; free page reporting", reporting=True),
 )
 
 
@@ -285,7 +299,8 @@ def answer(seeds: int = 10, *, quick: bool = False, tell: Callable[[float], None
         for form in FORMS
     ]
     if quick:
-        periods, forms = [each for each in periods if each.rise == 0.1][-2:], forms[:2]
+        periods = [each for each in periods if each.rise == 0.1][-2:]
+        forms = [each for each in forms[: len(FORMS)] if each.form in (SECOND_POLL, LARGE)]
     cases = [replace(case, seconds=10) if quick else case for case in (*periods, *forms)]
     figures = over_seeds(run, cases, seeds, tell=tell, workers=0 if quick else None)
     rows = [Row(case, found) for case, found in zip(cases, figures, strict=True)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pageshare.lab.answers import polls
@@ -13,20 +14,43 @@ from pageshare.render.plot import FAINT
 COLOURS = ("#0b62c4", "#1b7f3b", "#b35c00", "#7b3294")
 
 
+Setting = tuple[bool, str, str]
+"""Scattered free memory, the estimator that targets go by, the disk."""
+TARGETS = {"guest-statistics": "the guests' own statistics", "esx": "ESX's sample"}
+GOAL = 0.1
+"""The waiting that a balloon may leave, of what the one-second poll leaves, at no more messages."""
+
+
 def values(answer: Answer) -> dict[str, Any]:
     """What the template puts in."""
-    forms = answer.forms
-    kinds: dict[tuple[bool, str, str], list[Row]] = {}
-    for row in forms:
-        kinds.setdefault((row.case.scattered, row.case.estimator, row.case.disk), []).append(row)
     disks = [disk for disk in polls.DISKS if any(row.case.disk == disk for row in answer.periods)]
+    cases = [row.case for row in (*answer.periods, *answer.forms)]
+    settings = _settings(answer.forms)
     return {
         "periods": {disk: _periods([row for row in answer.periods if row.case.disk == disk]) for disk in disks},
-        "forms": {kind: _forms(rows) for kind, rows in kinds.items()},
-        "goal": _goal(forms),
+        "forms": {_setting(setting): _forms(rows) for setting, rows in settings.items()},
+        "goal": _goal(settings),
+        "parts": _parts(settings),
+        "hurts": _hurts(answer.periods),
         "knees": _knees(answer.periods),
+        "counted": sorted({case.counted for case in cases}),
+        "case": cases[0],
+        "never_out_of_memory": _never_out_of_memory(settings),
+        "esx": any(estimator == "esx" for _scattered, estimator, _disk in settings),
         "polls": polls,
     }
+
+
+def _settings(forms: list[Row]) -> dict[Setting, list[Row]]:
+    found: dict[Setting, list[Row]] = {}
+    for row in forms:
+        found.setdefault((row.case.scattered, row.case.estimator, row.case.disk), []).append(row)
+    return found
+
+
+def _setting(setting: Setting) -> str:
+    scattered, estimator, disk = setting
+    return f"{disk}, targets by {TARGETS[estimator]}, free memory {'scattered' if scattered else 'in one piece'}"
 
 
 def _periods(rows: list[Row]) -> str:
@@ -74,33 +98,136 @@ def _by_period(rows: list[Row], rise: float, disk: str) -> list[Row]:
     return sorted(its, key=lambda row: _period(row.case))
 
 
-def _goal(rows: list[Row]) -> list[dict[str, Any]]:
-    """For each setting, the one-second poll and the form that waits least at no more messages."""
-    found = []
-    settings = dict.fromkeys((row.case.scattered, row.case.estimator, row.case.disk) for row in rows)
-    for setting in settings:
-        its = [row for row in rows if (row.case.scattered, row.case.estimator, row.case.disk) == setting]
-        second = next(row for row in its if row.case.form.name == polls.FORMS[0].name)
-        most = second.figures["messages"].mean
-        others = [row for row in its if row is not second and row.figures["messages"].mean <= most]
-        if not others:
-            continue
-        best = min(others, key=lambda row: row.figures["stalled"].mean)
-        waits = second.figures["stalled"].mean
-        found.append(
-            {
-                "setting": setting,
-                "second": second,
-                "best": best,
-                "ratio": best.figures["stalled"].mean / waits if waits else float("nan"),
-            }
+@dataclass(frozen=True)
+class Goal:
+    """Whether the goal was met in a setting, and what says so."""
+
+    setting: str
+    told: str
+    by: tuple[str, ...]
+
+
+def _goal(settings: Mapping[Setting, list[Row]]) -> dict[str, Any]:
+    """Where the goal was met, by what: setting by setting, and by what targets go by."""
+    goals = {setting: _met(setting, rows) for setting, rows in settings.items()}
+    told = []
+    for estimator, name in TARGETS.items():
+        its = [goal for (_scattered, by, _disk), goal in goals.items() if by == estimator]
+        met = sum(bool(goal.by) for goal in its)
+        how = "met" if met == len(its) else "not met" if not met else f"met in {met} of {len(its)} settings"
+        told += [f"**{how}** with targets by {name}"] * bool(its)
+    by = [goal.by for goal in goals.values() if goal.by]
+    always = [name for name in by[0] if all(name in each for each in by)] if by else []
+    return {
+        "told": ", ".join(told),
+        "always": _listed(always) if always else "",
+        "settings": list(goals.values()),
+    }
+
+
+def _met(setting: Setting, rows: list[Row]) -> Goal:
+    """Beside the one-second poll what waits least at no more messages, and what else waits as little."""
+    second = next(row for row in rows if row.case.form == polls.SECOND_POLL)
+    others = [row for row in rows if row is not second]
+    waits, most = (second.figures[name].mean for name in ("stalled", "messages"))
+    cheap = sorted(
+        (row for row in others if row.figures["messages"].mean <= most), key=lambda row: row.figures["stalled"].mean
+    )
+    little = [row for row in others if row.figures["stalled"].mean <= GOAL * waits]
+    by = tuple(row.case.form.name for row in cheap if row in little) if waits else ()
+    told = [
+        f"Under the one-second poll guests wait {spread(second.figures['stalled'], 2, 100)} % of the time, at "
+        f"{spread(second.figures['messages'])} messages a second."
+    ]
+    if not waits:
+        told.append("There is no waiting to save.")
+    elif not cheap:
+        told.append("Nothing else that was run needs no more messages.")
+    else:
+        best = cheap[0]
+        ratio = best.figures["stalled"].mean / waits
+        told.append(
+            f"Of what needs no more messages, *{best.case.form.name}* waits least: "
+            f"{spread(best.figures['stalled'], 2, 100)} %, {ratio:.3f} times as long, at "
+            f"{spread(best.figures['messages'])} messages."
         )
-    return found
+    if len(by) > 1:
+        told.append(f"{_listed(by[1:])} {'meets' if len(by) == 2 else 'meet'} the goal too.")
+    dear = [row for row in little if row not in cheap]
+    if waits and dear:
+        costs = [f"*{row.case.form.name}* ({row.figures['messages'].mean:,.1f})" for row in dear]
+        told.append(f"Waiting as short, but at more messages: {', '.join(costs)}.")
+    elif waits and not by:
+        told.append("Nothing that was run waits a tenth as long, at any number of messages.")
+    return Goal(_setting(setting), " ".join(told), by)
 
 
-def _knees(rows: list[Row]) -> str:
+def _listed(names: Sequence[str]) -> str:
+    marked = [f"*{name}*" for name in names]
+    return " and ".join(filter(None, ["; ".join(marked[:-1]), marked[-1]]))
+
+
+def _parts(settings: Mapping[Setting, list[Row]]) -> dict[str, Any] | None:
+    """What a doorbell, pleading and targets each do for the waiting, as multiples of the one-second poll's; None where
+    not all of it was run."""
+    forms = (polls.SECOND_POLL, polls.RUNG, polls.PLEADS, polls.BOTH, polls.FAST_POLL)
+    for disk in polls.DISKS:
+        by = [
+            {row.case.form: row.figures for row in settings.get((True, estimator, disk), [])} for estimator in TARGETS
+        ]
+        if all(form in its and its[polls.SECOND_POLL]["stalled"].mean for its in by for form in forms):
+            break
+    else:
+        return None
+    own, sample = (
+        {form: its[form]["stalled"].mean / its[polls.SECOND_POLL]["stalled"].mean for form in forms} for its in by
+    )
+    parts = {"rung": own[polls.RUNG], "pleads": own[polls.PLEADS], "sample": sample[polls.BOTH]}
+    return {
+        "disk": disk,
+        **{name: f"{ratio:.2f}" for name, ratio in parts.items()},
+        "both": f"{own[polls.BOTH]:.2f}",
+        "fast": f"{own[polls.FAST_POLL]:.2f}",
+        "fast_messages": f"{by[0][polls.FAST_POLL]['messages'].mean:,.0f}",
+        "fast_sample": f"{sample[polls.FAST_POLL]:.2f}",
+        "rung_paged": f"{by[0][polls.RUNG]['paged'].mean:.1f}",
+        "paged": f"{by[0][polls.SECOND_POLL]['paged'].mean:.1f}",
+        "all_needed": own[polls.BOTH] <= GOAL < min(parts.values()),
+    }
+
+
+def _never_out_of_memory(settings: Mapping[Setting, list[Row]]) -> bool:
+    """Whether a balloon that deflates when its guest is out of memory was run, and did as one that does not."""
+    found = []
+    for rows in settings.values():
+        by = {row.case.form: row.figures for row in rows}
+        if polls.OUT_OF_MEMORY in by:
+            same = ("stalled", "swapped", "paged", "messages")
+            one, other = by[polls.OUT_OF_MEMORY], by[polls.SECOND_POLL]
+            found.append(all(one[name].mean == other[name].mean for name in same))
+    return bool(found) and all(found)
+
+
+@dataclass(frozen=True)
+class Knee:
+    """Of polls on a disk, and need that takes ``rise`` seconds: the closed form's period, the first that was run that
+    hurts (0: none), and the longest."""
+
+    disk: str
+    rise: float
+    critical: float
+    first: float
+    longest: float
+
+    @property
+    def told(self) -> str:
+        """The first period that hurts."""
+        return f"{self.first:g} s" if self.first else f"none up to {self.longest:g} s"
+
+
+def _found_knees(rows: list[Row]) -> list[Knee]:
     """Where paging begins, beside the closed form: it is avoided while D (W + R / B) < G, for a wait W of up to T."""
-    lines = []
+    found = []
     for disk in polls.DISKS:
         for rise in sorted({row.case.rise for row in rows}):
             its = _by_period(rows, rise, disk)
@@ -109,14 +236,21 @@ def _knees(rows: list[Row]) -> str:
             least = its[0].figures["stalled"].mean
             hurt = [row for row in its if row.figures["stalled"].mean > max(2 * least, least + 0.005)]
             critical = polls.critical_period(its[0].case)
-            lines.append(
-                [
-                    f"{disk}, {rise:g} s",
-                    f"{critical:.2g} s" if critical > 0 else "none",
-                    f"{_period(hurt[0].case):g} s" if hurt else f"none up to {_period(its[-1].case):g} s",
-                ]
-            )
+            found.append(Knee(disk, rise, critical, _period(hurt[0].case) if hurt else 0.0, _period(its[-1].case)))
+    return found
+
+
+def _knees(rows: list[Row]) -> str:
+    lines = [
+        [f"{knee.disk}, {knee.rise:g} s", f"{knee.critical:.2g} s" if knee.critical > 0 else "none", knee.told]
+        for knee in _found_knees(rows)
+    ]
     return table(["disk, rise", "T*, closed form", "first period that hurts"], lines)
+
+
+def _hurts(rows: list[Row]) -> str:
+    """By how fast need rises, the first period of polls that hurts."""
+    return "; ".join(f"{knee.rise:g} s on {knee.disk}: {knee.told}" for knee in _found_knees(rows))
 
 
 def draw_periods(answer: Answer, canvas: Any) -> None:
