@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from command_line import run
-from pageshare.lab.answers import ANSWERS, clearing, figures, polls, together
+from pageshare.lab.answers import ANSWERS, clearing, figures, give_back, polls, together
 from pageshare.lab.answers._seeds import Spread, over_seeds
 from pageshare.render import lab_answers
 
@@ -190,6 +190,47 @@ def test_a_page_on_figures_says_what_was_run(kernels, minutes, said):
 
 def _words(text):
     return re.sub(r"\s+", " ", text)
+
+
+@pytest.mark.parametrize(
+    ("given", "seeds", "command"),
+    [((), 2, "give-back --quick`; means of 2"), (("--seeds", "3"), 3, "give-back --quick --seeds 3`; means of 3")],
+)
+def test_a_quick_page_is_of_few_runs_and_says_so(capsys, tmp_path, monkeypatch, given, seeds, command):
+    run_ones = []
+
+    def scene(variant, seed):
+        run_ones.append((variant, seed))
+        return dict.fromkeys(["events", "pops", "resets", *give_back.BREAKS], 0.0)
+
+    monkeypatch.setattr(give_back, "scene", scene)
+    status, out, _err = run(capsys, "lab", "answer", "give-back", "--quick", "--json", "-o", str(tmp_path), *given)
+    assert status == 0
+    document = json.loads(out)
+    assert (document["seeds"], document["scenes"]) == (seeds, 2 * seeds)
+    assert len(set(run_ones)) == len(run_ones) == len(give_back.VARIANTS) * 2 * seeds
+    text = _words((tmp_path / "give-back.md").read_text())
+    assert command in text
+    assert "**A quick run of a few cases, shortly: it shows what the page looks like, and answers nothing**" in text
+    assert "2 random runs for each seed:" in text
+
+
+def test_a_page_on_coming_back_says_what_helped_where_it_did():
+    def text(*paged):
+        ones = defaultdict(lambda: ONE)
+        needs = [
+            give_back.Row(need.name, {"milliseconds": ONE, "paged": Spread.of([pages])})
+            for need, pages in zip(give_back.NEEDS, paged, strict=True)
+        ]
+        variants = [give_back.Row(variant.name, ones) for variant in give_back.VARIANTS]
+        return _words(lab_answers.page_of("give-back", give_back.Answer(1, 10, (), variants, needs), "x").text)
+
+    assert "10 random runs for each seed:" in text(256.0, 0.0, 0.0)
+    assert "quick" not in text(256.0, 0.0, 0.0)
+    assert "before they are needed; a driver that pleads needs no such luck." in text(256.0, 0.0, 0.0)
+    assert "before they are needed. " in text(256.0, 0.0, 256.0) + " "
+    assert "The doorbell helps" not in text(256.0, 256.0, 0.0)
+    assert "so it pages out" not in text(0.0, 0.0, 0.0).partition("## A guest that needs")[2]
 
 
 def _rows_of_polls(shares, messages, estimator):

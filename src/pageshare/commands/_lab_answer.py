@@ -14,7 +14,8 @@ from pageshare.commands import UsageError
 from pageshare.commands._output import check_free
 from pageshare.commands._work import run_with_share
 
-SEEDS = 10
+SEEDS, FEW = 10, 2
+"""Of each case, unless a number is given: usually, and with --quick."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
         if control.stopped:
             raise Stopped(0)
 
-    seeds = args.seeds or SEEDS
+    usual = FEW if args.quick else SEEDS
+    seeds = args.seeds or usual
     module = importlib.import_module(f"pageshare.lab.answers.{args.name.replace('-', '_')}")
     answer, interrupt = run_with_share(
         lambda: module.answer(seeds, quick=args.quick, tell=tell),
@@ -51,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
         raise interrupt
     command = ["pageshare", "lab", "answer", args.name]
     command += ["--quick"] if args.quick else []
-    command += ["--seeds", str(seeds)] if seeds != SEEDS else []
-    page = lab_answers.page_of(args.name, answer, shlex.join(command))
+    command += ["--seeds", str(seeds)] if seeds != usual else []
+    page = lab_answers.page_of(args.name, answer, shlex.join(command), quick=args.quick)
     written = lab_answers.write(page, args.name, folder)
     if args.json:
         document = {"simulation": lab_answers.SIMULATED, "answer": args.name, **dataclasses.asdict(answer)}

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds",
         type=positive,
         metavar="N",
-        help="so many runs, from --seed on: means (default: 1); with answer: seeds of each case (default: 10)",
+        help="so many runs, from --seed on: means (default: 1); with answer: of each case (default: 10, quick: 2)",
     )
     parser.add_argument(
         "--set",
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     page = parser.add_argument_group("with answer")
     page.add_argument("-o", "--output", type=Path, metavar="DIR", help="put the page and its plots here (default: .)")
-    page.add_argument("--quick", action="store_true", help="a few cases, shortly: shows what a page looks like")
+    page.add_argument("--quick", action="store_true", help="a few cases and seeds: shows what a page looks like")
     add_output_arguments(parser, "the curves", html=True)
     more = parser.add_argument_group("to files, as data")
     more.add_argument("--csv", type=Path, metavar="DIR", help="write samples and tables as CSV files into this folder")

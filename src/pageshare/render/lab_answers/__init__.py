@@ -37,8 +37,8 @@ def check() -> None:
     check_plotter()
 
 
-def page_of(name: str, answer: Any, command: str) -> Page:
-    """The page of an answer; ``command`` is what made it."""
+def page_of(name: str, answer: Any, command: str, *, quick: bool = False) -> Page:
+    """The page of an answer; ``command`` is what made it; ``quick``: with less than its question takes."""
     module = importlib.import_module(f"pageshare.render.lab_answers.{name.replace('-', '_')}")
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -46,6 +46,8 @@ def page_of(name: str, answer: Any, command: str) -> Page:
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     seeds = "one seed" if answer.seeds == 1 else f"means of {answer.seeds} seeds ± their standard deviation"
+    if quick:
+        seeds += ". **A quick run of a few cases, shortly: it shows what the page looks like, and answers nothing**"
     values = {"answer": answer, "command": command, "simulated": SIMULATED, "over_seeds": seeds}
     values |= {"table": table, "spread": spread}
     text = environment.get_template(f"{name}.md").render(**values, **module.values(answer))

@@ -13,8 +13,13 @@ from pageshare.render.plot import FAINT, INK
 def values(answer: Answer) -> dict[str, Any]:
     """What the template puts in."""
     plain = answer.variants[0].figures
+    paged = {row.name: row.figures["paged"].mean for row in answer.needs}
+    polled, rung, pleads = (paged[need.name] for need in give_back.NEEDS)
     return {
-        "give_back": give_back,
+        "each": answer.scenes // answer.seeds,
+        "waits_for_poll": polled > 0,
+        "rung_helps": rung < polled,
+        "pleading_helps": pleads < polled,
         "variants": table(
             ["protocol", "lost", "not zeroed", "owned twice, or by nobody", "host mistaken", "pops", "resets"],
             [
