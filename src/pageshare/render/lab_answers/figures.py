@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pageshare.lab.answers import figures
@@ -12,7 +13,7 @@ from pageshare.render.lab_answers import spread, table
 from pageshare.render.plot import INK
 
 IDLE, BUSY, FORM, SWAPPED = "#0b62c4", "#b35c00", "#666666", "#7b3294"
-MEMORY, READ_OFF, TEXT = "from memory", "read off the figure", "the paper's text"
+MEMORY, READ_OFF, TEXT = "from memory", "read off the figure, from memory", "the paper's text"
 
 
 def values(answer: Answer) -> dict[str, Any]:
@@ -32,7 +33,16 @@ def values(answer: Answer) -> dict[str, Any]:
         "seven": _seven(answer),
         "seven_values": _seven_values(answer),
         "eight": _eight(answer),
+        "spike": next(row for row in answer.touching if row.case.zeroing).figures["spike"].mean > 0,
+        "idle_above": all(
+            row.figures["idle"].mean > figures.closed_form(row.case.tax)[0] for row in answer.taxed if row.case.tax
+        ),
+        "least": _with_sharing(answer)["least"],
     }
+
+
+def _with_sharing(answer: Answer) -> Mapping[str, Spread]:
+    return next(row.figures for row in answer.booted if row.case.sharing)
 
 
 def _two(answer: Answer) -> str:
@@ -82,7 +92,11 @@ def _six_values(answer: Answer) -> str:
         ["after the end, Windows", "a spike", *_spike(windows["spike"].mean, wanted=True)],
         ["after the end, Linux", "none", *_spike(linux["spike"].mean, wanted=False)],
     ]
-    rows = [[what, paper, MEMORY, simulated, "predicted", off] for what, paper, simulated, off in lines]
+    sources = (READ_OFF, MEMORY, MEMORY, MEMORY)
+    rows = [
+        [what, paper, source, simulated, "predicted", off]
+        for (what, paper, simulated, off), source in zip(lines, sources, strict=True)
+    ]
     return table(["", "paper", "source", "simulated", "", "off"], rows)
 
 
@@ -126,7 +140,7 @@ def _seven_values(answer: Answer) -> str:
 
 
 def _eight(answer: Answer) -> str:
-    with_sharing = next(row.figures for row in answer.booted if row.case.sharing)
+    with_sharing = _with_sharing(answer)
     without = next(row.figures for row in answer.booted if not row.case.sharing)
 
     def line(name: str, what: str, paper: int | None = None, source: str = "-", how: str = "-") -> list[str]:
@@ -145,7 +159,7 @@ def _eight(answer: Answer) -> str:
             line("all", f"swapped out in all {answer.booted[0].case.minutes} minutes"),
             line("stays", "stays shared, about", 200, MEMORY, "fitted"),
             line("left", "still swapped after the peak, less than", 20, TEXT, "predicted"),
-            line("least", "least that the SQL guest has", 160, MEMORY, "predicted"),
+            line("least", "least that the SQL guest has", figures.SQL_LEAST, MEMORY, "predicted"),
         ],
     )
 
