@@ -14,6 +14,7 @@ pytest.importorskip("pyarrow")
 
 from pageshare.lab.answers import sampling
 from pageshare.lab.answers._decided import NO_ESTIMATE, Mix, decide, divided, judged
+from pageshare.lab.answers._seeds import Spread
 from pageshare.lab.answers._watched import (
     ALL,
     ANNOTATE,
@@ -280,3 +281,36 @@ def test_page_is_filled(quick: sampling.Answer) -> None:
         assert b"<svg" in drawn(draw, "svg", size)
     assert COUNTED == (100, 30)
     assert LARGEST in {look.kind for look in quick.watched[0].figures}
+
+
+def test_page_concludes_what_was_found(quick: sampling.Answer) -> None:
+    """Of other figures it says other things; and it says for how long they were counted."""
+    pytest.importorskip("jinja2")
+    from pageshare.render import lab_answers
+
+    def text(changes: dict[tuple[Look, str], float]) -> str:
+        watched = []
+        for one in quick.watched:
+            figures = {look: dict(its) for look, its in one.figures.items()}
+            for (look, name), value in changes.items():
+                figures[look][name] = Spread(value, 0.0, 1)
+            watched.append(replace(one, figures=figures))
+        page = lab_answers.page_of("sampling", replace(quick, watched=watched), "x", quick=True)
+        return re.sub(r"\s+", " ", page.text)
+
+    usual, scanned, panel = Look(LARGEST, 100, 30.0), Look(ANNOTATE, 0, 5.0), Look(SOME, 100, 5.0)
+    as_good = {(Look(LARGEST, 1000, 30.0), "rmse"): 0.3, (usual, "rmse"): 0.3, (scanned, "rmse"): 0.01}
+    found = text({**as_good, (panel, "rmse"): 0.02})
+    assert "count for 240 s after the first 60 s." in found
+    assert "; 120 s are the most that were tried." in found
+    assert "**A quick run" in found
+    said = ("**More samples** do little.", "**It is better when it is frequent.**", "**But every page is not what")
+    assert [each in found for each in said] == [True] * 3
+    worse = {(usual, "rmse"): 0.3, (scanned, "rmse"): 0.9, (panel, "rmse"): 0.9}
+    found = text({**worse, (Look(LARGEST, 1000, 30.0), "rmse"): 0.1})
+    assert [each in found for each in said] == [False] * 3
+    assert "**More samples**. ESX's" in found
+    assert "**When it is frequent.**" in found
+    assert "**Some pages, as often.**" in found
+    old = sampling.Answer(quick.seeds, quick.numbers, quick.watched, quick.decided)
+    assert (old.settle, old.seconds) == (480, 600)

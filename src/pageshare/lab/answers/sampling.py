@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -126,13 +126,15 @@ class BreakEven:
 
 @dataclass(frozen=True)
 class Answer:
-    """All that was run, and the numbers and periods of it."""
+    """All that was run, and the numbers of it; figures count for ``seconds`` after ``settle``."""
 
     seeds: int
     numbers: tuple[int, ...]
     watched: list[Watched] = field(repr=False)
     decided: list[Decided] = field(repr=False)
     prices: Prices = field(default_factory=Prices)
+    settle: int = Case.settle
+    seconds: int = Case.seconds
 
     def of(self, program: str) -> Watched:
         """What was seen of a program."""
@@ -149,11 +151,12 @@ def answer(seeds: int = 10, *, quick: bool = False, tell: Callable[[float], None
         mixes = (Mix(("redis", "ramp"), 0.5),)
     cases = [Case(program, numbers, PERIODS, SCANS, PANELS) for program in programs]
     if quick:
-        cases = [Case(each.program, numbers, PERIODS, SCANS, PANELS, 1 << 12, 60, 240) for each in cases]
+        cases = [replace(each, pages=1 << 12, settle=60, seconds=240) for each in cases]
     groups = each_seed(run, cases, seeds, tell=tell, workers=0 if quick else None)
     by_program = {case.program: group for case, group in zip(cases, groups, strict=True)}
     watched = [_watched(program, group) for program, group in by_program.items()]
-    return Answer(seeds, numbers, watched, [_decided(mix, by_program) for mix in mixes])
+    decided = [_decided(mix, by_program) for mix in mixes]
+    return Answer(seeds, numbers, watched, decided, settle=cases[0].settle, seconds=cases[0].seconds)
 
 
 def _watched(program: str, group: Sequence[Seen]) -> Watched:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pageshare.lab.answers import sampling
 from pageshare.lab.answers._decided import LEAST, MOVED, NO_ESTIMATE
-from pageshare.lab.answers._seeds import Spread
+from pageshare.lab.answers._seeds import Spread, median_of_known
 from pageshare.lab.answers._watched import ALL, ANNOTATE, COUNTED, LARGEST, PHASE, RAW, SOME, SYNTHETIC, Look
 from pageshare.lab.answers._worth import last_doubling, last_point
 from pageshare.lab.answers.sampling import Answer, BreakEven, Decided, Watched
+from pageshare.lab.memory import SECOND
+from pageshare.lab.study import LONGEST_LAG
 from pageshare.render.lab_answers import seconds, spread, table
 from pageshare.render.plot import FAINT, INK
 
@@ -42,6 +45,8 @@ def values(answer: Answer) -> dict[str, Any]:
         "gains": _gains(answer),
         "details": _details(answer),
         "short": _short(answer, evens),
+        "says": _says(answer, evens),
+        "longest_lag": min(LONGEST_LAG // SECOND, answer.seconds // 2),
         "smallest": min(one.pages for one in answer.watched) // 256,
         "largest_pages": max(one.pages for one in answer.watched) // 256,
         "least": 100 * LEAST,
@@ -81,10 +86,66 @@ def _count(n: float, most: float = math.inf) -> str:
     return f"{round(n, -digits):,.0f}"
 
 
+def _clean(answer: Answer) -> list[Watched]:
+    """Traces of programs all of whose touches are work."""
+    return [one for one in _traces(answer) if one.figures[Look(ANNOTATE, 0, 1.0)]["rmse"].mean < CLEAN]
+
+
+def _says(answer: Answer, evens: dict[float, list[BreakEven]]) -> dict[str, Any]:
+    """Which of the page's conclusions hold of these runs, for each program that they are about."""
+    clean, usual, last = _clean(answer), _usual(answer), answer.numbers[-1]
+    by = {scan: {each.program: each for each in its} for scan, its in evens.items()}
+    panel, scanned = Look(SOME, usual, sampling.PANELS[0]), Look(ANNOTATE, 0, sampling.PANELS[0])
+
+    def every(holds: Callable[[Watched], bool], its: Sequence[Watched] = clean) -> bool:
+        return bool(its) and all(holds(one) for one in its)
+
+    def error(one: Watched, look: Look) -> float:
+        return one.figures[look]["rmse"].mean
+
+    def lag(look: Look) -> float:
+        return median_of_known([one.lags[look] for one in clean])
+
+    def extra(one: Watched, n: int) -> float:
+        """What the largest of three adds to the raw share."""
+        esx, raw = (one.figures[Look(kind, n, 30.0)]["bias"].mean for kind in (LARGEST, RAW))
+        return esx - raw
+
+    lags = [lag(Look(LARGEST, usual, period)) for period in sorted(sampling.PERIODS)]
+    few, many = (Look(LARGEST, n, 30.0) for n in (usual, last))
+    least = answer.numbers[0]
+    # A large number of samples may be more than a small guest has pages.
+    much = max(n for n in answer.numbers if all(Look(LARGEST, n, 30.0) in one.figures for one in answer.watched))
+    return {
+        "little": every(lambda one: error(one, few) - error(one, many) < 0.01),
+        "not_worth": every(
+            lambda one: all(by[scan][one.program].fewest < by[scan][one.program].visits for scan in (30.0, 120.0))
+        ),
+        "past": every(
+            lambda one: by[30.0][one.program].same_time > last_point(one.drawing(30.0), one.floor(30.0))
+        ),
+        "frequent": every(lambda one: error(one, scanned) < by[scanned.period][one.program].at_visits),
+        "never": every(lambda one: math.isnan(by[scanned.period][one.program].fewest)),
+        "some": every(lambda one: error(one, panel) < by[scanned.period][one.program].at_visits),
+        "by_period": lags == sorted(lags)
+        and lags[0] < lags[-1]
+        and abs(lag(few) - lag(many)) < 5,
+        "floor_larger": every(lambda one: one.drawing(30.0) / usual < one.floor(30.0) ** 2, _traces(answer)),
+        "decides_more": any(
+            turn.kind == RAW and turn.enough("misplaced") > turn.enough("error") for turn in _turns(answer)
+        ),
+        "noise": every(lambda one: extra(one, much) < extra(one, least) / 4, _named(answer, "steady")),
+        "remembers": every(lambda one: extra(one, much) > extra(one, least) / 2, _traces(answer)),
+    }
+
+
+def _named(answer: Answer, program: str) -> list[Watched]:
+    return [one for one in answer.watched if one.program == program]
+
+
 def _short(answer: Answer, evens: dict[float, list[BreakEven]]) -> dict[str, Any]:
     """Ranges over the traces, for the beginning: those of programs all of whose touches are work, and of the others."""
-    second = Look(ANNOTATE, 0, 1.0)
-    clean = [one for one in _traces(answer) if one.figures[second]["rmse"].mean < CLEAN]
+    second, clean = Look(ANNOTATE, 0, 1.0), _clean(answer)
     others = [one for one in _traces(answer) if one not in clean]
     names = {one.program for one in clean}
     usual, numbers = _usual(answer), (answer.numbers[0], _usual(answer), answer.numbers[-1])
@@ -108,6 +169,8 @@ def _short(answer: Answer, evens: dict[float, list[BreakEven]]) -> dict[str, Any
         "numbers": numbers,
         "esx": {n: of(Look(LARGEST, n, 30.0)) for n in numbers},
         "raw": {n: of(Look(RAW, n, 30.0)) for n in numbers},
+        "off_formula": _off_formula(answer),
+        "floors": _range([one.floor(30.0) for one in clean]),
         "last": _range([last_point(one.drawing(30.0), one.floor(30.0)) for one in clean], 0, 1),
         "doubling": _range([last_doubling(one.drawing(30.0), one.floor(30.0)) for one in clean], 0, 1),
         "annotated": {scan: of(Look(ANNOTATE, 0, scan)) for scan in sampling.SCANS},
@@ -178,17 +241,27 @@ def _lags(answer: Answer) -> str:
     return table(headings, rows)
 
 
+def _drawn(answer: Answer, n: int, period: float) -> tuple[float, float]:
+    """The root mean square error by drawing alone, of all programs together: measured, and by the formula."""
+    its = [one.figures[Look(RAW, n, period)] for one in answer.watched if Look(RAW, n, period) in one.figures]
+    drawn, foretold = (math.sqrt(math.fsum(one[name].mean for one in its) / len(its)) for name in ("drawn", "formula"))
+    return drawn, foretold
+
+
+def _off_formula(answer: Answer) -> str:
+    """By how much of it the measured error is off at most, in percent."""
+    found = [_drawn(answer, n, period) for n in answer.numbers for period in sampling.PERIODS]
+    return f"{100 * max(abs(drawn / foretold - 1) for drawn, foretold in found if foretold):.0f}"
+
+
 def _formula(answer: Answer) -> str:
     """The error by drawing alone, at periods' ends, of all programs together, beside the formula."""
     rows = []
     for n in answer.numbers:
         cells = [f"{n:,}"]
         for period in sampling.PERIODS:
-            its = [one.figures[Look(RAW, n, period)] for one in answer.watched if Look(RAW, n, period) in one.figures]
-            drawn = math.fsum(one["drawn"].mean for one in its)
-            foretold = math.fsum(one["formula"].mean for one in its)
-            cells += [f"{100 * math.sqrt(each / len(its)):.2f}" for each in (drawn, foretold)]
-            cells.append(f"{math.sqrt(drawn / foretold):.2f}" if foretold else "")
+            drawn, foretold = _drawn(answer, n, period)
+            cells += [f"{100 * drawn:.2f}", f"{100 * foretold:.2f}", f"{drawn / foretold:.2f}" if foretold else ""]
         rows.append(cells)
     headings = ["samples"]
     for period in sampling.PERIODS:
@@ -389,32 +462,45 @@ def _cell(value: Spread | None, digits: int, scale: float) -> str:
     return "" if value is None or math.isnan(value.mean) else spread(value, digits, scale)
 
 
-def _enough(answer: Answer) -> str:
-    """From how many samples on more do not matter, to the estimate and to the decision."""
-    rows = []
+@dataclass(frozen=True)
+class Turn:
+    """A mix and an estimate, and what comes of it by ``numbers`` of samples: ``error``, of the mix's programs together,
+    ``misplaced`` and ``taken``."""
+
+    decided: Decided
+    kind: str
+    numbers: list[int]
+    columns: dict[str, list[float]]
+
+    def enough(self, name: str) -> int:
+        """From how many samples on more do not matter to a figure."""
+        return sampling.enough(self.numbers, self.columns[name])
+
+
+def _turns(answer: Answer) -> list[Turn]:
+    found = []
     for decided in answer.decided:
         for kind, period in ((LARGEST, 30.0), (RAW, 30.0), (SOME, sampling.PANELS[0])):
             numbers = [n for n in answer.numbers if Look(kind, n, period) in decided.figures]
-            errors = [
-                math.sqrt(
-                    math.fsum(
-                        answer.of(name).figures[Look(kind, n, period)]["rmse"].mean ** 2
-                        for name in decided.mix.programs
-                    )
-                    / len(decided.mix.programs)
-                )
-                for n in numbers
+            programs = [answer.of(name) for name in decided.mix.programs]
+            squares = [
+                math.fsum(one.figures[Look(kind, n, period)]["rmse"].mean ** 2 for one in programs) for n in numbers
             ]
-            cells = [f"{_mix(decided)}: {_kind(kind)}"]
-            figures = [decided.figures[Look(kind, n, period)] for n in numbers]
-            columns = [errors, *([each[name].mean for each in figures] for name in ("misplaced", "taken"))]
-            for column in columns:
-                cells += [
-                    f"{100 * column[0]:.1f}",
-                    f"{100 * column[-1]:.1f}",
-                    f"{sampling.enough(numbers, column):,}",
-                ]
-            rows.append(cells)
+            columns = {"error": [math.sqrt(square / len(programs)) for square in squares]}
+            for name in ("misplaced", "taken"):
+                columns[name] = [decided.figures[Look(kind, n, period)][name].mean for n in numbers]
+            found.append(Turn(decided, kind, numbers, columns))
+    return found
+
+
+def _enough(answer: Answer) -> str:
+    """From how many samples on more do not matter, to the estimate and to the decision."""
+    rows = []
+    for turn in _turns(answer):
+        cells = [f"{_mix(turn.decided)}: {_kind(turn.kind)}"]
+        for name, column in turn.columns.items():
+            cells += [f"{100 * column[0]:.1f}", f"{100 * column[-1]:.1f}", f"{turn.enough(name):,}"]
+        rows.append(cells)
     first, last = answer.numbers[0], answer.numbers[-1]
     headings = ["mix, estimate"]
     for what in ("error", "misplaced", "taken"):

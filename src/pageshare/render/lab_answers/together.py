@@ -100,7 +100,7 @@ def _conclusion(answer: Answer, disk: str) -> str:
     if unpaid:
         told.append(
             f"{'Elsewhere' if paid else 'where guests wait,'} no rate that was tried is worth its CPU. The fastest, "
-            f"{_rate(most)}, brings the share of a CPU that they lose by waiting, {'; '.join(unpaid)}."
+            f"{_rate(most)}, brings the share of a CPU that guests lose by waiting, {'; '.join(unpaid)}."
         )
     return f"**On {_named(disk)}** {' '.join(told) if told else 'guests wait for nothing.'}"
 
@@ -112,14 +112,19 @@ def _named(disk: str) -> str:
 def _paid(rows: list[Row]) -> str:
     best, none = _best_of(rows), _without(rows)
     before, after = (100 * row.figures["cost"].mean for row in (none, best))
-    return f"from {before:.2f} to {after:.2f} % at a pressure of {none.case.pressure:g} ({_rate(best.case.rate)})"
+    return f"{_from_to(before, after)} at a pressure of {none.case.pressure:g} ({_rate(best.case.rate)})"
 
 
 def _unpaid(rows: list[Row]) -> str:
     fastest, none = max(rows, key=lambda row: row.case.rate), _without(rows)
     before, after = (100 * together.GUESTS * row.figures["waits"].mean for row in (none, fastest))
     cpu = 100 * fastest.figures["cpu"].mean
-    return f"from {before:.2f} to {after:.2f} % at a pressure of {none.case.pressure:g} (the scan takes {cpu:.2f} %)"
+    return f"{_from_to(before, after)} at a pressure of {none.case.pressure:g} (the scan takes {cpu:.2f} %)"
+
+
+def _from_to(before: float, after: float) -> str:
+    digits = 2 if f"{before:.2f}" != f"{after:.2f}" else 3
+    return f"from {before:.{digits}f} to {after:.{digits}f} %"
 
 
 def _fetches(answer: Answer) -> str:
