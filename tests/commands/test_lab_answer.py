@@ -324,9 +324,9 @@ def test_lines_are_of_a_width_and_mean_what_they_did():
     assert "\n   word" in found
     assert "\n2. second\n" in found
     for place in range(118, 128):
-        for mark in ("-", "+", "1.", "#", ">", "`one two`"):
+        for mark in ("-", "+", "1.", "#", ">", "`one two`", "1 ± 2", "5 %", "5 ms"):
             found = lab_answers.wrapped(f"{'w' * place} {mark} w\n")
-            assert not re.search(r"\n([-+#>]|1\.) |`one\n", found)
+            assert not re.search(r"\n([-+#>]|1\.) |`one\n|\n[±%2m]|[1±5]\n", found)
 
 
 def test_every_answer_has_a_page():

@@ -75,6 +75,8 @@ _ALONE = re.compile(r"#|\||!\[|```|<|>| {4}|---")
 _ITEM = re.compile(r"(?:[-*+]|\d+[.)]) ")
 _MARK = re.compile(r" (?=(?:[-*+#>|=]+|\d+[.)])(?: |$))", re.MULTILINE)
 """A space before what would begin a list, a heading or a quotation, if it came first in a line."""
+_UNIT = re.compile(r"(?<=\d) (?=%|[um]?s\b|[KMGT]i?B\b)| (?=± )|(?<=±) ")
+"""A space within a figure."""
 WIDTH = 124
 
 
@@ -102,7 +104,7 @@ def _filled(text: str) -> str:
     item = _ITEM.match(text)
     lead = item[0] if item else ""
     kept = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", "\0"), text[len(lead) :])
-    kept = _MARK.sub("\0", kept).replace(" ± ", "\0±\0").replace(" %", "\0%")
+    kept = _UNIT.sub("\0", _MARK.sub("\0", kept))
     options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
     lines = textwrap.wrap(kept, WIDTH, initial_indent=lead, subsequent_indent=" " * len(lead), **options)
     return "\n".join(lines).replace("\0", " ")

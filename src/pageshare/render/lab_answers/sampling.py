@@ -53,7 +53,7 @@ def values(answer: Answer) -> dict[str, Any]:
         "moved": 100 * MOVED,
         "counted": COUNTED,
         "phase": PHASE,
-        "synthetic": SYNTHETIC,
+        "synthetic": [one.program for one in answer.watched if one.program in SYNTHETIC],
         "sampling": sampling,
     }
 
