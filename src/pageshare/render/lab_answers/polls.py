@@ -192,6 +192,7 @@ def _parts(settings: Mapping[Setting, list[Row]]) -> dict[str, Any] | None:
         "fast_sample": f"{sample[polls.FAST_POLL]:.2f}",
         "rung_paged": f"{by[0][polls.RUNG]['paged'].mean:.1f}",
         "paged": f"{by[0][polls.SECOND_POLL]['paged'].mean:.1f}",
+        "stale": sample[polls.FAST_POLL] > GOAL,
         "all_needed": own[polls.BOTH] <= GOAL < min(parts.values()),
     }
 
