@@ -42,6 +42,20 @@ def test_a_page_and_its_plots(capsys, tmp_path):
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
 
 
+def test_json_has_all_that_was_found_by_name_and_null_for_what_is_not_known(capsys, tmp_path):
+    status, out, _err = run(
+        capsys, "lab", "answer", "sampling", "--quick", "--seeds", "1", "--json", "-o", str(tmp_path)
+    )
+    assert status == 0
+    document = json.loads(out, parse_constant=pytest.fail)
+    assert (document["seeds"], document["numbers"], document["seconds"]) == (1, [10, 100, 1000], 240)
+    redis = next(one for one in document["watched"] if one["program"] == "redis")
+    assert set(redis["figures"]["largest of three, 100, 30"]["rmse"]) == {"mean", "deviation", "seeds"}
+    assert redis["figures"]["largest of three, 100, 30"]["rmse"]["deviation"] is None
+    assert 0 < redis["figures"]["annotation, 0, 5"]["rmse"]["mean"] < 1
+    assert "0.125, 0.5" in redis["gains"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

@@ -6,9 +6,12 @@ import argparse
 import dataclasses
 import importlib
 import json
+import math
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pageshare.commands import UsageError
 from pageshare.commands._output import check_free
@@ -57,9 +60,29 @@ def run(args: argparse.Namespace) -> int:
     page = lab_answers.page_of(args.name, answer, shlex.join(command), quick=args.quick)
     written = lab_answers.write(page, args.name, folder)
     if args.json:
-        document = {"simulation": lab_answers.SIMULATED, "answer": args.name, **dataclasses.asdict(answer)}
-        json.dump(document, sys.stdout, indent=2)
+        document = {"simulation": lab_answers.SIMULATED, "answer": args.name, **as_json(answer)}
+        json.dump(document, sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
     else:
         sys.stdout.writelines(f"{path}\n" for path in written)
     return 0
+
+
+def as_json(value: Any) -> Any:
+    """An answer as JSON has it: what is not known (nan, or without end) is null, and what a figure is of, where that is
+    no name, is one: its parts, one after the other."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {_name(key): as_json(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _name(key: Any) -> str:
+    if dataclasses.is_dataclass(key):
+        key = tuple(getattr(key, field.name) for field in dataclasses.fields(key))
+    if isinstance(key, tuple):
+        return ", ".join(map(_name, key))
+    return f"{key:g}" if isinstance(key, float) else str(key)
