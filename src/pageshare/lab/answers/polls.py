@@ -252,6 +252,7 @@ FORMS = (
     Form("poll, adaptive, 10 ms to 1 s", Polls(fastest=10_000)),
     FAST_POLL,
     OUT_OF_MEMORY,
+    replace(SECOND_POLL, name="poll, 1 s; 4,096 pages a message", batch=4096),
     RUNG,
     PLEADS,
     Form("poll, 100 ms; pleads", Polls(period=100_000, pleads=True)),
@@ -285,7 +286,7 @@ def answer(seeds: int = 10, *, quick: bool = False, tell: Callable[[float], None
     periods = [
         Case(Form(f"poll, {period:g} s", Polls(period=round(period * SECOND))), rise=rise, disk=disk)
         for disk in DISKS
-        for rise in (RISES if disk == "flash" else RISES[::2])
+        for rise in RISES
         for period in PERIODS
     ]
     forms = [
