@@ -353,7 +353,7 @@ def test_a_balloon_that_is_rung_and_pleads_waits_a_tenth_at_no_more_messages():
     """The goal, on one seed and shortly: docs/lab/polls.md has ten."""
     second, best = (
         polls.run(polls.Case(form, disk="flash", seconds=40), 1)
-        for form in (polls.FORMS[0], next(form for form in polls.FORMS if form.batch == 4096))
+        for form in (polls.SECOND_POLL, polls.LARGE)
     )
     assert best["stalled"] <= second["stalled"] / 10
     assert best["messages"] <= second["messages"]

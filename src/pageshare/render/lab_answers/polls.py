@@ -298,7 +298,9 @@ def draw_forms(answer: Answer, canvas: Any) -> None:
                 max(100 * row.figures["stalled"].mean, 0.01),
                 100 * row.figures["stalled"].deviation,
                 marker=markers[number % len(markers)],
+                # There are ten colours: those after them are hollow.
                 color=f"C{number % 10}",
+                markerfacecolor="white" if number >= 10 else f"C{number % 10}",
                 markersize=6,
                 capsize=2,
                 label=row.case.form.name,
