@@ -153,7 +153,7 @@ def test_a_page_on_clearing_says_what_was_run():
     rows[1] = clearing.Row(clearing.SOURCES[1], rows[1].figures, none)
     text = _words(lab_answers.page_of("clearing", clearing.Answer(10, rows), "x").text)
     assert "Eight of the programs are recorded ones ([traces.md](traces.md)); the others are made up." in text
-    assert "that nobody has looked at. Traces are eight minutes long, begin again, and know time to 0.2 s; the" in text
+    assert "looked at this says little. Traces are eight minutes long, begin again, and know time to 0.2 s; the" in text
     assert f"the first {clearing.WARM_UP} s of {clearing.DURATION} are left out" in text
     assert "means of 10 seeds ± their standard deviation" in text
     assert f"| {clearing.SOURCES[0].name} |{' 7 |' * len(clearing.WATCHED)}" in text

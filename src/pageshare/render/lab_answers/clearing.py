@@ -24,7 +24,6 @@ def values(answer: Answer) -> dict[str, Any]:
         "clearing": clearing,
         "recorded": len(traces),
         "made_of": _made_of(len(traces)),
-        "unseen": any(row.source.name == "ruby" for row in traces),
         "errors": {"traces": _errors(traces), "programs": _errors(made)},
         "best": answer.best(),
         "lags": table(["program", *WATCHED], lags) if lags else "",
