@@ -166,6 +166,7 @@ def test_captions_speak_of_columns_that_are_shown(capsys, small, study):
     assert below(title, shown(200)).endswith(
         f"{paged} Messages: of its balloon, both ways. RESETs: how often the host told its driver to begin anew;"
         " one of a guest that is reset does so unasked. Visits, faults: of its estimator."
+            " Looks: what these take, and the guest waits for."
     )
     assert "Shared: what sharing saves. Columns with guests' names: what each has." in flat(shown(80))
     document = run_json(capsys, "lab", small, "--set", "host.sharing=false")

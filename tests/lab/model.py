@@ -18,6 +18,11 @@ from pageshare.lab.shares import Client, revoke
 from pageshare.lab.thresholds import State
 
 FAULT = 3.0 + 0.5
+GUESTS = (
+    *("_run", "_parts", "_bring_in_and_use", "_release", "_bring_in", "_reclaim", "_look"),
+    *("allocate", "give_back", "restart"),
+)
+"""What is listened to at guests."""
 
 
 class Frame:
@@ -82,6 +87,11 @@ class Model:
         self.quiet = 0
         self.targets = list(host.targets)
         self.found_memory = 0.0
+        self.due = [None for _ in host.guests]
+        self.waited_for = [[] for _ in host.guests]
+        self.whole = [None for _ in host.guests]
+        self.turns = [[] for _ in host.guests]
+        self.paid, self.look = [0.0 for _ in host.guests], 0.0
         self.must_look = False
         self.files = [set(guest.file.nonzero()[0].tolist()) for guest in host.guests]
         for number, guest in enumerate(host.guests):
@@ -102,8 +112,10 @@ class Model:
             self.wrap(host.sharing, "_scan")
             self.wrap(host.sharing, "_merge")
         for guest in host.guests:
-            for name in ("touch", "_bring_in", "_reclaim", "allocate", "give_back", "restart"):
+            for name in GUESTS:
                 self.wrap(guest, name, "guest_" + name.strip("_"))
+            for program in guest.programs:
+                self.wrap(program, "run", partial(self.program_run, guest.number))
             self.wrap(guest.in_frames, "use", partial(self.guest_use, guest))
 
     def wrap(self, of, name, ours=None):
@@ -460,44 +472,113 @@ class Model:
 
     # Guests.
 
-    def guest_touch(self, theirs, guest, touch, offset=0, after=0.0):
-        number, lost = guest.number, guest.counts.out_of_memory
-        kinds = engine.np.broadcast_to(touch.kinds, touch.pages.shape)
-        self.waits.append(0.0)
-        result = theirs(touch, offset, after)
-        assert math.isclose(result, self.waits.pop(), rel_tol=1e-9, abs_tol=1e-3)
-        lost = guest.counts.out_of_memory - lost
-        for i, page in enumerate((touch.pages.astype(int) + offset).tolist()):
-            holds, is_now = self.holds[number], int(guest.held[page])
-            if kinds[i] & RELEASED:
-                assert guest.at[page] == NOWHERE
-                if page not in self.files[number]:
-                    holds[page] = 0
-                    self.paged[number].discard(page)
-            elif kinds[i] & WRITTEN:
-                if kinds[i] & ZERO:
-                    content = 0
-                elif touch.contents is not None:
-                    content = int(touch.contents[i])
-                else:
-                    content = is_now
-                    assert lost or is_now not in self.seen
-                    self.seen.add(is_now)
-                if is_now != content:
-                    assert lost
-                    assert is_now == holds[page]
-                    lost -= 1
-                holds[page] = is_now
+    def guest_run(self, theirs, guest):
+        """A guest does what is left of its step until it has waited for longer than a step lasts, and goes on when that
+        is over; it looks at the step's end, and waits for that, too."""
+        number, clock, counts = guest.number, self.host.clock, guest.counts
+        assert self.due[number] in (None, clock.now)
+        ran, stalled = counts.ran, counts.stalled
+        self.targets = list(self.host.targets)
+        blocked = self.state == State.LOW and self.excess(number) > 0
+        waited = self.waited_for[number] = []
+        theirs()
+        self.due[number] = None
+        assert guest.blocked == blocked
+        if blocked:
+            assert not waited
+            return
+        assert sum(waited[:-1]) <= guest.step
+        stall, over = sum(waited), sum(waited) <= guest.step
+        assert counts.ran - ran == guest.step * over
+        stall += self.look * over
+        assert math.isclose(counts.stalled - stalled, stall, rel_tol=1e-9, abs_tol=1e-3)
+        self.due[number] = clock.now + guest.step * over + round(counts.stalled - stalled)
+
+    def guest_look(self, theirs, guest):
+        """What looks have cost since the last time."""
+        self.look, result = 0.0, theirs()
+        if guest.view is not None:
+            costs = guest.view.costs
+            paid = costs.visits * 0.3 + costs.faults * 3 + costs.tests * 0.1 + costs.hypercalls * 2
+            self.look, self.paid[guest.number] = paid - self.paid[guest.number], paid
+        assert math.isclose(result, self.look, rel_tol=1e-9, abs_tol=1e-3)
         return result
 
-    def guest_use(self, guest, theirs, _in_frames, now, pages, kinds, *others, offset, **more):
+    def program_run(self, number, theirs, _program, *args):
+        """Each touch is done before the program says the next one."""
+        for touch in theirs(*args):
+            yield touch
+            assert self.whole[number] is touch
+
+    def guest_parts(self, theirs, guest, touch, offset):
+        """All pages of a touch have their turn, in the order in which they are named."""
+        number = guest.number
+        self.whole[number], self.turns[number] = None, []
+        for part in theirs(touch, offset):
+            yield partial(self.part, number, part)
+        kinds = engine.np.broadcast_to(touch.kinds, touch.pages.shape)
+        pages = touch.pages.astype(int) + offset
+        released = (kinds & RELEASED) != 0
+        assert self.turns[number] == pages[released].tolist() + pages[~released].tolist()
+        self.whole[number] = touch
+
+    def part(self, number, theirs, after):
+        self.waits.append(0.0)
+        assert math.isclose(after, sum(self.waited_for[number]), rel_tol=1e-9, abs_tol=1e-3)
+        result = theirs(after)
+        assert math.isclose(result, self.waits.pop(), rel_tol=1e-9, abs_tol=1e-3)
+        self.waited_for[number].append(result)
+        return result
+
+    def guest_bring_in_and_use(self, theirs, guest, touch, after):
+        lost = guest.counts.out_of_memory
+        result = theirs(touch, after)
+        self.used(guest, touch.pages.tolist(), touch.kinds, touch.contents, guest.counts.out_of_memory - lost)
+        return result
+
+    def used(self, guest, pages, kinds, contents, lost):
+        """Pages hold what was written, all but so many that found no memory."""
+        holds = self.holds[guest.number]
+        self.turns[guest.number] += pages
+        for i, page in enumerate(pages):
+            is_now = int(guest.held[page])
+            if not kinds[i] & WRITTEN:
+                continue
+            if kinds[i] & ZERO:
+                content = 0
+            elif contents is not None:
+                content = int(contents[i])
+            else:
+                content = is_now
+                assert lost or is_now not in self.seen
+                self.seen.add(is_now)
+            if is_now != content:
+                assert lost
+                assert is_now == holds[page]
+                lost -= 1
+            holds[page] = is_now
+
+    def guest_release(self, theirs, guest, pages):
+        theirs(pages)
+        number = guest.number
+        self.turns[number] += pages.tolist()
+        for page in pages.tolist():
+            assert guest.at[page] == NOWHERE
+            if page not in self.files[number]:
+                self.holds[number][page] = 0
+                self.paged[number].discard(page)
+
+    def guest_use(self, guest, theirs, _in_frames, now, pages, kinds, *others, offset, contents, fresh):
         """What needs nothing is touched, if that is all of it."""
         number = guest.number
-        own = guest.at[pages.astype(int) + offset].tolist()
+        programs = (pages.astype(int) + offset).tolist()
+        own = guest.at[programs].tolist()
         kinds = engine.np.broadcast_to(kinds, pages.shape)
         there = (page != NOWHERE and self.ready(number, page, kinds[i] & WRITTEN) for i, page in enumerate(own))
         done = all(there) and not (kinds & RELEASED).any()
-        assert theirs(now, pages, kinds.copy(), *others, offset=offset, **more) == done
+        assert theirs(now, pages, kinds.copy(), *others, offset=offset, contents=contents, fresh=fresh) == done
+        if done:
+            self.used(guest, programs, kinds, contents, 0)
         for i, page in enumerate(own if done else ()):
             if kinds[i] & WRITTEN:
                 self.where[number][page].content = int(guest.held[pages[i] + offset])

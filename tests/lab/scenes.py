@@ -103,7 +103,8 @@ def scene(seed):
         if seed % 4 == 1:
             FreePageHinting(guest, again=2 * STEP, block=16)
         if rng.uniform() < 0.5:
-            guest.estimator = Esx(View(guest.memory), rng, n=20, period=1.0)
+            view = View(guest.memory)
+            guest.watch(Esx(view, rng, n=20, period=1.0), view)
         while rng.uniform() < 0.4:
             clock.at(int(rng.integers(4 * STEP, 20 * STEP)), lambda guest=guest: guest.restart())
         while rng.uniform() < 0.3:

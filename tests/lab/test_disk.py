@@ -6,8 +6,10 @@ import pytest
 from lab.scripted import STEP, Script, at_rest, read, written
 from pageshare.lab.clock import Clock
 from pageshare.lab.disk import Disk
-from pageshare.lab.guest import Guest
+from pageshare.lab.guest import NOWHERE, Guest
 from pageshare.lab.host import Host
+from pageshare.lab.memory import SECOND
+from pageshare.lab.view import View
 
 PAGE = 5000.0 + 1e6 / 25_600
 """A read from anywhere: a seek and a page's transfer."""
@@ -64,6 +66,65 @@ def test_touches_of_one_step_wait_one_after_the_other():
     before = guest.counts.stalled
     host.clock.run(3 * STEP)
     assert guest.counts.stalled - before == pytest.approx(20 * (PAGE + FAULT), rel=1e-3)
+
+
+def test_a_step_that_waits_for_longer_than_it_lasts_leaves_the_disk_to_others_in_between():
+    host = Host(2000)
+    guest = Guest(host, 1000, [Script(1000, [written(range(640))], [read(range(640))], [])])
+    host.clock.run(STEP // 2)
+    host.swap_out(guest, guest.at[:640].astype(np.uint32))
+    waits = []
+    host.clock.every(STEP, lambda: waits.append(host.disk.reads(1)))
+    host.clock.run(3 * SECOND)
+    assert 300_000 < max(waits) < 64 * (PAGE + FAULT) + 5 * PAGE
+    # The step is over, and counted, only when all its touches are.
+    alone = 640 * (PAGE + FAULT)
+    assert guest.counts.ran == STEP
+    assert guest.waited() > 2.5 * SECOND
+    host.clock.run(round(alone + len(waits) * PAGE + SECOND))
+    assert alone < guest.counts.stalled - 640 * FAULT < alone + len(waits) * PAGE
+    assert (guest.memory.touched[guest.at[:640]] == 2 * STEP).all()
+
+
+def test_of_a_step_that_a_reset_comes_into_the_rest_is_left_out():
+    host = Host(2000)
+    guest = Guest(host, 1000, [Script(1000, [written(range(640))], [read(range(640))], [], [written(700)])])
+    host.clock.run(STEP // 2)
+    host.swap_out(guest, guest.at[:640].astype(np.uint32))
+    host.clock.run(SECOND)
+    guest.restart()
+    host.clock.run(2 * SECOND)
+    assert (guest.at[:640] == NOWHERE).all()
+    assert guest.at[700] != NOWHERE
+
+
+def test_looks_take_the_guest_their_time():
+    class Looks:
+        active = 1.0
+
+        def __init__(self, view):
+            self.view = view
+            self.traps = view.traps(np.arange(100, dtype=np.uint32))
+
+        def step(self):
+            self.traps.poll()
+
+        def ask(self):
+            self.view.statistics()
+
+    host = Host(2000)
+    guest = Guest(host, 1000, [Script(1000, [], [written(range(50))], [])])
+    view = View(guest.memory)
+    looks = Looks(view)
+    guest.watch(looks, view)
+    host.clock.run(STEP // 2)
+    assert guest.counts.stalled == guest.counts.looked == pytest.approx(100 * host.prices.visit)
+    looks.ask()
+    host.clock.run(2 * STEP)
+    assert guest.at[:50].max() < 100
+    looked = 100 * host.prices.visit + 50 * host.prices.fault + host.prices.hypercall
+    assert guest.counts.looked == pytest.approx(looked)
+    assert guest.counts.stalled == pytest.approx(looked + 50 * FAULT)
 
 
 def test_paging_of_a_guest_by_itself_waits_for_each_transfer_once():

@@ -156,6 +156,32 @@ def a_guest_forgets_what_it_paged_out(reclaim):
     return reclaims
 
 
+@instead(Guest, "_step")
+def a_step_goes_on_however_long_it_has_waited(step):
+    def steps(self):
+        parts = step(self)
+
+        def all_at_once(after):
+            stall = 0.0
+            for part in parts:
+                stall += part(after + stall)
+            return stall
+
+        yield all_at_once
+
+    return steps
+
+
+@instead(Guest, "_parts")
+def the_last_part_of_a_touch_is_left_out(parts):
+    return lambda self, touch, offset: iter(list(parts(self, touch, offset))[:-1])
+
+
+@instead(Guest, "_look")
+def looks_take_no_time(look):
+    return lambda self: look(self) * 0
+
+
 @instead(Guest, "give_back")
 def a_page_is_freed_that_another_has(give_back):
     def gives(self, own):
@@ -244,6 +270,9 @@ MODEL_ONLY = [
     a_guest_forgets_what_it_paged_out,
     the_disk_has_no_queue,
     who_waited_waits_for_the_same_again,
+    a_step_goes_on_however_long_it_has_waited,
+    the_last_part_of_a_touch_is_left_out,
+    looks_take_no_time,
     a_state_is_left_at_its_own_mark,
     targets_are_moved_by_a_few_pages,
 ]

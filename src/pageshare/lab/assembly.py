@@ -116,6 +116,16 @@ class Watched:
             self.estimator.step()
         self._take()
 
+    def ask(self) -> bool:
+        """A message of the guest's has come: whether the estimator, if it can be asked, says anything else now."""
+        ask = getattr(self.estimator, "ask", None)
+        if ask is None:
+            return False
+        with Blamed(self._spec.where, self._spec.name):
+            changed = bool(ask())
+        self._take()
+        return changed
+
     def _take(self) -> None:
         with Blamed(self._spec.where, self._spec.name):
             active = float(self.estimator.active)
@@ -195,7 +205,7 @@ def _guest(host: Host, spec: GuestSpec, number: int, seed: int) -> None:
     if spec.estimator is not None:
         view = View(guest.memory)
         rng = np.random.default_rng([seed, 3, number])
-        guest.estimator = Watched(spec.estimator.made(view=view, rng=rng), spec.estimator, view)
+        guest.watch(Watched(spec.estimator.made(view=view, rng=rng), spec.estimator, view), view)
     if spec.balloon is not None:
         guest.most_ballooned = round(spec.balloon.most * guest.pages)
         _driver(guest, spec.balloon, spec, np.random.default_rng([seed, 4, number]))

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageshare.lab.estimators.statistics import Statistics
 from pageshare.lab.guest import DRIVER
 from pageshare.lab.memory import SECOND
 
@@ -179,7 +178,8 @@ class Driver:
 
     def _heard(self) -> None:
         """A message has come, and with it the guest's statistics, where these are what is known of it."""
-        if isinstance(self.guest.estimator, Statistics) and self.guest.estimator.ask():
+        ask = getattr(self.guest.estimator, "ask", None)
+        if ask is not None and ask():
             self.host.balance()
 
     def wake(self) -> None:

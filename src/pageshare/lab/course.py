@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageshare.lab import invariants
-from pageshare.lab.assembly import Watched, assemble
+from pageshare.lab.assembly import assemble
 from pageshare.lab.memory import SECOND
 from pageshare.lab.thresholds import State
 
@@ -48,7 +48,7 @@ class GuestSamples:
     own work within 30 s of its time; ``estimate`` of that (nan without an estimator). Counted from the beginning: pages
     ``paged_out``, ``paged_in``, ``dropped`` and ``read`` by itself, and ``out_of_memory``; ``messages`` of its balloon;
     ``ran``, seconds of its own time that have passed; ``stalled`` and ``blocked``, seconds that it has waited;
-    ``visits`` and ``faults`` of its estimator.
+    ``visits`` and ``faults`` of its estimator, and seconds that its looks took (``looked``), a part of ``stalled``.
     """
 
     allocated: NDArray[np.float64]
@@ -70,6 +70,7 @@ class GuestSamples:
     blocked: NDArray[np.float64]
     visits: NDArray[np.int64]
     faults: NDArray[np.int64]
+    looked: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ class Run:
 
 def _of_guest(guest: Guest, target: int) -> tuple[float, ...]:
     driver, estimator, counts = guest.driver, guest.estimator, guest.counts
-    costs = estimator.view.costs if isinstance(estimator, Watched) else None
+    costs = guest.view.costs if guest.view else None
     return (
         guest.allocated(),
         target,
@@ -191,6 +192,7 @@ def _of_guest(guest: Guest, target: int) -> tuple[float, ...]:
         guest.blocked_for() / SECOND,
         round(costs.visits) if costs else 0,
         round(costs.faults) if costs else 0,
+        counts.looked / SECOND,
     )
 
 

@@ -17,14 +17,15 @@ import numpy as np
 from pageshare.core import Control, Stopped
 from pageshare.lab import study
 from pageshare.lab.assembly import Restartable, Watched
+from pageshare.lab.host import Times
 from pageshare.lab.keys import Keys, Required, spoken
 from pageshare.lab.memory import SECOND, Memory
 from pageshare.lab.named import Named
 from pageshare.lab.placement import PLACEMENTS
 from pageshare.lab.programs.recorded import Recorded
-from pageshare.lab.report import ASSUMED, GIVEN, PAPER, SIMULATION, plain_table, recorded
+from pageshare.lab.report import ASSUMED, GIVEN, PAPER, SIMULATION, plain_table, prices, recorded
 from pageshare.lab.scenario import MOST_PAGES, ProgramSpec, estimator_of, program_of
-from pageshare.lab.view import Prices, View
+from pageshare.lab.view import View
 from pageshare.synth.spec import check
 
 FORMAT = "pageshare-lab-study/1"
@@ -246,9 +247,7 @@ def calibration(spec: StudySpec) -> Iterator[tuple[str, str, str]]:
     for label, named in spec.estimators.items():
         source = f"{PAPER}, section 5.3; gains of averages {ASSUMED}" if named.name == "esx" else "docs/lab.md"
         yield "estimator", label, "a user's own class" if named.own else source
-    prices = Prices()
-    words = f"visit {prices.visit:g}, fault {prices.fault:g}, test {prices.test:g}, message {prices.hypercall:g} us"
-    yield "prices of looks", words, ASSUMED
+    yield prices(Times().fault)
     yield "where pages lie", spec.placement, f"{ASSUMED}: docs/lab.md" if spec.placement == "runs" else GIVEN
     for program in spec.programs:
         own = program.program is not None and program.program.own

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from pageshare.lab.balloon import Driver
     from pageshare.lab.estimators import Estimator
     from pageshare.lab.host import Host
+    from pageshare.lab.view import View
 
 FREE, DRIVER = -1, -2
 """Who has a page of the guest, where that is not a program."""
 NOWHERE = -1
 STEP = SECOND // 10
 AT_ONCE = 64
-"""Pages that a guest's memory is made room for at a time."""
+"""Pages that a guest makes room for, and brings in, at a time."""
 DRAWN = 16
 """A guest that needs memory looks at so many pages for each that it takes, and takes those that were not used for
 longest: about what a clock or two lists come to."""
@@ -37,7 +39,8 @@ CACHE_AGES = 2.0
 
 @dataclass
 class GuestCounts:
-    """What happened in a guest, in pages; ``stalled`` in microseconds of the host's time, ``ran`` of its own."""
+    """What happened in a guest, in pages; ``stalled`` and ``looked`` in microseconds of the host's time, ``ran`` of its
+    own."""
 
     paged_out: int = 0
     paged_in: int = 0
@@ -49,11 +52,17 @@ class GuestCounts:
     """Touches that found no memory, and were left out: a process would have been killed."""
     ran: int = 0
     stalled: float = 0.0
+    looked: float = 0.0
+    """Of the time stalled, what looks of its estimator took."""
     blocked: int = 0
 
 
 class Guest:
     """A guest of ``pages`` on a host.
+
+    It runs in steps. All that its programs do in a step is done at its beginning, one thing after the other; once it
+    has waited for longer than a step lasts, the rest comes when that is over, and who asks the disk meanwhile has his
+    turn.
 
     ``shares`` are one a page, unless given; ``least`` is its minimum (half of its size). Of each program's pages those
     from ``file_pages[i]`` on are a file's: clean, dropped for nothing and read again from disk. ``step`` is the time
@@ -85,6 +94,7 @@ class Guest:
         self.memory, self.pmap, self.counts = Memory(pages), Pmap(pages), GuestCounts()
         self.driver: Driver | None = None
         self.estimator: Estimator | None = None
+        self.view: View | None = None
         self.deflate_on_oom = deflate_on_oom
         self.blocked = False
         """Whether the host lets nothing of it run, its balloon's driver included."""
@@ -122,8 +132,16 @@ class Guest:
         if scattered:
             self.rng.shuffle(self.free_list)
         self._time = self._runs_until = self._blocked_at = 0
+        self._left: Iterator[Callable[[float], float]] | None = None
+        """What is still to be done of a step that has begun."""
+        self._paid = 0.0
         self._started = host.clock.now + start
         host.clock.at(host.clock.now + start, self._run)
+
+    def watch(self, estimator: Estimator, view: View) -> None:
+        """Let an estimator look at it, by a view of its memory. There is one processor: while it looks, and while what
+        it looks for faults, the guest waits."""
+        self.estimator, self.view = estimator, view
 
     # What the host asks.
 
@@ -161,7 +179,8 @@ class Guest:
     # Running.
 
     def _run(self) -> None:
-        """One step of all programs; the next one follows when it is over, waiting included."""
+        """As much of a step of all programs as there is time for. What is left, or the next step, follows when it is
+        over, waiting included."""
         host, clock = self.host, self.host.clock
         if host.blocks(self.number):
             self.blocked, self._blocked_at = True, clock.now
@@ -175,32 +194,60 @@ class Guest:
 
             host.when_it_may_run(self.number, resume)
             return
-        begin, end = self._time, self._time + self.step
-        stall, busy = 0.0, not self.halts
-        before = self.memory.now
-        self.memory.now = before + self.step
-        for program, offset in zip(self.programs, self.offsets[:-1], strict=True):
-            for touch in program.run(begin, end):
-                busy = True
-                stall += self.touch(touch, int(offset), stall)
-        if not busy:
-            self.memory.now = before
-        self._time = end
+        if self._left is None:
+            self._left = self._step()
+        stall = 0.0
+        for part in self._left:
+            stall += part(stall)
+            if stall > self.step:
+                self.counts.stalled += stall
+                clock.after(round(stall), self._run)
+                return
+        self._left = None
         self.counts.ran += self.step
         self._runs_until = clock.now + self.step
+        stall += self._look()
         self.counts.stalled += stall
-        if self.estimator is not None:
-            self.estimator.step()
         clock.after(self.step + round(stall), self._run)
 
-    def touch(self, touch: Touch, offset: int = 0, after: float = 0.0) -> float:
-        """A program, whose pages begin at ``offset``, touches pages; microseconds that it waits. It does so ``after``
-        so many from now: as long as what it touched before made it wait."""
-        if self._at_once(touch, offset):
+    def _step(self) -> Iterator[Callable[[float], float]]:
+        """A step of all programs, in parts as ``_parts`` gives them."""
+        begin = self._time
+        self._time += self.step
+        before, busy = self.memory.now, not self.halts
+        self.memory.now = before + self.step
+        for program, offset in zip(self.programs, self.offsets[:-1], strict=True):
+            for touch in program.run(begin, self._time):
+                busy = True
+                yield from self._parts(touch, int(offset))
+        if not busy:
+            self.memory.now = before
+
+    def _look(self) -> float:
+        """The estimator looks; microseconds that this takes, and all that its looks have taken since it last did."""
+        if self.estimator is None or self.view is None:
             return 0.0
+        self.estimator.step()
+        before, self._paid = self._paid, self.view.costs.microseconds(self.host.prices)
+        self.counts.looked += self._paid - before
+        return self._paid - before
+
+    def touch(self, touch: Touch, offset: int = 0, after: float = 0.0) -> float:
+        """A program, whose pages begin at ``offset``, touches pages, however long that takes; microseconds that it
+        waits. It does so ``after`` so many from now: as long as what it touched before made it wait."""
+        stall = 0.0
+        for part in self._parts(touch, offset):
+            stall += part(after + stall)
+        return stall
+
+    def _parts(self, touch: Touch, offset: int) -> Iterator[Callable[[float], float]]:
+        """A touch of a program's, whose pages begin at ``offset``, in parts that need something, of few pages each:
+        what is called to do it, with the microseconds from now that the guest has waited by then, says how many more
+        it waits. What needs nothing is done on the way."""
+        if self._at_once(touch, offset):
+            return
         pages = touch.pages.astype(np.uint32) + np.uint32(offset)
         kinds = touch.kinds if isinstance(touch.kinds, np.ndarray) else np.full(len(pages), touch.kinds, np.uint8)
-        stall = 0.0
         released = (kinds & RELEASED) != 0
         # What is left of it is of the guest's pages, and has kinds for each.
         contents = None if touch.contents is None else touch.contents.astype(np.uint64)
@@ -209,16 +256,13 @@ class Guest:
             # A page that is cleared where no process has it: the zero page thread clears the guest's free pages.
             cleared = released & ((kinds & (WRITTEN | ZERO)) == (WRITTEN | ZERO)) & (self.at[pages] == NOWHERE)
             if cleared.any():
-                stall += self._clear(int(np.count_nonzero(cleared)), touch)
+                yield partial(self._clear, int(np.count_nonzero(cleared)), touch)
             self._release(pages[released])
             touch = _part(touch, ~released)
-        away = (self.at[touch.pages] == NOWHERE).any()
-        size = AT_ONCE if away else max(1, len(touch.pages))
-        for begin in range(0, len(touch.pages), size):
-            some = _part(touch, slice(begin, begin + size))
+        for begin in range(0, len(touch.pages), AT_ONCE):
+            some = _part(touch, slice(begin, begin + AT_ONCE))
             if not self._at_once(some):
-                stall += self._bring_in_and_use(some, after + stall)
-        return stall
+                yield partial(self._bring_in_and_use, some)
 
     def _at_once(self, touch: Touch, offset: int = 0) -> bool:
         """Touch pages if none of them needs anything: whether they were."""
@@ -257,13 +301,13 @@ class Guest:
         self.memory.touch(own, kinds, touch.work, touch.thread)
         return stall
 
-    def _clear(self, count: int, touch: Touch) -> float:
+    def _clear(self, count: int, touch: Touch, after: float) -> float:
         """Clear so many of the guest's free pages that are not zero, or all if there are fewer; they stay free."""
         free = self.free_list[: self.free]
         own = free[~self.memory.zero[free]][:count]
         if not len(own):
             return 0.0
-        stall = self.host.touch(self, own, np.ones(len(own), np.bool_), np.zeros(len(own), np.uint64))
+        stall = self.host.touch(self, own, np.ones(len(own), np.bool_), np.zeros(len(own), np.uint64), after)
         thread = touch.thread if isinstance(touch.thread, int) else int(touch.thread[0])
         self.memory.touch(own, WRITTEN | ZERO, False, thread)
         self.memory.free[own] = True
@@ -379,7 +423,9 @@ class Guest:
 
     def restart(self, boots: int = 0) -> None:
         """The guest is reset: its programs have nothing any more, and its driver begins anew without a word, ``boots``
-        microseconds later."""
+        microseconds later. What they were about to do is left out."""
+        if self._left is not None:
+            self._left = iter(())
         self.at[:] = NOWHERE
         self.held[~self.file] = ZEROS
         self.paged_out[:] = False

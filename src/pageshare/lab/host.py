@@ -17,6 +17,7 @@ from pageshare.lab.memory import SECOND
 from pageshare.lab.shares import TAX, divide
 from pageshare.lab.swapping import SwapDaemon
 from pageshare.lab.thresholds import State, Thresholds
+from pageshare.lab.view import Prices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,6 +86,7 @@ class Host:
         self.disk = disk or Disk(self.clock)
         self.tax = tax
         self.times = times or Times()
+        self.prices = Prices(fault=self.times.fault)
         self.counts = Counts()
         self.guests: list[Guest] = []
         self.targets: list[int] = []

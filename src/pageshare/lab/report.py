@@ -16,6 +16,7 @@ from pageshare.lab.memory import SECOND
 from pageshare.lab.shares import TAX
 from pageshare.lab.sharing import VISIT
 from pageshare.lab.thresholds import State, Thresholds
+from pageshare.lab.view import Prices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -148,6 +149,7 @@ def _of_guest(course: Course, spec: GuestSpec, guest: GuestSamples) -> dict[str,
         "ran": float(guest.ran[-1]),
         "waited": max(0.0, elapsed - float(guest.ran[-1])),
         "blocked": float(guest.blocked[-1]),
+        "looked": float(guest.looked[-1]),
         **{
             name: int(getattr(guest, name)[-1])
             for name in ("paged_out", "paged_in", "dropped", "read", "out_of_memory", "messages", "visits", "faults")
@@ -256,6 +258,13 @@ def calibration(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
         yield "the scenario's own figures", "", scenario.calibration
 
 
+def prices(fault: float) -> tuple[str, str, str]:
+    """What a look is taken to cost."""
+    of = Prices(fault=fault)
+    words = f"visit {of.visit:g}, fault {of.fault:g}, test {of.test:g}, message {of.hypercall:g} us"
+    return "prices of looks", words, ASSUMED
+
+
 def _of_guests(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
     estimators = {spec.estimator.name: spec.estimator for spec in scenario.guests if spec.estimator}
     for name, estimator in estimators.items():
@@ -268,6 +277,8 @@ def _of_guests(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
             )
         else:
             yield "idle memory", name, "a user's own class" if estimator.own else "docs/lab.md"
+    if estimators:
+        yield prices(scenario.host.fault)
     polls = {spec.balloon.poll for spec in scenario.guests if spec.balloon}
     for poll in sorted(polls):
         yield "balloons ask", f"each {spoken(poll)}", f"{PAPER}, section 3.2" if poll == SECOND else GIVEN

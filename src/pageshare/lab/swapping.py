@@ -25,8 +25,7 @@ class SwapDaemon:
     Victims are drawn at random: a rule of the host's own would clash with the guest's, which may just be about to page
     out the very same pages (section 3.3). In the soft state it takes only where balloons can't: from guests without
     one, those whose driver has not been heard of yet, and those whose balloon has all that it may have. It has one
-    cluster on its way at a time: what guests read has its turn, too. What they have asked for before comes first,
-    which is all that a step of theirs needs, however long that takes.
+    cluster on its way at a time: what guests read has its turn, too.
     """
 
     def __init__(self, host: Host) -> None:

@@ -118,6 +118,7 @@ _GUEST: Mapping[str, Any] = {
     "messages": "count",
     "visits": "count",
     "faults": "count",
+    "looked": "seconds",
     "ran": "seconds",
     "stalled": "seconds",
     "blocked": "seconds",
@@ -250,6 +251,7 @@ def _paging(document: Mapping[str, Any]) -> Table:
         Column("resets", "RESETs"),
         Column("visits", "visits"),
         Column("faults", "faults"),
+        Column("looked", "looks", "seconds"),
         Column("out_of_memory", "no memory"),
     )
     rows = [
@@ -372,6 +374,7 @@ CAPTIONS: Mapping[str, Sequence[tuple[Sequence[tuple[str, str]], str]]] = {
             "how often the host told its driver to begin anew; one of a guest that is reset does so unasked.",
         ),
         ((("visits", "visits"), ("faults", "faults")), "of its estimator."),
+        ((("looked", "looks"),), "what these take, and the guest waits for."),
     ),
     "program": (
         ((("rmse", "error"),), "root mean square, in shares of the guest's pages."),

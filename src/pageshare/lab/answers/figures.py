@@ -183,7 +183,8 @@ def taxed(case: Taxed, seed: int) -> dict[str, float]:
     ]
     for guest in guests:
         Driver(guest, Polls(phase=guest.number * SECOND // 2))
-        guest.estimator = Esx(View(guest.memory), np.random.default_rng([seed, 17, guest.number]))
+        view = View(guest.memory)
+        guest.watch(Esx(view, np.random.default_rng([seed, 17, guest.number])), view)
     host.clock.run(case.minutes * MINUTE // 2)
     before, sums, looks = guests[1].counts.ran, np.zeros(2), 0
     while host.clock.now < case.minutes * MINUTE:

@@ -164,7 +164,7 @@ def build(case: Case, seed: int) -> tuple[Host, list[Guest], list[FreePageReport
             reporters.append(FreePageHinting(guest))
         if case.estimator:
             view, draws = View(guest.memory), np.random.default_rng([seed, 4, number])
-            guest.estimator = ESTIMATORS[case.estimator](view, draws)
+            guest.watch(ESTIMATORS[case.estimator](view, draws), view)
         guests.append(guest)
     return host, guests, reporters
 

@@ -119,7 +119,8 @@ def run(case: Case, seed: int) -> dict[str, float]:
             disk=Disk(host.clock, *DISKS[case.disk]),
         )
         Driver(guest, Polls(phase=round(rng.uniform() * SECOND)))
-        guest.estimator = Esx(View(guest.memory), np.random.default_rng([seed, 6, number]))
+        view = View(guest.memory)
+        guest.watch(Esx(view, np.random.default_rng([seed, 6, number])), view)
         guests.append(guest)
     scale = 1024 / MEGABYTES
     sharing = Sharing(host, rate=case.rate / scale, policy=case.policy) if case.rate else None

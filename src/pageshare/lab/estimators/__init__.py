@@ -22,7 +22,8 @@ class Estimator(Protocol):
     """How much of a guest's memory is in use, by looking at little of it.
 
     Made of a ``View`` and a ``numpy.random.Generator``, and of options by keyword. ``step`` is called again and again
-    as the guest's time, ``view.now``, goes on, ten times a second or more often.
+    as the guest's time, ``view.now``, goes on, ten times a second or more often. One that has ``ask`` is asked with
+    each message of the guest's balloon; whether that made it say anything else is what it returns.
     """
 
     active: float
