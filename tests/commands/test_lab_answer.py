@@ -289,11 +289,16 @@ def test_a_page_on_polls_says_whether_the_goal_was_met():
 
 
 def _rows_of_together(costs, pressure, disk="disk"):
-    """Rates, and the cost at each; the scan takes nothing."""
+    """Rates, and the cost at each, which is all lost by waiting."""
     return [
         together.Row(
             together.Case(together.MIXES[0], pressure, rate, disk=disk),
-            defaultdict(lambda: Spread.of([0.01]), cost=cost, waits=Spread.of([cost.mean / together.GUESTS])),
+            defaultdict(
+                lambda: Spread.of([0.01]),
+                cost=cost,
+                lost=cost,
+                waits=Spread.of([cost.mean / together.GUESTS / together.PER_GIB]),
+            ),
         )
         for rate, cost in costs.items()
     ]
@@ -318,7 +323,7 @@ def test_a_page_on_scanning_concludes_what_was_found():
     text = _words(lab_answers.page_of("together", together.Answer(1, 1.2, rows, rows[:1]), "x").text)
     assert "Without pressure" not in text
     assert "flash" not in text
-    assert "| 1.25 | 100/s | 10.00 | 40.00 | 10.00 |" in text
+    assert "| 1.25 | 100/s | 10.00 | 40.00 | 1.25 |" in text
     assert "at a pressure of 1.25 (100/s)" in text
 
 

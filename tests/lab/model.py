@@ -250,15 +250,15 @@ class Model:
         return result
 
     def reclaimed(self, wanted, toucher, exempt, events):
-        """Room was made. The guests with most above their targets give first; whose pages are all gone, or freed
-        enough, is followed by nobody."""
+        """Room was made. The guests with most above their targets give first, those alike in any order; whose pages are
+        all gone, or freed enough, is followed by nobody."""
         before, written = self.free, 0
         excess = [self.excess(number) for number in range(len(self.where))]
-        ranks = sorted(range(len(excess)), key=lambda number: -excess[number])
-        for number in ranks:
-            left = wanted - (self.free - before)
-            if left <= 0:
-                break
+        rest = set(range(len(excess)))
+        while rest and (left := wanted - (self.free - before)) > 0:
+            number = next(event[1] for event in events if event[0] == "swap_out")
+            rest.remove(number)
+            assert all(excess[number] >= excess[other] for other in rest)
             can_give = {
                 page
                 for page in self.where[number]

@@ -87,10 +87,11 @@ class SwapDaemon:
         return pages if len(pages) <= count else self.host.rng.choice(pages, count, replace=False)
 
     def reclaim(self, count: int, guest: Guest, but: NDArray[np.uint32]) -> int:
-        """Free so many frames at once, of guests above their targets first; how many pages were written out for it.
-        Others can have become free because they turned out to be equal."""
+        """Free so many frames at once, of guests above their targets first, those alike in an order that is drawn; how
+        many pages were written out for it. Others can have become free because they turned out to be equal."""
         host = self.host
-        order = sorted(range(len(host.guests)), key=lambda number: -host.excess(number))
+        drawn: list[int] = host.rng.permutation(len(host.guests)).tolist()
+        order = sorted(drawn, key=lambda number: -host.excess(number))
         before, written = host.frames.free, 0
         for number in order:
             left = count - (host.frames.free - before)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 MB = 256
 GUESTS = 4
 MEGABYTES = 128
-"""Of the host. Rates of scanning are given for a GiB, so that they say something of other sizes."""
+PER_GIB = 1024 / MEGABYTES
+"""Rates of scanning, and costs, are given for a GiB of the host, so that they say something of other sizes: of hosts
+with as many guests of this size for each GiB."""
 SETTLE = 400
 """Seconds from the boot until anything is counted, and for how long it is."""
 DISKS = {"disk": (5000.0, 100 * MB), "flash": (100.0, 2000 * MB)}
@@ -100,9 +102,10 @@ class Mixed:
 
 
 def run(case: Case, seed: int) -> dict[str, float]:
-    """What happens in the ``case.seconds`` after as many: ``waits``, the share of time that guests wait; ``cpu``, the
-    share of a CPU that scanning takes, for each GiB; ``saved`` MB at the end; ``swapped`` and ``paged`` MB a minute;
-    ``broken`` merges a second; ``cost``: guests' CPUs lost to waiting, and the scan's, together, for each GiB."""
+    """What happens in the ``case.seconds`` after as many: ``waits``, the share of time that a guest waits for memory,
+    and of a CPU for each GiB of the host ``lost``, what its guests lose by that, ``cpu``, what scanning takes, and
+    ``cost``, both together; ``saved`` MB at the end; ``swapped`` and ``paged`` MB a minute; ``broken`` merges a
+    second."""
     host = Host(MEGABYTES * MB, seed=seed)
     host.disk.latency, host.disk.bandwidth = DISKS[case.disk]
     size = round(MEGABYTES * MB * (1 - host.thresholds.leaves(host.thresholds.state.SOFT)) * case.pressure / GUESTS)
@@ -122,15 +125,14 @@ def run(case: Case, seed: int) -> dict[str, float]:
         view = View(guest.memory)
         guest.watch(Esx(view, np.random.default_rng([seed, 6, number])), view)
         guests.append(guest)
-    scale = 1024 / MEGABYTES
-    sharing = Sharing(host, rate=case.rate / scale, policy=case.policy) if case.rate else None
+    sharing = Sharing(host, rate=case.rate / PER_GIB, policy=case.policy) if case.rate else None
     host.clock.run(case.seconds * SECOND)
 
     def totals() -> NDArray[np.float64]:
         counts = sharing.counts if sharing is not None else None
         return np.array(
             [
-                sum(guest.waited() for guest in guests),
+                sum(guest.waited() - guest.counts.looked for guest in guests),
                 counts.cpu if counts is not None else 0,
                 host.counts.swapped_out,
                 sum(guest.counts.paged_out for guest in guests),
@@ -146,17 +148,18 @@ def run(case: Case, seed: int) -> dict[str, float]:
     mapped = sum(guest.pmap.resident + guest.pmap.shared for guest in guests)
     return {
         "waits": waits / (GUESTS * time),
-        "cpu": cpu / time * scale,
+        "lost": waits / time * PER_GIB,
+        "cpu": cpu / time * PER_GIB,
         "saved": (mapped - (host.frames.count - host.frames.free)) / MB,
         "swapped": swapped / MB / case.seconds * 60,
         "paged": paged / MB / case.seconds * 60,
         "broken": broken / case.seconds,
-        "cost": waits / time + cpu / time * scale,
+        "cost": (waits + cpu) / time * PER_GIB,
     }
 
 
 PRESSURES = (0.9, 1.1, 1.4, 2.0)
-RATES = (0.0, 100.0, 1000.0, 10_000.0)
+RATES = (0.0, 100.0, 1000.0, 10_000.0, 30_000.0)
 POLICIES = ("random-with-replacement", "random-permutation", "sequential", "zero-first", "peek-runs", "ksm")
 
 

@@ -21,6 +21,7 @@ def values(answer: Answer) -> dict[str, Any]:
     settings = list(dict.fromkeys((row.case.disk, row.case.mix) for row in answer.rates))
     return {
         "together": together,
+        "host": f"{together.PER_GIB:g} such hosts",
         "calm": _calm(answer),
         "disks": [_conclusion(answer, disk) for disk in dict.fromkeys(row.case.disk for row in answer.rates)],
         "fetches": _fetches(answer),
@@ -100,7 +101,7 @@ def _conclusion(answer: Answer, disk: str) -> str:
     if unpaid:
         told.append(
             f"{'Elsewhere' if paid else 'where guests wait,'} no rate that was tried is worth its CPU. The fastest, "
-            f"{_rate(most)}, brings the share of a CPU that guests lose by waiting, {'; '.join(unpaid)}."
+            f"{_rate(most)}, brings what guests lose by waiting, {'; '.join(unpaid)}."
         )
     return f"**On {_named(disk)}** {' '.join(told) if told else 'guests wait for nothing.'}"
 
@@ -117,7 +118,7 @@ def _paid(rows: list[Row]) -> str:
 
 def _unpaid(rows: list[Row]) -> str:
     fastest, none = max(rows, key=lambda row: row.case.rate), _without(rows)
-    before, after = (100 * together.GUESTS * row.figures["waits"].mean for row in (none, fastest))
+    before, after = (100 * row.figures["lost"].mean for row in (none, fastest))
     cpu = 100 * fastest.figures["cpu"].mean
     return f"{_from_to(before, after)} at a pressure of {none.case.pressure:g} (the scan takes {cpu:.2f} %)"
 
@@ -152,7 +153,7 @@ def _best(rows: list[Row]) -> list[str]:
 def _rates(rows: list[Row]) -> str:
     return table(
         [
-            *("pressure", "scanned", "saved, MB", "waits, %", "scan, % of a CPU", "cost, %"),
+            *("pressure", "scanned", "saved, MB", "waits, %", "lost, %", "scan, %", "cost, %"),
             *("swapped, MB/min", "paged, MB/min", "broken/s"),
         ],
         [
@@ -161,6 +162,7 @@ def _rates(rows: list[Row]) -> str:
                 _rate(row.case.rate),
                 spread(row.figures["saved"]),
                 spread(row.figures["waits"], 2, 100),
+                f"{100 * row.figures['lost'].mean:.2f}",
                 f"{100 * row.figures['cpu'].mean:.2f}",
                 spread(row.figures["cost"], 2, 100),
                 spread(row.figures["swapped"]),
@@ -205,7 +207,7 @@ def draw(answer: Answer, canvas: Any) -> None:
         axes.set_ylim(bottom=0)
         axes.set_title(f"{disk}; can save {mix.name}", loc="left", fontsize=9)
         axes.set_xlabel("pages/s for each GiB\n(none at the left)")
-    panels[0].set_ylabel("cost, % of a CPU:\nguests that wait, and the scan")
+    panels[0].set_ylabel("cost, % of a CPU for each GiB:\nguests that wait, and the scan")
     panels[0].legend(title="pressure", frameon=False, fontsize=8, title_fontsize=8)
 
 
