@@ -74,6 +74,9 @@ WATCHED = (
     "annotate-30s",
     "generations",
     "damon",
+    "shards",
+    "free-page-reporting",
+    "guest-statistics",
 )
 """Estimators; the first is what the others are held against. Those with about a hundred visits in 30 s come first."""
 EQUAL = 7

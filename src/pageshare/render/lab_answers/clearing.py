@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from pageshare.lab.answers import clearing
 from pageshare.lab.answers.clearing import NONE, WATCHED, Answer, Row
 from pageshare.render.lab_answers import seconds, spread, table
+
+
+EQUALS, OTHERS = WATCHED[: clearing.EQUAL], WATCHED[clearing.EQUAL :]
 
 
 def values(answer: Answer) -> dict[str, Any]:
@@ -24,7 +28,8 @@ def values(answer: Answer) -> dict[str, Any]:
         "clearing": clearing,
         "recorded": len(traces),
         "made_of": _made_of(len(traces)),
-        "errors": {"traces": _errors(traces), "programs": _errors(made)},
+        "equal": {"traces": _errors(traces, EQUALS), "programs": _errors(made, EQUALS)},
+        "others": {"traces": _errors(traces, OTHERS), "programs": _errors(made, OTHERS)},
         "best": answer.best(),
         "lags": table(["program", *WATCHED], lags) if lags else "",
         "goals": _goals(answer),
@@ -38,7 +43,7 @@ def values(answer: Answer) -> dict[str, Any]:
         ),
         "breaks": table(
             ["filter", "beside none: mean error, from .. to", "RMSE to ESX's, from .. to"],
-            [_breaks(name, plain) for name in WATCHED[: clearing.EQUAL]],
+            [_breaks(name, plain) for name in EQUALS],
         ),
     }
 
@@ -100,17 +105,10 @@ def _made_of(recorded: int) -> str:
     return f"{number} of the programs {are} ([traces.md](traces.md)); the others are made up."
 
 
-def _errors(rows: list[Row]) -> str:
+def _errors(rows: list[Row], names: Sequence[str]) -> str:
     return table(
-        ["", "beside its work", *WATCHED],
-        [
-            [
-                row.source.name,
-                row.source.beside,
-                *(_error(row, name) for name in WATCHED),
-            ]
-            for row in rows
-        ],
+        ["", "beside its work", *names],
+        [[row.source.name, row.source.beside, *(_error(row, name) for name in names)] for row in rows],
     )
 
 
@@ -161,4 +159,4 @@ def draw(answer: Answer, canvas: Any) -> None:
     axes.set_title("mean error, in points", loc="left", fontsize=9)
 
 
-PLOTS = (("clearing-errors.svg", draw, (9.5, 5.2)),)
+PLOTS = (("clearing-errors.svg", draw, (10.5, 5.4)),)
