@@ -68,7 +68,7 @@ balloon: setup	## measures what Linux and QEMU do with a balloon (about seven mi
 	sh tools/need.sh test
 	$(BIN)/python tests/guests/balloon.py -o docs/lab/virtio-balloon.json --markdown docs/lab/virtio-balloon.md
 
-ANSWERS = figures give-back sampling polls clearing together
+ANSWERS = figures give-back sampling polls clearing misses together
 answers: setup	## the laboratory's experiments, ten seeds each (two hours; ANSWERS="polls" for some): writes pages into docs/lab
 	set -e; for name in $(ANSWERS); do $(BIN)/pageshare lab answer $$name -o docs/lab --force; done
 

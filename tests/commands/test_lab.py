@@ -149,7 +149,8 @@ def test_seeds_are_means_and_spreads(capsys, small):
 
 
 def test_captions_speak_of_columns_that_are_shown(capsys, small, study):
-    document = run_json(capsys, "lab", small)
+    document = run_json(capsys, "lab", small, "--seed", 2)
+    assert document["host"]["most_saved"] > 0
 
     def shown(width):
         return laid_out(lambda console: render.write(document, console), width=width)
@@ -166,11 +167,11 @@ def test_captions_speak_of_columns_that_are_shown(capsys, small, study):
     assert below(title, shown(200)).endswith(
         f"{paged} Messages: of its balloon, both ways. RESETs: how often the host told its driver to begin anew;"
         " one of a guest that is reset does so unasked. Visits, faults: of its estimator."
-            " Looks: what these take, and the guest waits for."
+        " Looks: what these take, and the guest waits for."
     )
     assert "Shared: what sharing saves. Columns with guests' names: what each has." in flat(shown(80))
     document = run_json(capsys, "lab", small, "--set", "host.sharing=false")
-    assert below("Course", shown(80)).endswith(" KiB Columns with guests' names: what each has.")
+    assert re.search(r" [KM]iB Columns with guests' names: what each has\.$", below("Course", shown(80)))
     document = run_json(capsys, "lab", study)
     for faults, words in ((10, "Visits, faults, CPU: each 30 s."), (10**50, " fit best. Visits: each 30 s.")):
         for program in document["programs"]:
@@ -394,6 +395,57 @@ def test_a_study_holds_estimators_against_the_truth(capsys, study, tmp_path):
         table.column("estimate").to_pylist()[: len(steady["samples"]["seconds"])] == steady["samples"]["estimates"][0]
     )
     assert json.loads(table.schema.metadata[b"table"])["study"]["placement"] == "scattered"
+
+
+CURVES = """
+class Cycle:
+    pages = 64
+
+    def run(self, begin, end):
+        import numpy as np
+        from pageshare.lab.programs import READ, Touch
+        yield Touch(np.arange(begin // 100_000 % 64, begin // 100_000 % 64 + 1, dtype=np.uint32), READ)
+
+
+class Wrong:
+    def __init__(self, view):
+        self.active = 0.5
+
+    def step(self):
+        pass
+
+    def misses(self):
+        return [0, 64], [1, 1.5]
+"""
+
+
+def test_a_study_tells_curves_of_misses(capsys, study, tmp_path):
+    (tmp_path / "own.py").write_text(CURVES, encoding="utf-8")
+    one = '[[study.estimator]]\nname = "shards"\nrate = 1.0\nevery = 0.1\nlabel = "all"\n[[study.estimator]]\nname = "esx"\n'
+    text = 'duration = "6min"\n[study]\n[[study.program]]\nname = "own.py:Cycle"\n' + one
+    study.write_text(text, encoding="utf-8")
+    document = run_json(capsys, "lab", study, "--csv", tmp_path / "csv", "--seeds", 2)
+    shards, esx = document["programs"][0]["estimators"]
+    assert esx["misses"] is None
+    # Each of 64 pages is touched again after all the others: nothing less than all of them helps.
+    assert shards["misses"][:99] == [1.0] * 99
+    assert shards["misses"][100] == pytest.approx(64 / 3600, abs=1e-4)
+    rows = (tmp_path / "csv" / "misses-1.csv").read_text().splitlines()
+    assert [row.split(",")[1] for row in rows[-11:-1]] == ["1.0"] * 10
+    status, out, _err = run(capsys, "lab", study, "--svg", tmp_path / "x.svg")
+    assert status == 0
+    assert re.search(r"touches that miss, by memory\nmemory +all\n +0 % +100 %\n", out)
+    assert re.search(r"^ 100 % +1.8 %$", out, re.MULTILINE)
+    assert "% of touches that miss" in (tmp_path / "x.svg").read_text()
+
+
+def test_a_curve_of_ones_own_is_looked_at(capsys, study, tmp_path):
+    (tmp_path / "own.py").write_text(CURVES, encoding="utf-8")
+    study.write_text(STUDY.replace("own.py:Half", "own.py:Wrong"), encoding="utf-8")
+    status, out, err = run(capsys, "lab", study)
+    assert (status, out) == (1, "")
+    assert "misses() gives shares that are not from 0 to 1" in err
+    assert err.count("\n") == 1
 
 
 TWICE = """[[study.program]]

@@ -12,12 +12,13 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from command_line import run
-from pageshare.lab.answers import ANSWERS, clearing, figures, give_back, polls, together
+from pageshare.lab.answers import ANSWERS, clearing, figures, give_back, misses, polls, together
 from pageshare.lab.answers._seeds import Spread, over_seeds
 from pageshare.render import lab_answers
 
@@ -286,6 +287,35 @@ def test_a_page_on_polls_says_whether_the_goal_was_met():
     assert "Nothing else that was run needs no more messages. Waiting as short, but" in text
     assert "all three" not in text
     assert "ESX's sample" not in text
+
+
+def test_a_page_on_misses_tells_what_collectors_make_of_the_curve():
+    quick = misses.answer(2, quick=True)
+    redis, java = quick.rows
+    assert (redis.others, java.others) == (False, True)
+    assert redis.all == redis.work
+    # What is watched at a small part is near what is watched in all, and each curve falls from one.
+    for row in quick.rows:
+        for curve in (row.all, row.work, *(each.curve for each in row.sampled.values())):
+            assert curve[0] == 1
+            assert all(one >= next_ for one, next_ in pairwise(curve))
+        errors = [row.sampled[rate].error.mean for rate in misses.RATES]
+        assert errors[-1] < errors[0] < 0.05
+    text = _words(lab_answers.page_of("misses", quick, "x", quick=True).text)
+    assert "**Collectors and clearing threads** touch what nobody uses" in text
+    wide, narrow = (tuple(max(0.05, 1 - place / most) for place in range(101)) for most in (100, 50))
+    rows = [misses.Row("made", 1000, True, wide, narrow, java.sampled)]
+    text = _words(lab_answers.page_of("misses", misses.Answer(2, rows), "x").text)
+    assert "asks, of the program's pages, for made 90 % instead of 45 %." in text
+    assert "these programs have 1,000 to 1,000 pages" in text
+    rows = [misses.Row("made", 1000, False, wide, wide, java.sampled)]
+    assert "Collectors" not in lab_answers.page_of("misses", misses.Answer(2, rows), "x").text
+
+
+def test_what_memory_a_curve_asks_for():
+    curve = (1.0, 0.5, 0.2, 0.1, 0.1)
+    assert [misses.needed(curve, most) for most in (1.0, 0.4, 0.2, 0.1)] == [0, 0.5, 0.5, 0.75]
+    assert math.isnan(misses.needed(curve, 0.05))
 
 
 def _rows_of_together(costs, pressure, disk="disk"):

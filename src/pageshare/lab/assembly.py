@@ -126,6 +126,19 @@ class Watched:
         self._take()
         return changed
 
+    def misses(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """The estimator's curve of misses, if it makes one."""
+        make = getattr(self.estimator, "misses", None)
+        if make is None:
+            return None
+        with Blamed(self._spec.where, self._spec.name):
+            sizes, shares = (np.asarray(each, np.float64) for each in make())
+            if sizes.ndim != 1 or sizes.shape != shares.shape or not len(sizes) or (np.diff(sizes) <= 0).any():
+                raise ValueError("misses() gives no sizes that rise, and a share for each")
+            if not ((shares >= 0) & (shares <= 1)).all():
+                raise ValueError("misses() gives shares that are not from 0 to 1")
+        return sizes, shares
+
     def _take(self) -> None:
         with Blamed(self._spec.where, self._spec.name):
             active = float(self.estimator.active)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from pageshare.lab.report import ASSUMED, GIVEN, PAPER, SIMULATION, plain_table,
 from pageshare.lab.scenario import MOST_PAGES, ProgramSpec, estimator_of, program_of
 from pageshare.lab.view import View
 from pageshare.synth.spec import check
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FORMAT = "pageshare-lab-study/1"
 MOST = 50
@@ -205,7 +208,10 @@ def document(spec: StudySpec, done: Sequence[Studied], seeds: Sequence[int], *, 
             {
                 "name": runs[0].program,
                 "truth": fmean(float(each.run.truth[each.run.times > spec.warm_up].mean()) for each in runs),
-                "estimators": [_over([each.figures[i] for each in runs]) for i in range(len(first.names))],
+                "estimators": [
+                    {**_over([one.figures[i] for one in runs]), "misses": _curve([one.run.curves[i] for one in runs])}
+                    for i in range(len(first.names))
+                ],
                 "samples": {
                     "seconds": (first.times[thinned] / SECOND).tolist(),
                     "truth": first.truth[thinned].round(5).tolist(),
@@ -239,6 +245,12 @@ def _over(figures: Sequence[study.Figures]) -> dict[str, Any]:
         found[key] = fmean(known) if known else None
         spread[key] = stdev(known) if len(known) > 1 else None
     return {**found, "spread": spread if len(rows) > 1 else None}
+
+
+def _curve(curves: Sequence[NDArray[np.float64] | None]) -> list[float] | None:
+    """The mean over seeds."""
+    known = [curve for curve in curves if curve is not None]
+    return np.mean(known, axis=0).round(5).tolist() if known else None
 
 
 def calibration(spec: StudySpec) -> Iterator[tuple[str, str, str]]:

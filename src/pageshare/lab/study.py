@@ -24,6 +24,8 @@ WARM_UP = 600 * SECOND
 """What is left out of all figures at the beginning: twenty periods of ESX's sampling, after which its slow average has
 forgotten 93 % of how the program began."""
 LONGEST_LAG = 600 * SECOND
+SIZES = 101
+"""Of memory, at which curves of misses are told: each hundredth."""
 
 Made = Callable[[View, np.random.Generator], "Estimator"]
 """What makes an estimator: its class, or one with options given."""
@@ -35,7 +37,8 @@ class Run:
 
     ``times`` (int64, microseconds), shape (steps,); ``truth`` (float64, share of pages), likewise; ``estimates``
     (float64), shape (estimators, steps); ``costs`` (int64), shape (estimators, steps, 4): visits, faults, tests and
-    hypercalls since the beginning.
+    hypercalls since the beginning. ``curves``: of each estimator that makes one the miss-ratio curve of all that it saw
+    (float64, shape (SIZES,)), the share of touches that miss with each of ``SIZES`` sizes from none to all pages.
     """
 
     names: tuple[str, ...]
@@ -43,6 +46,7 @@ class Run:
     truth: NDArray[np.float64]
     estimates: NDArray[np.float64]
     costs: NDArray[np.int64]
+    curves: tuple[NDArray[np.float64] | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,14 @@ def run(
             estimates[place, number] = estimator.active
             paid = view.costs
             costs[place, number] = paid.visits, paid.faults, paid.tests, paid.hypercalls
-    return Run(tuple(estimators), times, truth, estimates, costs)
+    curves = tuple(_curve(estimator, memory.pages) for estimator in running)
+    return Run(tuple(estimators), times, truth, estimates, costs, curves)
+
+
+def _curve(estimator: Estimator, pages: int) -> NDArray[np.float64] | None:
+    misses = getattr(estimator, "misses", None)
+    found = None if misses is None else misses()
+    return None if found is None else np.interp(np.linspace(0, pages, SIZES), *found)
 
 
 def figures(run: Run, *, warm_up: int = WARM_UP, prices: Prices | None = None) -> list[Figures]:

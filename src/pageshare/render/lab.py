@@ -376,6 +376,9 @@ CAPTIONS: Mapping[str, Sequence[tuple[Sequence[tuple[str, str]], str]]] = {
         ((("visits", "visits"), ("faults", "faults")), "of its estimator."),
         ((("looked", "looks"),), "what these take, and the guest waits for."),
     ),
+    "misses": (
+        ((), "Shares of touches, as they were seen, that find no page in so much of the guest's memory."),
+    ),
     "program": (
         ((("rmse", "error"),), "root mean square, in shares of the guest's pages."),
         ((("lag", "lag"),), "by how much the truth has to be put off to fit best."),

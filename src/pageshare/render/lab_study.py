@@ -16,6 +16,8 @@ from pageshare.render.plot import FAINT
 from pageshare.render.tables import Column, Table, shortened
 from pageshare.render.units import clock
 
+ROWS = 10
+"""Of a table of misses, one more."""
 LINES = [colour for colour in STACK if colour != GREEN]
 
 
@@ -90,9 +92,26 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
         ]
         title = f"{shortened(printable(program['name']), 40)}: {100 * program['truth']:.1f} % in use on average"
         found.append(Table(f"program-{number + 1}", title, columns, rows, 4096, note))
+        if curves := _curves(program):
+            found.append(_misses(program, number, curves))
     told = (Column("what", "", "text"), Column("value", "value", "text"), Column("source", "from", "text"))
     rows = [(each["what"], each["value"], each["source"]) for each in document["calibration"]]
     return [*found, Table("calibration", "What it is calibrated against", told, rows, 4096)]
+
+
+def _curves(program: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The curves of misses, by the estimators that make one."""
+    return {each["name"]: each["misses"] for each in program["estimators"] if each["misses"]}
+
+
+def _misses(program: Mapping[str, Any], number: int, curves: Mapping[str, list[float]]) -> Table:
+    columns = [Column("size", "memory", "share")]
+    columns += [Column(f"misses-{place}", name, "share") for place, name in enumerate(curves)]
+    values = list(zip(*curves.values(), strict=True))
+    last = len(values) - 1
+    rows = [(place / last, *values[place]) for place in range(0, last + 1, last // ROWS)]
+    title = f"{shortened(printable(program['name']), 40)}: touches that miss, by memory"
+    return Table(f"misses-{number + 1}", title, tuple(columns), rows, 4096, caption("misses", columns))
 
 
 def data_tables(document: Mapping[str, Any]) -> list[Table]:
@@ -125,12 +144,13 @@ def write(document: Mapping[str, Any], console: Console) -> None:
         say(console, printable(document["about"]), indent="  ")
     console.print()
     say(console, document["simulation"])
-    notes = []
+    notes: dict[str, list[str]] = {}
     for table in tables(document)[:-1]:
         console.print()
-        notes.append(captioned(table, "program", console))
-    if notes:
-        say(console, max(notes, key=len))
+        name = table.name.rpartition("-")[0]
+        notes.setdefault(name, []).append(captioned(table, name, console))
+    for its in notes.values():
+        say(console, max(its, key=len))
     console.print()
     say(console, "What it is calibrated against", style="bold")
     for each in document["calibration"]:
@@ -143,10 +163,23 @@ def size(document: Mapping[str, Any]) -> tuple[float, float]:
     return 10, 2.4 * max(1, len(document["programs"])) + 0.9
 
 
+def _draw_misses(program: Mapping[str, Any], axes: Any) -> None:
+    colours = {each["name"]: LINES[number % len(LINES)] for number, each in enumerate(program["estimators"])}
+    for name, curve in _curves(program).items():
+        x = [100 * place / (len(curve) - 1) for place in range(len(curve))]
+        axes.plot(x, [100 * share for share in curve], color=colours[name], linewidth=1.2)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 104)
+    axes.set_title("% of touches that miss", fontsize=9, loc="left")
+
+
 def draw(document: Mapping[str, Any], canvas: Any) -> None:
     """Truth and estimates over time, program by program, on a matplotlib figure."""
     programs = document["programs"]
-    all_axes = canvas.subplots(max(1, len(programs)), 1, sharex=True, squeeze=False)[:, 0]
+    beside = any(_curves(program) for program in programs)
+    widths = {"width_ratios": (3, 1)} if beside else {}
+    grid = canvas.subplots(max(1, len(programs)), 1 + beside, sharex="col", squeeze=False, **widths)
+    all_axes = grid[:, 0]
     for program, axes in zip(programs, all_axes, strict=False):
         samples = program["samples"]
         minutes = [seconds / 60 for seconds in samples["seconds"]]
@@ -163,7 +196,11 @@ def draw(document: Mapping[str, Any], canvas: Any) -> None:
         axes.set_xlim(0, document["duration"] / 60)
         axes.set_ylabel("% in use")
         axes.set_title(shortened(printable(program["name"]), 60), fontsize=9, loc="left")
+    for program, axes in zip(programs, grid[:, 1] if beside else (), strict=False):
+        _draw_misses(program, axes)
     all_axes[-1].set_xlabel("minutes of the guest's time")
+    if beside:
+        grid[-1, 1].set_xlabel("memory, % of the guest's")
     handles, names = all_axes[0].get_legend_handles_labels()
     canvas.legend(
         handles, names, fontsize=8, frameon=False, loc="outside upper right", ncols=min(5, max(1, len(names)))

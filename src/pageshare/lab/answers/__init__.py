@@ -11,6 +11,7 @@ ANSWERS = {
     "sampling": "Does statistical sampling stand up against marking every page?",
     "polls": "Is a one-second balloon poll too slow?",
     "clearing": "Zeroing and collecting threads: how far is each estimator misled, and what sees through them?",
+    "misses": "What would more memory save? Curves of misses by a part of the pages, and what collectors make of them.",
     "together": "Sharing, ballooning and swapping together: what scan rate is worth its CPU?",
 }
 """What each is asked."""

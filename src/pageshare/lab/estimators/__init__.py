@@ -23,7 +23,9 @@ class Estimator(Protocol):
 
     Made of a ``View`` and a ``numpy.random.Generator``, and of options by keyword. ``step`` is called again and again
     as the guest's time, ``view.now``, goes on, ten times a second or more often. One that has ``ask`` is asked with
-    each message of the guest's balloon; whether that made it say anything else is what it returns.
+    each message of the guest's balloon; whether that made it say anything else is what it returns. One that has
+    ``misses`` makes a miss-ratio curve, which a study asks for at its end: sizes in pages, and the share of touches
+    that miss with each.
     """
 
     active: float

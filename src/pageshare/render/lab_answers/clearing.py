@@ -10,7 +10,6 @@ from pageshare.lab.answers import clearing
 from pageshare.lab.answers.clearing import NONE, WATCHED, Answer, Row
 from pageshare.render.lab_answers import seconds, spread, table
 
-
 EQUALS, OTHERS = WATCHED[: clearing.EQUAL], WATCHED[clearing.EQUAL :]
 
 
