@@ -421,7 +421,8 @@ class Wrong:
 
 def test_a_study_tells_curves_of_misses(capsys, study, tmp_path):
     (tmp_path / "own.py").write_text(CURVES, encoding="utf-8")
-    one = '[[study.estimator]]\nname = "shards"\nrate = 1.0\nevery = 0.1\nlabel = "all"\n[[study.estimator]]\nname = "esx"\n'
+    one = '[[study.estimator]]\nname = "shards"\nrate = 1.0\nevery = 0.1\nlabel = "all"\n'
+    one += '[[study.estimator]]\nname = "esx"\n'
     text = 'duration = "6min"\n[study]\n[[study.program]]\nname = "own.py:Cycle"\n' + one
     study.write_text(text, encoding="utf-8")
     document = run_json(capsys, "lab", study, "--csv", tmp_path / "csv", "--seeds", 2)

@@ -17,6 +17,7 @@ from pageshare.lab.estimators.esx import Esx
 from pageshare.lab.estimators.filters import Filters, SecondTouch, ZeroFilter
 from pageshare.lab.estimators.free_page_reporting import FreePageReporting
 from pageshare.lab.estimators.mglru import Generations
+from pageshare.lab.estimators.neighbours import NeighbourFilter
 from pageshare.lab.estimators.panel import Panel
 from pageshare.lab.estimators.shards import Shards
 from pageshare.lab.estimators.statistics import Statistics
@@ -283,6 +284,19 @@ def test_a_second_touch_is_use_and_one_is_none():
     found, traps = sprung(SecondTouch(8, RNG, delay=1.0), touches)
     assert found == {1: 9.0}
     assert traps.view.costs.visits == 8 + 2
+
+
+def test_what_is_touched_together_with_its_neighbour_was_swept_over():
+    """The trap's neighbour is the next page, at 128 the one before; by another thread, or later, it says nothing."""
+    filtered = NeighbourFilter(8, RNG)
+    sweep, later = (5, range(3), {}), (9, [6], {})
+    apart = [(5, [4], {}), (7, [5], {}), (5, [6], {}), (5.5, [7], {"thread": 1}), (12, [1], {})]
+    found, traps = sprung(filtered, [sweep, *apart, later])
+    # Page 3 was never touched: page 2 is use, and 0 and 1 are not, until 1 is touched by itself.
+    assert found == {2: 6.0, 4: 6.0, 6: 6.0, 5: 8.0, 7: 6.5, 1: 13.0}
+    assert traps.view.costs.visits == 2 * 8 + 2 * 2
+    both, _ = sprung(NeighbourFilter(128, RNG), [(5, [126, 127], {})], number=128)
+    assert not both
 
 
 def test_a_page_that_is_zero_after_the_touch_was_cleared():

@@ -13,13 +13,14 @@ from pageshare.lab import course, estimation, named, scenario, study
 from pageshare.lab.estimators import ESTIMATORS
 from pageshare.lab.estimators.bursts import BurstFilter
 from pageshare.lab.estimators.filters import SecondTouch, ZeroFilter
+from pageshare.lab.estimators.neighbours import NeighbourFilter
 from pageshare.lab.memory import SECOND, Memory
 from pageshare.lab.programs._rates import Rates, span
 from pageshare.lab.programs.steady import Steady
 from pageshare.lab.view import View
 from pageshare.synth.spec import SpecError
 
-FILTERS = {"bursts": BurstFilter, "second-touch": SecondTouch, "zero": ZeroFilter}
+FILTERS = {"bursts": BurstFilter, "neighbours": NeighbourFilter, "second-touch": SecondTouch, "zero": ZeroFilter}
 KINDS = {"program": named.programs(), "estimator": ESTIMATORS, "filter": FILTERS}
 SMALL = {"toucher": {"sizes": (0.5, 1.0), "background": 0.25}}
 """So that it fits into the few pages here."""

@@ -67,6 +67,7 @@ WATCHED = (
     "esx",
     "esx-zero",
     "esx-second-touch",
+    "esx-neighbours",
     "esx-bursts",
     "panel",
     "panel-zero",
@@ -79,7 +80,7 @@ WATCHED = (
     "guest-statistics",
 )
 """Estimators; the first is what the others are held against. Those with about a hundred visits in 30 s come first."""
-EQUAL = 7
+EQUAL = 8
 """So many of them make about as many visits as the first."""
 STEP = SECOND // 5
 """The kept traces' interval."""

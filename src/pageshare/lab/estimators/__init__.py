@@ -13,6 +13,7 @@ from pageshare.lab.estimators.esx import Esx
 from pageshare.lab.estimators.filters import Filters, SecondTouch, ZeroFilter
 from pageshare.lab.estimators.free_page_reporting import FreePageReporting
 from pageshare.lab.estimators.mglru import Generations
+from pageshare.lab.estimators.neighbours import NeighbourFilter
 from pageshare.lab.estimators.panel import Panel
 from pageshare.lab.estimators.shards import Shards
 from pageshare.lab.estimators.statistics import Statistics
@@ -40,6 +41,7 @@ ESTIMATORS: dict[str, Callable[..., Estimator]] = {
     "esx": Esx,
     "esx-zero": partial(Esx, n=75, through=ZeroFilter),
     "esx-second-touch": partial(Esx, n=70, through=SecondTouch),
+    "esx-neighbours": partial(Esx, n=36, through=NeighbourFilter),
     "esx-bursts": partial(Esx, n=85, through=BurstFilter),
     "annotate-30s": Annotate,
     "annotate-5s": partial(Annotate, period=5.0),
