@@ -72,7 +72,8 @@ def _needed(answer: Answer, place: int) -> str:
     for row in answer.rows:
         known = [_memory(misses.needed(curve, most)) for curve in (row.work, row.all)]
         sampled = [row.sampled[rate].needed[place] for rate in misses.RATES]
-        told = [_memory(each.mean) if math.isnan(each.mean) else f"{spread(each, 0, 100)} %" for each in sampled]
+        # With some seeds no size is enough.
+        told = ["up to all" if math.isnan(each.mean) else f"{spread(each, 0, 100)} %" for each in sampled]
         rows.append([row.trace, *known, *told])
     return table(headings, rows)
 
