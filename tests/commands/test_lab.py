@@ -258,6 +258,47 @@ def test_touches_are_recorded_and_can_be_run(capsys, small, tmp_path):
     assert any(line["source"].startswith("recorded: a simulated guest's") for line in after["calibration"])
 
 
+BRIEFLY = """
+import numpy as np
+
+from pageshare.lab.programs import RELEASED, WRITTEN, Touch
+
+
+class Buffer:
+    \"\"\"Fills 256 pages each second, and gives them back at once.\"\"\"
+
+    pages = 256
+
+    def run(self, begin, end):
+        if begin % 1_000_000 == 0:
+            yield Touch(np.arange(256, dtype=np.uint32), WRITTEN | RELEASED)
+"""
+
+
+def test_several_programs_recorded_and_what_lasts_no_step_are_run_again(capsys, small, tmp_path):
+    (tmp_path / "own.py").write_text(BRIEFLY, encoding="utf-8")
+    second = '[[guest.program]]\nname = "own.py:Buffer"\n'
+    small.write_text(SMALL.replace('length = "10s"', f'length = "10s"\npages = "1 MiB"\n{second}'), encoding="utf-8")
+    recorded = tmp_path / "a.parquet"
+    before = run_json(capsys, "lab", small, "--record-touches", f"a={recorded}")
+    assert {actor.thread >> 16 for actor in trace.read(recorded).actors} == {0, 1}
+    again = tmp_path / "again.toml"
+    programs = SMALL.index("[[guest.program]]"), SMALL.index('[[guest]]\nname = "b"')
+    text = SMALL[: programs[0]] + '[[guest.program]]\ntrace = "a.parquet"\n' + SMALL[programs[1] :]
+    again.write_text(text, encoding="utf-8")
+    after = run_json(capsys, "lab", again)
+    one, other = (document["samples"]["guests"][0]["active"][:10] for document in (before, after))
+    # A third of the phases' pages at most, and all of the buffer, which is never there at a sample.
+    assert min(one[1:]) > 256
+    assert other == pytest.approx(one, abs=2)
+    assert before["samples"]["guests"][0]["free"][5] >= 256
+    study = 'duration = "10s"\n[study]\n[[study.program]]\ntrace = "a.parquet"\n[[study.estimator]]\nname = "esx"\n'
+    again.write_text(study, encoding="utf-8")
+    found = run_json(capsys, "lab", again)["programs"][0]["samples"]
+    ends = [found["truth"][found["seconds"].index(second)] for second in (2.0, 5.0)]
+    assert [round(share * 512) for share in ends] == pytest.approx([one[2], one[5]], abs=2)
+
+
 def test_a_reset_releases_what_the_guest_had(capsys, tmp_path):
     recorded, reset = tmp_path / "b.parquet", tmp_path / "reset.toml"
     text = SMALL.replace("tax = 0.5", 'guest = "b"\nrestart = true\nboots = "1s"')

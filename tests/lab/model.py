@@ -13,7 +13,7 @@ from functools import partial
 from pageshare.lab import host as engine
 from pageshare.lab.frames import Place
 from pageshare.lab.guest import NOWHERE
-from pageshare.lab.programs import RELEASED, WRITTEN, ZERO
+from pageshare.lab.programs import READ, RELEASED, WRITTEN, ZERO
 from pageshare.lab.shares import Client, revoke
 from pageshare.lab.thresholds import State
 
@@ -514,12 +514,17 @@ class Model:
         """All pages of a touch have their turn, in the order in which they are named."""
         number = guest.number
         self.whole[number], self.turns[number] = None, []
-        for part in theirs(touch, offset):
-            yield partial(self.part, number, part)
         kinds = engine.np.broadcast_to(touch.kinds, touch.pages.shape)
         pages = touch.pages.astype(int) + offset
-        released = (kinds & RELEASED) != 0
-        assert self.turns[number] == pages[released].tolist() + pages[~released].tolist()
+        last = (kinds & RELEASED) != 0
+        # What no process has and is cleared is of the guest's free pages, whichever.
+        cleared = (guest.at[pages] == NOWHERE) & ((kinds & (WRITTEN | ZERO)) == (WRITTEN | ZERO))
+        first = last & (((kinds & (READ | WRITTEN)) == 0) | cleared)
+        for part in theirs(touch, offset):
+            yield partial(self.part, number, part)
+        # What is touched and released is touched before it is.
+        turns = [*pages[first].tolist(), *pages[~first].tolist(), *pages[last & ~first].tolist()]
+        assert self.turns[number] == turns
         self.whole[number] = touch
 
     def part(self, number, theirs, after):

@@ -19,12 +19,15 @@ PLAIN = ["random-with-replacement", "sequential", "random-permutation"]
 OTHERS = ["ksm", "peek-runs", "region-bandit", "zero-first", "hash-ranges"]
 
 
+KINDS = [READ, WRITTEN, WRITTEN | ZERO, RELEASED, READ | RELEASED, WRITTEN | RELEASED, WRITTEN | ZERO | RELEASED]
+
+
 class Erratic:
     """Reads, writes, zeroes and frees whatever pages; some contents are held by others too."""
 
     def __init__(self, rng, pages, *, file_pages=None):
         self.rng, self.pages = rng, pages
-        self.busy, self.often = rng.uniform(0.3, 1.1), rng.dirichlet([4, 8, 1.0, 0.3])
+        self.busy, self.often = rng.uniform(0.3, 1.1), rng.dirichlet([4, 8, 1.0, 0.3, 0.2, 0.2, 0.1])
         self.common = rng.uniform() < 0.7
         if file_pages is not None:
             self.file_pages = file_pages
@@ -38,7 +41,7 @@ class Erratic:
                 pages = (rng.integers(self.pages) + np.arange(count)) % self.pages
             else:
                 pages = rng.choice(self.pages, count, replace=False)
-            kinds = rng.choice([READ, WRITTEN, WRITTEN | ZERO, RELEASED], count, p=self.often).astype(np.uint8)
+            kinds = rng.choice(KINDS, count, p=self.often).astype(np.uint8)
             work = rng.uniform(size=count) < 0.5 if rng.uniform() < 0.3 else True
             contents = rng.integers(0, 12, count).astype(np.uint64) if self.common else None
             yield Touch(pages.astype(np.uint32), kinds, work, int(rng.integers(3)), contents)

@@ -1,6 +1,7 @@
 """A guest's own paging, and what is and is not its programs' work."""
 
 import numpy as np
+import pytest
 
 from lab.scripted import STEP, Script, at_rest, read, released, written, zeroed
 from pageshare.lab.balloon import Driver, Polls
@@ -11,8 +12,15 @@ from pageshare.lab.guest import Guest
 from pageshare.lab.host import Host
 from pageshare.lab.invariants import check
 from pageshare.lab.memory import SECOND
-from pageshare.lab.programs import READ, WRITTEN, Touch
+from pageshare.lab.programs import READ, RELEASED, WRITTEN, Touch
 from pageshare.lab.thresholds import State
+
+
+def test_what_is_touched_and_released_at_once_was_touched():
+    host = Host(1000)
+    guest = at_rest(host, 300)
+    guest.touch(Touch(np.arange(100, dtype=np.uint32), WRITTEN | RELEASED))
+    assert (host.counts.first_touches, guest.free, guest.memory.active()) == (100, 300, pytest.approx(100 / 300))
 
 
 def test_a_page_that_comes_in_for_a_thread_is_no_more_work_than_its_touch():

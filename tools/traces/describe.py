@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pageshare.lab import trace as traces
-from pageshare.lab.trace import READ, RELEASED, WRITTEN, Trace
+from pageshare.lab.trace import READ, WRITTEN, Trace
 
 BEGIN, END = "<!-- made by tools/traces/describe.py -->\n", "<!-- end -->\n"
 WINDOW = 30
@@ -31,7 +31,7 @@ class Shares:
 
 
 def shares(trace: Trace) -> Shares:
-    """A page that was released was not in use from then on."""
+    """The laboratory's truth (``lab.memory.Memory.active``): what was released since then counts, too."""
     second = 1_000_000 // trace.interval
     never = -WINDOW * second
     last, of_work = (np.full(trace.pages, never - 1, np.int64) for _ in range(2))
@@ -42,8 +42,6 @@ def shares(trace: Trace) -> Shares:
         touched = (some.kinds & (READ | WRITTEN)) > 0
         last[some.pages[touched]] = number
         of_work[some.pages[touched & works[some.actors]]] = number
-        gone = some.pages[(some.kinds & RELEASED) > 0]
-        last[gone] = of_work[gone] = never - 1
         if (number + 1) % (10 * second) == 0 and number + 1 >= WINDOW * second:
             found.everybody.append(float((last > number - WINDOW * second).mean()))
             found.work.append(float((of_work > number - WINDOW * second).mean()))

@@ -251,18 +251,22 @@ class Guest:
         released = (kinds & RELEASED) != 0
         # What is left of it is of the guest's pages, and has kinds for each.
         contents = None if touch.contents is None else touch.contents.astype(np.uint64)
-        touch = Touch(pages, kinds.astype(np.uint8), touch.work, touch.thread, contents)
+        touch = Touch(pages, (kinds & ~np.uint8(RELEASED)).astype(np.uint8), touch.work, touch.thread, contents)
+        after = pages[:0]
         if released.any():
             # A page that is cleared where no process has it: the zero page thread clears the guest's free pages.
             cleared = released & ((kinds & (WRITTEN | ZERO)) == (WRITTEN | ZERO)) & (self.at[pages] == NOWHERE)
             if cleared.any():
                 yield partial(self._clear, int(np.count_nonzero(cleared)), touch)
-            self._release(pages[released])
-            touch = _part(touch, ~released)
+            only = released & (cleared | (touch.kinds == 0))
+            self._release(pages[only])
+            after, touch = pages[released & ~only], _part(touch, ~only)
         for begin in range(0, len(touch.pages), AT_ONCE):
             some = _part(touch, slice(begin, begin + AT_ONCE))
             if not self._at_once(some):
                 yield partial(self._bring_in_and_use, some)
+        if len(after):
+            self._release(after)
 
     def _at_once(self, touch: Touch, offset: int = 0) -> bool:
         """Touch pages if none of them needs anything: whether they were."""

@@ -25,6 +25,9 @@ class Recorded:
         self.pages = trace.pages
         self.duration = trace.interval * trace.intervals
         self.labelled = all(actor.intent != "unlabelled" for actor in trace.actors)
+        # A trace may number threads as it likes, a guest numbers them from 0 on.
+        threads = {thread: place for place, thread in enumerate(sorted({actor.thread for actor in trace.actors}))}
+        self.threads = [threads[actor.thread] for actor in trace.actors]
 
     def run(self, begin: int, end: int) -> Iterator[Touch]:
         """All intervals that begin from ``begin`` until ``end``."""
@@ -37,4 +40,4 @@ class Recorded:
                 its = touches.actors == place
                 actor = self.trace.actors[place]
                 work = actor.intent in {"work", "unlabelled"}
-                yield Touch(touches.pages[its], touches.kinds[its], work, actor.thread)
+                yield Touch(touches.pages[its], touches.kinds[its], work, self.threads[place])
