@@ -266,7 +266,7 @@ def test_a_page_on_polls_says_whether_the_goal_was_met():
     messages = {polls.FAST_POLL.name: 800.0}
     own = _rows_of_polls(waits, messages, "guest-statistics")
     sample = _rows_of_polls(dict.fromkeys(names, 0.05) | {polls.BOTH.name: 0.04}, {}, "esx")
-    text = _words(lab_answers.page_of("polls", polls.Answer(1, own[:0], [*own, *sample]), "x").text)
+    text = _words(lab_answers.page_of("polls", polls.Answer(1, own[:0], [*own, *sample], []), "x").text)
     assert "It is **met** with targets by the guests' own statistics, **not met** with targets by ESX's sample." in text
     assert "Wherever it is met, it is by *doorbell, pleads*." in text
     assert "*doorbell, pleads* waits least: 0.10 %, 0.050 times as long, at 10.0 messages." in text
@@ -278,15 +278,35 @@ def test_a_page_on_polls_says_whether_the_goal_was_met():
     assert "- A doorbell alone: 1.50." in text
     assert "Four guests of 160 MB each on a host of 512 MB: together they have 125 % of it." in text
     own = _rows_of_polls(waits | {polls.RUNG.name: 0.0}, messages, "guest-statistics")
-    text = _words(lab_answers.page_of("polls", polls.Answer(1, own[:0], [*own, *sample]), "x").text)
+    text = _words(lab_answers.page_of("polls", polls.Answer(1, own[:0], [*own, *sample], []), "x").text)
     assert "it takes all three" not in text
     assert "- A doorbell alone: 0.00." in text
     own = _rows_of_polls({name: waits[name] for name in names[:2]}, messages, "guest-statistics")
-    text = _words(lab_answers.page_of("polls", polls.Answer(1, own[:0], own), "x").text)
+    text = _words(lab_answers.page_of("polls", polls.Answer(1, own[:0], own, []), "x").text)
     assert "It is **not met** with targets by the guests' own statistics. -" in text
     assert "Nothing else that was run needs no more messages. Waiting as short, but" in text
     assert "all three" not in text
     assert "ESX's sample" not in text
+
+
+def test_a_page_on_polls_says_what_is_best_however_fast_need_rises():
+    def row(form, waits, messages, rise):
+        figures = defaultdict(lambda: ONE, stalled=Spread.of([waits]), messages=Spread.of([messages]))
+        return polls.Row(polls.Case(form, rise=rise, disk="disk"), figures)
+
+    forms = (polls.SECOND_POLL, polls.ADAPTIVE, polls.RUNG)
+    fast = [row(form, waits, 10.0, 0.1) for form, waits in zip(forms, (0.3, 0.2, 0.4), strict=True)]
+    slow = [row(*each, 10.0) for each in zip(forms, (0.08, 0.03, 0.24), (10.0, 28.0, 9.0), strict=True)]
+    never = [row(form, 0.0, 10.0, 100.0) for form in forms]
+    periods = [row(polls.Form("poll, 1 s", polls.Polls()), 0.3, 10.0, 0.1)]
+    text = _words(lab_answers.page_of("polls", polls.Answer(1, periods, fast, [*slow, *never]), "x").text)
+    best = "0.1 s on disk: *poll, adaptive, 10 ms to 1 s*, 20.00 %, 0.67 times the one-second poll's 30.00 %;"
+    words = "10 s on disk: nothing waits less than the one-second poll, 8.00 %."
+    assert f"where the one-second poll waits at all: {best} {words}" in text
+    assert "100 s on disk: " not in text
+    slower = "within 10 s on a disk, adaptive polls wait 0.4 times as long as the one-second poll, at 28 messages"
+    assert f"{slower} a second instead of 10, and a doorbell alone 3.0 times." in text
+    assert "| poll, adaptive, 10 ms to 1 s | 20.00 | 10.0 | 3.00 | 28.0 | 0.00 | 10.0 |" in text
 
 
 def test_a_page_on_misses_tells_what_collectors_make_of_the_curve():

@@ -241,6 +241,8 @@ PERIODS = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0)
 RISES = (0.1, 1.0, 10.0, 100.0)
 LONG = 10 * SECOND
 SECOND_POLL, FAST_POLL = Form("poll, 1 s", Polls()), Form("poll, 10 ms", Polls(period=10_000))
+STAGGERED = Form("poll, 1 s, staggered", Polls(), staggered=True)
+ADAPTIVE = Form("poll, adaptive, 10 ms to 1 s", Polls(fastest=10_000))
 RUNG = Form("doorbell", Polls(period=LONG, doorbell=True))
 PLEADS = Form("poll, 1 s; pleads", Polls(pleads=True))
 BOTH = Form("doorbell, pleads", Polls(period=LONG, doorbell=True, pleads=True))
@@ -248,8 +250,8 @@ LARGE = replace(BOTH, name="doorbell, pleads; 4,096 pages a message", batch=4096
 OUT_OF_MEMORY = replace(SECOND_POLL, name="poll, 1 s; deflates when out of memory", deflate_on_oom=True)
 FORMS = (
     SECOND_POLL,
-    Form("poll, 1 s, staggered", Polls(), staggered=True),
-    Form("poll, adaptive, 10 ms to 1 s", Polls(fastest=10_000)),
+    STAGGERED,
+    ADAPTIVE,
     FAST_POLL,
     OUT_OF_MEMORY,
     replace(SECOND_POLL, name="poll, 1 s; 4,096 pages a message", batch=4096),
@@ -262,6 +264,7 @@ FORMS = (
     Form("free page hinting, no balloon", hinting=True),
     replace(BOTH, name="doorbell, pleads; free page reporting", reporting=True),
 )
+AT_ALL_RISES = (SECOND_POLL, STAGGERED, ADAPTIVE, RUNG, BOTH, LARGE)
 
 
 @dataclass(frozen=True)
@@ -274,11 +277,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Answer:
-    """All runs: ``periods``, polls by period and by how fast need rises; ``forms`` of balloons under ramps of 0.1 s."""
+    """All runs: ``periods``, polls by period and by how fast need rises; ``forms`` of balloons under ramps of 0.1 s;
+    some of these under slower ones (``rises``)."""
 
     seeds: int
     periods: list[Row] = field(repr=False)
     forms: list[Row] = field(repr=False)
+    rises: list[Row] = field(repr=False)
 
 
 def answer(seeds: int = 10, *, quick: bool = False, tell: Callable[[float], None] | None = None) -> Answer:
@@ -299,10 +304,13 @@ def answer(seeds: int = 10, *, quick: bool = False, tell: Callable[[float], None
         )
         for form in FORMS
     ]
+    rises = [Case(form, rise=rise, disk=disk) for disk in DISKS for rise in RISES[1:] for form in AT_ALL_RISES]
     if quick:
+        rises = []
         periods = [each for each in periods if each.rise == 0.1][-2:]
         forms = [each for each in forms[: len(FORMS)] if each.form in (SECOND_POLL, LARGE)]
-    cases = [replace(case, seconds=10) if quick else case for case in (*periods, *forms)]
+    cases = [replace(case, seconds=10) if quick else case for case in (*periods, *forms, *rises)]
     figures = over_seeds(run, cases, seeds, tell=tell, workers=0 if quick else None)
     rows = [Row(case, found) for case, found in zip(cases, figures, strict=True)]
-    return Answer(seeds, rows[: len(periods)], rows[len(periods) :])
+    edges = len(periods), len(periods) + len(forms)
+    return Answer(seeds, rows[: edges[0]], rows[edges[0] : edges[1]], rows[edges[1] :])

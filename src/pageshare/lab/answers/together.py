@@ -29,8 +29,8 @@ PER_GIB = 1024 / MEGABYTES
 """Rates of scanning, and costs, are given for a GiB of the host, so that they say something of other sizes: of hosts
 with as many guests of this size for each GiB."""
 WARM, WARM_UP = 10_000.0, 100
-"""Pages a second for each GiB, and for how many seconds from the boot all scan as fast. A slow scan takes an hour to find
-what it can keep: it begins where a fast one ends."""
+"""Pages a second for each GiB, and for how many seconds from the boot all scan as fast. A slow scan takes an hour to
+find what it can keep: it begins where a fast one ends."""
 COUNTED = 300
 """Seconds for which things are counted, after twice as many at the rate that is asked about."""
 DISKS = {"disk": (5000.0, 100 * MB), "flash": (100.0, 2000 * MB)}

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pageshare.lab.answers import polls
-from pageshare.lab.answers.polls import Answer, Case, Row
+from pageshare.lab.answers._seeds import Spread
+from pageshare.lab.answers.polls import Answer, Case, Form, Row
 from pageshare.render.lab_answers import spread, table
 from pageshare.render.plot import FAINT
 
@@ -17,6 +18,8 @@ COLOURS = ("#0b62c4", "#1b7f3b", "#b35c00", "#7b3294")
 Setting = tuple[bool, str, str]
 """Scattered free memory, the estimator that targets go by, the disk."""
 TARGETS = {"guest-statistics": "the guests' own statistics", "esx": "ESX's sample"}
+LITTLE = 0.001
+"""A share of time waited that is not worth a word."""
 GOAL = 0.1
 """The waiting that a balloon may leave, of what the one-second poll leaves, at no more messages."""
 
@@ -30,6 +33,9 @@ def values(answer: Answer) -> dict[str, Any]:
         "periods": {disk: _periods([row for row in answer.periods if row.case.disk == disk]) for disk in disks},
         "forms": {_setting(setting): _forms(rows) for setting, rows in settings.items()},
         "goal": _goal(settings),
+        "rises": {disk: _rises(answer, disk) for disk in disks} if answer.rises else {},
+        "by_rise": [told for disk in disks for told in _by_rise(answer, disk)],
+        "slow": _slow(answer),
         "parts": _parts(settings),
         "hurts": _hurts(answer.periods),
         "knees": _knees(answer.periods),
@@ -86,6 +92,66 @@ def _forms(rows: list[Row]) -> str:
             ]
             for row in rows
         ],
+    )
+
+
+def _at_rises(answer: Answer, disk: str) -> dict[tuple[Form, float], Mapping[str, Spread]]:
+    """What was run at all rises: those of 0.1 s are among the forms."""
+    rows = [*answer.forms, *answer.rises]
+    usual = [row for row in rows if row.case.scattered and row.case.estimator == "guest-statistics"]
+    of = {(row.case.form, row.case.rise): row.figures for row in usual if row.case.disk == disk}
+    return {key: of[key] for key in of if key[0] in polls.AT_ALL_RISES}
+
+
+def _rises(answer: Answer, disk: str) -> str:
+    found = _at_rises(answer, disk)
+    rises = sorted({rise for _form, rise in found})
+    headings = ["balloon"]
+    for rise in rises:
+        headings += [f"waits %, {rise:g} s", "messages/s"]
+    lines = []
+    for form in dict.fromkeys(form for form, _rise in found):
+        cells = [form.name]
+        for rise in rises:
+            figures = found[form, rise]
+            cells += [spread(figures["stalled"], 2, 100), f"{figures['messages'].mean:,.1f}"]
+        lines.append(cells)
+    return table(headings, lines)
+
+
+def _by_rise(answer: Answer, disk: str) -> list[str]:
+    """Of what was run at all rises, where the one-second poll waits: what waits least, and what does at no more
+    messages."""
+    found, told = _at_rises(answer, disk), []
+    for rise in sorted({rise for _form, rise in found}):
+        its = {form: figures for (form, of), figures in found.items() if of == rise}
+        second = its[polls.SECOND_POLL]
+        if second["stalled"].mean < LITTLE or len(its) < 2:
+            continue
+        cheap = [form for form in its if its[form]["messages"].mean <= second["messages"].mean]
+        best = min(cheap, key=lambda form: its[form]["stalled"].mean)
+        waits, least = (100 * each["stalled"].mean for each in (second, its[best]))
+        words = f"*{best.name}*, {least:.2f} %, {least / waits:.2f} times the one-second poll's {waits:.2f} %"
+        if best == polls.SECOND_POLL:
+            words = f"nothing waits less than the one-second poll, {waits:.2f} %"
+        told.append(f"{rise:g} s on {disk}: {words}")
+    return told
+
+
+def _slow(answer: Answer) -> str:
+    """What adaptive polls and a doorbell alone make of a rise within 10 s on a disk, as a sentence; "" if not run."""
+    found = _at_rises(answer, "disk")
+    forms = (polls.SECOND_POLL, polls.ADAPTIVE, polls.RUNG)
+    if not all((form, 10.0) in found for form in forms):
+        return ""
+    second, adaptive, rung = (found[form, 10.0] for form in forms)
+    if not second["stalled"].mean:
+        return ""
+    ratios = [its["stalled"].mean / second["stalled"].mean for its in (adaptive, rung)]
+    return (
+        f"Where need rises within 10 s on a disk, adaptive polls wait {ratios[0]:.1f} times as long as the one-second"
+        f" poll, at {adaptive['messages'].mean:,.0f} messages a second instead of {second['messages'].mean:,.0f}, and a"
+        f" doorbell alone {ratios[1]:.1f} times."
     )
 
 
