@@ -481,6 +481,55 @@ def test_a_study_tells_curves_of_misses(capsys, study, tmp_path):
     assert "% of touches that miss" in (tmp_path / "x.svg").read_text()
 
 
+OWN = """
+class Half:
+    def __init__(self, view):
+        self.active, self.view = 0.5, view
+
+    def step(self):
+        CODE
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("self.view.costs.visits -= 1e6", "looks can't be taken back"),
+        ("self.view.costs.visits = float('nan')", "has looked for nan us by now"),
+        ("self.active = 2", "estimates 2.0: must be from 0 to 1"),
+    ],
+)
+def test_what_an_estimator_of_ones_own_does_to_its_costs_is_looked_at(capsys, study, tmp_path, code, words):
+    (tmp_path / "own.py").write_text(OWN.replace("CODE", code), encoding="utf-8")
+    status, out, err = run(capsys, "lab", study)
+    assert (status, out) == (1, "")
+    assert words in err
+    assert "own.py:Half" in err
+
+
+@pytest.mark.parametrize("name", ["ask", "misses"])
+def test_names_that_mean_something_are_methods(capsys, study, tmp_path, name):
+    (tmp_path / "own.py").write_text(HALF.replace("0.5, view", f"0.5, view\n        self.{name} = 0"), encoding="utf-8")
+    status, out, err = run(capsys, "lab", study)
+    assert (status, out) == (1, "")
+    assert f"has {name}, which is no method" in err
+
+
+def test_what_ones_own_classes_print_is_in_nobodys_way(capsys, study, tmp_path):
+    (tmp_path / "own.py").write_text(HALF.replace("        pass", '        print("here")'), encoding="utf-8")
+    status, out, err = run(capsys, "lab", study, "--json")
+    assert status == 0
+    assert json.loads(out)["format"] == "pageshare-lab-study/1"
+    assert "here\n" in err
+
+
+def test_csv_says_that_it_is_a_simulation(capsys, small, study, tmp_path):
+    for which in (small, study):
+        assert run(capsys, "lab", which, "--csv", tmp_path / which.stem)[0] == 0
+        _heading, first, *_rest = (tmp_path / which.stem / "calibration.csv").read_text().splitlines()
+        assert first.startswith('what this is,"This is a simulation in virtual time')
+
+
 def test_a_curve_of_ones_own_is_looked_at(capsys, study, tmp_path):
     (tmp_path / "own.py").write_text(CURVES, encoding="utf-8")
     study.write_text(STUDY.replace("own.py:Half", "own.py:Wrong"), encoding="utf-8")
@@ -515,6 +564,38 @@ def test_a_study_keeps_programs_of_one_name_apart(capsys, study, tmp_path):
     assert {"what": "load", "value": "steady, much", "source": "made up"} in document["calibration"]
     for file in ("x.svg", "x.html", "csv/samples.csv"):
         assert "steady, much" in (tmp_path / file).read_text(encoding="utf-8")
+
+
+def test_a_trace_that_nobody_has_labelled_is_reported_and_not_judged(capsys, study, tmp_path):
+    actors = [trace.Actor("x", 3, "work"), trace.Actor("x", 70_000, "unlabelled")]
+    some = [np.arange(number % 3, 200, 3, dtype=np.uint32) for number in range(60)]
+    rows = [trace.Touches(pages, np.ones(len(pages), np.uint16), np.full(len(pages), 2, np.uint8)) for pages in some]
+    made = trace.of_touches(rows, name="x", pages=200, interval=1_000_000, actors=actors, about={"program": "Made up."})
+    trace.write(tmp_path / "x.parquet", made)
+    text = STUDY.replace('name = "phases"\npages = "1 MiB"\nlength = "1min"', 'trace = "x.parquet"\nloop = true')
+    study.write_text(text, encoding="utf-8")
+    document = run_json(capsys, "lab", study, "--seeds", 2, "--svg", tmp_path / "x.svg")
+    steady, unlabelled = document["programs"]
+    assert (steady["labelled"], unlabelled["labelled"]) == (True, False)
+    esx, half = unlabelled["estimators"]
+    assert (half["mean"], half["spread"]["mean"]) == (0.5, 0)
+    assert esx["mean"] == pytest.approx(200 / 512, abs=0.1)
+    assert {half[name] for name in ("bias", "rmse", "mae", "lag")} == {None}
+    assert steady["estimators"][1]["bias"] == pytest.approx(0.25, abs=0.02)
+    assert "touched by anybody, for nobody has labelled it" in (tmp_path / "x.svg").read_text()
+    status, out, _err = run(capsys, "lab", study)
+    assert status == 0
+    assert "touched by anybody (unlabelled: not judged)" in out
+    assert "unlabelled: whatever is touched is taken for in use, nothing is judged" in flat(out)
+    study.write_text(text.replace('[[study.program]]\nname = "steady"\nhot = 0.25\nwarm = 0\n', ""), encoding="utf-8")
+    status, out, _err = run(capsys, "lab", study)
+    assert (status, out.partition(".")[0]) == (0, "Nothing is judged: no program says what its touches are for")
+    host = tmp_path / "host.toml"
+    text = SMALL.replace('name = "phases"\nlength = "10s"', 'trace = "x.parquet"\nloop = true')
+    host.write_text(text, encoding="utf-8")
+    guests = run_json(capsys, "lab", host, "--set", "duration=90s")["guests"]
+    assert guests[0]["estimate_rmse"] is None
+    assert guests[1]["estimate_rmse"] is not None
 
 
 def test_a_study_has_no_pages_to_account_for(capsys, study):

@@ -14,6 +14,7 @@ policy.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -21,7 +22,7 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pageshare.commands import UsageError
 from pageshare.commands._numbers import positive, seed_number
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from pageshare.lab.estimation import StudySpec
     from pageshare.lab.scenario import Scenario
     from pageshare.render.tables import Table
+
+T = TypeVar("T")
 
 SUMMARY = "a simulated host: balloons, idle memory tax, estimators of idle memory"
 LISTS = ("scenarios", "programs", "estimators", "policies", "traces", "answers")
@@ -246,7 +249,7 @@ def _run(
                 _write_trace(recording.trace(scenario.guests[recorded or 0].name, _about(course, args)), args)
 
     _nothing, interrupt = run_with_share(
-        go,
+        partial(_apart, go),
         control,
         label="lab",
         done=lambda: (len(runs) - 1 + runs[-1].share_done) / args.seeds if runs else 0.0,
@@ -307,6 +310,12 @@ def _save_data(
     write_files(found)
 
 
+def _apart(work: Callable[[], T]) -> T:
+    """Do it; what a user's classes print does not go where the document will."""
+    with contextlib.redirect_stdout(sys.stderr):
+        return work()
+
+
 def _show(document: dict[str, Any], args: argparse.Namespace, write: Callable[[dict[str, Any], Console], None]) -> None:
     if args.json:
         json.dump(document, sys.stdout, indent=None, separators=(",", ":"))
@@ -333,7 +342,8 @@ def _study(spec: StudySpec, folder: Path, args: argparse.Namespace, files: Seque
         _spare(args, folder / each.name.rpartition(":")[0])
     control = Control()
     study = estimation.Study(spec, range(args.seed, args.seed + args.seeds), control)
-    done, interrupt = run_with_share(study.go, control, label="lab", done=lambda: study.share_done, quiet=args.quiet)
+    go = partial(_apart, study.go)
+    done, interrupt = run_with_share(go, control, label="lab", done=lambda: study.share_done, quiet=args.quiet)
     told = estimation.document(spec, done, study.seeds, interrupted=control.stopped)
     if interrupt is None:
         _save_data(told, lab_study.data_tables, args)

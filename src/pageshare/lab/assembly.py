@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from pageshare.lab.programs import RELEASED, Touch
 from pageshare.lab.programs.recorded import Recorded
 from pageshare.lab.sharing import Sharing
 from pageshare.lab.thresholds import Thresholds
-from pageshare.lab.view import View
+from pageshare.lab.view import Prices, View
 from pageshare.synth.spec import SpecError
 
 if TYPE_CHECKING:
@@ -107,7 +108,11 @@ class Watched:
 
     def __init__(self, estimator: Estimator, spec: Named, view: View) -> None:
         self.estimator, self._spec, self.view = estimator, spec, view
-        self.active = 1.0
+        self.active, self._paid = 1.0, 0.0
+        with Blamed(spec.where, spec.name):
+            for name in ("ask", "misses"):
+                if not callable(getattr(estimator, name, None)) and hasattr(estimator, name):
+                    raise ValueError(f"has {name}, which is no method: see docs/lab.md, or call it something else")
         self._take()
 
     def step(self) -> None:
@@ -133,8 +138,10 @@ class Watched:
             return None
         with Blamed(self._spec.where, self._spec.name):
             sizes, shares = (np.asarray(each, np.float64) for each in make())
-            if sizes.ndim != 1 or sizes.shape != shares.shape or not len(sizes) or (np.diff(sizes) <= 0).any():
-                raise ValueError("misses() gives no sizes that rise, and a share for each")
+            if sizes.ndim != 1 or sizes.shape != shares.shape or not len(sizes):
+                raise ValueError("misses() gives no sizes, and a share for each")
+            if not np.isfinite(sizes).all() or not (np.diff(sizes) > 0).all():
+                raise ValueError("misses() gives sizes that don't rise")
             if not ((shares >= 0) & (shares <= 1)).all():
                 raise ValueError("misses() gives shares that are not from 0 to 1")
         return sizes, shares
@@ -144,6 +151,10 @@ class Watched:
             active = float(self.estimator.active)
             if not 0 <= active <= 1:
                 raise ValueError(f"estimates {active}: must be from 0 to 1")
+            paid = self.view.costs.microseconds(Prices())
+            if not self._paid <= paid < math.inf:
+                raise ValueError(f"has looked for {paid:g} us by now, after {self._paid:g}: looks can't be taken back")
+            self._paid = paid
         self.active = active
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = "pageshare-lab-study/1"
+JUDGED = ("bias", "rmse", "mae", "lag")
+"""Of figures, those that hold an estimate against the truth."""
 MOST = 50
 """Programs, and estimators, of a study."""
 MOST_STEPS = 5_000_000
@@ -207,9 +209,11 @@ def document(spec: StudySpec, done: Sequence[Studied], seeds: Sequence[int], *, 
         programs.append(
             {
                 "name": runs[0].program,
+                "labelled": spec.programs[place].labelled,
                 "truth": fmean(float(each.run.truth[each.run.times > spec.warm_up].mean()) for each in runs),
                 "estimators": [
-                    {**_over([one.figures[i] for one in runs]), "misses": _curve([one.run.curves[i] for one in runs])}
+                    _over([one.figures[i] for one in runs], judged=spec.programs[place].labelled)
+                    | {"misses": _curve([one.run.curves[i] for one in runs])}
                     for i in range(len(first.names))
                 ],
                 "samples": {
@@ -236,12 +240,13 @@ def document(spec: StudySpec, done: Sequence[Studied], seeds: Sequence[int], *, 
     }
 
 
-def _over(figures: Sequence[study.Figures]) -> dict[str, Any]:
+def _over(figures: Sequence[study.Figures], *, judged: bool) -> dict[str, Any]:
+    """Means over seeds, and their spread. Where nobody has said what touches were for, there is no error to tell."""
     rows = [asdict(each) for each in figures]
     found: dict[str, Any] = {"name": rows[0]["name"]}
     spread: dict[str, Any] = {}
     for key in [key for key in rows[0] if key != "name"]:
-        known = [row[key] for row in rows if row[key] == row[key]]
+        known = [row[key] for row in rows if row[key] == row[key] and (judged or key not in JUDGED)]
         found[key] = fmean(known) if known else None
         spread[key] = stdev(known) if len(known) > 1 else None
     return {**found, "spread": spread if len(rows) > 1 else None}
@@ -265,7 +270,7 @@ def calibration(spec: StudySpec) -> Iterator[tuple[str, str, str]]:
         own = program.program is not None and program.program.own
         made = "a user's own class" if own else "made up"
         if program.trace is not None:
-            made = recorded(program.trace.about)
+            made = recorded(program.trace)
         yield "load", program.name, made
     if spec.calibration:
         yield "the study's own figures", "", spec.calibration

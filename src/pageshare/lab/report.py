@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pageshare.lab.course import Course, GuestSamples
     from pageshare.lab.scenario import GuestSpec, Scenario
+    from pageshare.lab.trace import Trace
 
 FORMAT = "pageshare-lab/1"
 SIMULATION = (
@@ -91,7 +92,7 @@ def samples(course: Course) -> dict[str, Any]:
 def _listed(values: NDArray[Any]) -> list[Any]:
     if values.dtype.kind != "f":
         return list(values.tolist())
-    return [None if math.isnan(value) else round(value, 3) for value in values.tolist()]
+    return [None if math.isnan(value) else round(value, 6) for value in values.tolist()]
 
 
 def _figures(course: Course) -> dict[str, Any]:
@@ -129,6 +130,7 @@ def _of_guest(course: Course, spec: GuestSpec, guest: GuestSamples) -> dict[str,
     elapsed = max(0.0, float(course.times[-1]) - spec.start / SECOND)
     error = guest.estimate - guest.active
     known = ~np.isnan(error) & (course.times >= spec.start / SECOND + 60)
+    known &= all(program.labelled for program in spec.programs)
     return {
         "name": spec.name,
         "memory": spec.memory,
@@ -292,16 +294,18 @@ def _of_programs(scenario: Scenario) -> Iterator[tuple[str, str, str]]:
                 continue
             seen.add(program.name)
             if program.trace is not None:
-                yield "load", program.name, recorded(program.trace.about)
+                yield "load", program.name, recorded(program.trace)
             else:
                 own = program.program is not None and program.program.own
                 yield "load", program.name, "a user's own class" if own else "made up"
 
 
-def recorded(about: Mapping[str, str]) -> str:
+def recorded(trace: Trace) -> str:
     """Where a recorded load comes from, by what its trace says."""
+    about = trace.about
     made = about.get("program", "") or "; ".join(about.values())
-    return f"recorded: {made.rstrip('.')[:300]}" + (f"; {about['clock'][:60]}" if "clock" in about else "")
+    told = f"recorded: {made.rstrip('.')[:300]}" + (f"; {about['clock'][:60]}" if "clock" in about else "")
+    return told if trace.labelled else f"{told}; unlabelled: whatever is touched is taken for in use, nothing is judged"
 
 
 def states() -> list[str]:

@@ -129,6 +129,11 @@ class ProgramSpec:
         """What it is called."""
         return self.label or (self.program.name if self.program else f"trace {self.trace_name}")
 
+    @property
+    def labelled(self) -> bool:
+        """Whether it says what its touches are for: what is not a trace does."""
+        return self.trace is None or self.trace.labelled
+
 
 @dataclass(frozen=True)
 class GuestSpec:

@@ -51,10 +51,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Figures:
-    """One estimator in one run, warm-up left out. Errors are shares of all pages, times seconds; nan where there is
-    none. ``visits`` to ``hypercalls``: for each 30 seconds; ``microseconds``: of CPU time for each 30 seconds."""
+    """One estimator in one run, warm-up left out. Its ``mean`` and errors are shares of all pages, times seconds; nan
+    where there is none. ``visits`` to ``hypercalls``: for each 30 seconds; ``microseconds``: of CPU time, likewise."""
 
     name: str
+    mean: float
     bias: float
     rmse: float
     mae: float
@@ -150,6 +151,7 @@ def figures(run: Run, *, warm_up: int = WARM_UP, prices: Prices | None = None) -
         found.append(
             Figures(
                 name,
+                float(run.estimates[place, first:].mean()),
                 float(errors.mean()),
                 float(np.sqrt((errors**2).mean())),
                 float(np.abs(errors).mean()),

@@ -117,6 +117,11 @@ class Trace:
     runs: Runs = field(repr=False, compare=False)
     ranges: tuple[Range, ...] = ()
 
+    @property
+    def labelled(self) -> bool:
+        """Whether it says of all touches what they were for."""
+        return all(actor.intent != "unlabelled" for actor in self.actors)
+
     def touches(self, number: int) -> Touches:
         """Of interval ``number``, from 0. Raises IndexError where there is none."""
         if not 0 <= number < self.intervals:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from pageshare.render.units import clock, percent_of
 
 MOST_NAMED = 4
 """Guests that sentences name one by one."""
+CALIBRATION = "What it is calibrated against"
 ROWS = 12
 
 
@@ -110,7 +112,8 @@ def data_tables(document: Mapping[str, Any]) -> list[Table]:
         names = [guest["name"]] * len(recorded["seconds"])
         rows += list(zip(names, recorded["seconds"], *(guest[key] for key in keys), strict=True))
     found.append(Table("guest-samples", "Guests over time", tuple(columns), rows, page, note))
-    return [*found, *(_host_data(document) if each.name == "host" else each for each in tables(document))]
+    its = (_host_data(document) if each.name == "host" else each for each in tables(document))
+    return [*found, *(said_so(each, document) for each in its)]
 
 
 _HOST: Mapping[str, Any] = {"state": "count", "changes": "count", "queue": "seconds", "tax": "share"}
@@ -398,7 +401,14 @@ def captioned(table: Table, name: str, console: Console) -> str:
 def _calibration(document: Mapping[str, Any]) -> Table:
     columns = (Column("what", "", "text"), Column("value", "value", "text"), Column("source", "from", "text"))
     rows = [(each["what"], each["value"], each["source"]) for each in document["calibration"]]
-    return Table("calibration", "What it is calibrated against", columns, rows, document["page_size"])
+    return Table("calibration", CALIBRATION, columns, rows, document["page_size"])
+
+
+def said_so(table: Table, document: Mapping[str, Any]) -> Table:
+    """A table of data: what all rests on begins with what it is, for CSV has no other place for that."""
+    if table.name != "calibration":
+        return table
+    return replace(table, rows=[("what this is", document["simulation"], ""), *table.rows])
 
 
 def write(document: Mapping[str, Any], console: Console) -> None:
@@ -418,7 +428,7 @@ def write(document: Mapping[str, Any], console: Console) -> None:
         if note := captioned(shown, shown.name, console):
             say(console, note)
     console.print()
-    say(console, "What it is calibrated against", style="bold")
+    say(console, CALIBRATION, style="bold")
     for each in document["calibration"]:
         told = f"{each['value']} ({each['source']})" if each["value"] else each["source"]
         say(console, printable(f"{each['what']}: {told}"), indent="  ")

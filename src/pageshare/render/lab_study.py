@@ -10,7 +10,7 @@ from rich.console import Console
 
 from pageshare.images import printable
 from pageshare.render.console import say
-from pageshare.render.lab import caption, captioned
+from pageshare.render.lab import CALIBRATION, caption, captioned, said_so
 from pageshare.render.lab_plot import GREEN, STACK
 from pageshare.render.plot import FAINT
 from pageshare.render.tables import Column, Table, shortened
@@ -26,6 +26,8 @@ def headline(document: Mapping[str, Any]) -> str:
     if not document["programs"]:
         return "Nothing was run to its end."
     errors = _errors(document)
+    if not errors:
+        return "Nothing is judged: no program says what its touches are for."
     best = min(errors, key=errors.__getitem__)
     if len(errors) == 1:
         return f"{best} errs by {errors[best]:.1f} points on average."
@@ -36,7 +38,7 @@ def _errors(document: Mapping[str, Any]) -> dict[str, float]:
     """RMSE of each estimator over all programs, in points."""
     squares: dict[str, list[float]] = {}
     for program in document["programs"]:
-        for each in program["estimators"]:
+        for each in program["estimators"] if program["labelled"] else ():
             squares.setdefault(each["name"], []).append(each["rmse"] ** 2)
     return {name: 100 * (sum(of) / len(of)) ** 0.5 for name, of in squares.items()}
 
@@ -45,11 +47,14 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
     """The same of each estimator, and what it looks at."""
     if not document["programs"]:
         return
-    for name, error in sorted(_errors(document).items(), key=lambda each: each[1]):
+    errors = _errors(document)
+    names = dict.fromkeys(each["name"] for program in document["programs"] for each in program["estimators"])
+    for name in sorted(names, key=lambda name: errors.get(name, 0.0)):
         costs = [
             each["visits"] for program in document["programs"] for each in program["estimators"] if each["name"] == name
         ]
-        yield f"{name}: {error:.1f} points, {sum(costs) / len(costs):,.0f} pages looked at each 30 s"
+        points = f"{errors[name]:.1f} points, " if name in errors else ""
+        yield f"{name}: {points}{sum(costs) / len(costs):,.0f} pages looked at each 30 s"
 
 
 def settings(document: Mapping[str, Any]) -> str:
@@ -65,6 +70,7 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
     """One for each program, and what it all rests on."""
     columns = (
         Column("estimator", "estimator", "text"),
+        Column("mean", "estimate", "share"),
         Column("rmse", "error", "share"),
         Column("bias", "bias", "share"),
         Column("lag", "lag", "seconds"),
@@ -88,15 +94,16 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
                 else each[column.key]
                 for column in columns
             )
-            for each in sorted(program["estimators"], key=lambda each: float(each["rmse"]))
+            for each in sorted(program["estimators"], key=lambda each: float(each["rmse"] or 0))
         ]
-        title = f"{shortened(printable(program['name']), 40)}: {100 * program['truth']:.1f} % in use on average"
+        used = "in use on average" if program["labelled"] else "touched by anybody (unlabelled: not judged)"
+        title = f"{shortened(printable(program['name']), 40)}: {100 * program['truth']:.1f} % {used}"
         found.append(Table(f"program-{number + 1}", title, columns, rows, 4096, note))
         if curves := _curves(program):
             found.append(_misses(program, number, curves))
     told = (Column("what", "", "text"), Column("value", "value", "text"), Column("source", "from", "text"))
     rows = [(each["what"], each["value"], each["source"]) for each in document["calibration"]]
-    return [*found, Table("calibration", "What it is calibrated against", told, rows, 4096)]
+    return [*found, Table("calibration", CALIBRATION, told, rows, 4096)]
 
 
 def _curves(program: Mapping[str, Any]) -> dict[str, list[float]]:
@@ -106,7 +113,7 @@ def _curves(program: Mapping[str, Any]) -> dict[str, list[float]]:
 
 def _misses(program: Mapping[str, Any], number: int, curves: Mapping[str, list[float]]) -> Table:
     columns = [Column("size", "memory", "share")]
-    columns += [Column(f"misses-{place}", name, "share") for place, name in enumerate(curves)]
+    columns += [Column(f"misses {name}", name, "share") for name in curves]
     values = list(zip(*curves.values(), strict=True))
     last = len(values) - 1
     rows = [(place / last, *values[place]) for place in range(0, last + 1, last // ROWS)]
@@ -131,7 +138,8 @@ def data_tables(document: Mapping[str, Any]) -> list[Table]:
                 (program["name"], each["name"], *values)
                 for values in zip(samples["seconds"], samples["truth"], estimates, strict=True)
             ]
-    return [Table("samples", "Estimates over time", columns, rows, 4096, document["simulation"]), *tables(document)]
+    samples = Table("samples", "Estimates over time", columns, rows, 4096, document["simulation"])
+    return [samples, *(said_so(each, document) for each in tables(document))]
 
 
 def write(document: Mapping[str, Any], console: Console) -> None:
@@ -152,7 +160,7 @@ def write(document: Mapping[str, Any], console: Console) -> None:
     for its in notes.values():
         say(console, max(its, key=len))
     console.print()
-    say(console, "What it is calibrated against", style="bold")
+    say(console, CALIBRATION, style="bold")
     for each in document["calibration"]:
         told = f"{each['value']} ({each['source']})" if each["value"] else each["source"]
         say(console, printable(f"{each['what']}: {told}"), indent="  ")
@@ -186,6 +194,7 @@ def draw(document: Mapping[str, Any], canvas: Any) -> None:
         truth = [100 * share for share in samples["truth"]]
         axes.fill_between(minutes, truth, color=GREEN, alpha=0.22, linewidth=0)
         axes.plot(minutes, truth, color=GREEN, linewidth=1.4, label="truth")
+        unlabelled = "" if program["labelled"] else ": touched by anybody, for nobody has labelled it"
         for number, (each, estimates) in enumerate(zip(program["estimators"], samples["estimates"], strict=True)):
             line = ("-", (0, (4, 1.5)), (0, (1.5, 1.2)))[number // len(LINES) % 3]
             values = [100 * share for share in estimates]
@@ -195,7 +204,7 @@ def draw(document: Mapping[str, Any], canvas: Any) -> None:
         axes.set_ylim(0, 104)
         axes.set_xlim(0, document["duration"] / 60)
         axes.set_ylabel("% in use")
-        axes.set_title(shortened(printable(program["name"]), 60), fontsize=9, loc="left")
+        axes.set_title(f"{shortened(printable(program['name']), 60)}{unlabelled}", fontsize=9, loc="left")
     for program, axes in zip(programs, grid[:, 1] if beside else (), strict=False):
         _draw_misses(program, axes)
     all_axes[-1].set_xlabel("minutes of the guest's time")

@@ -24,7 +24,6 @@ class Recorded:
         self.trace, self.loop = trace, loop
         self.pages = trace.pages
         self.duration = trace.interval * trace.intervals
-        self.labelled = all(actor.intent != "unlabelled" for actor in trace.actors)
         # A trace may number threads as it likes, a guest numbers them from 0 on.
         threads = {thread: place for place, thread in enumerate(sorted({actor.thread for actor in trace.actors}))}
         self.threads = [threads[actor.thread] for actor in trace.actors]
