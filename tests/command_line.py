@@ -1,6 +1,7 @@
 """Commands as a user runs them, within this process; and two small dumps for them."""
 
 import json
+import re
 
 from pageshare.commands import main
 
@@ -22,6 +23,11 @@ def run_json(capsys, command, *arguments, status=0):
     got, out, err = run(capsys, command, "--json", *arguments)
     assert got == status, err
     return json.loads(out)
+
+
+def flat(text):
+    """In one line."""
+    return re.sub(r"\s+", " ", text)
 
 
 def memory(*numbers):

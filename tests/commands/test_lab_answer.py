@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import run
+from command_line import flat, run
 from pageshare.lab.answers import ANSWERS, clearing, figures, give_back, misses, polls, together
 from pageshare.lab.answers._seeds import Spread, over_seeds
 from pageshare.render import lab_answers
@@ -141,7 +141,7 @@ ONE = Spread.of([1.0, 2.0])
 
 def test_a_page_on_clearing_says_what_was_run():
     quick = clearing.answer(1, quick=True)
-    text = _words(lab_answers.page_of("clearing", quick, "x").text)
+    text = flat(lab_answers.page_of("clearing", quick, "x").text)
     assert "All programs are made up." in text
     assert "the first 60 s of 240 are left out" in text
     assert "Traces" not in text
@@ -152,7 +152,7 @@ def test_a_page_on_clearing_says_what_was_run():
     rows = [clearing.Row(source, quick.rows[0].figures, lags) for source in clearing.SOURCES]
     none = dict.fromkeys(clearing.WATCHED, math.nan)
     rows[1] = clearing.Row(clearing.SOURCES[1], rows[1].figures, none)
-    text = _words(lab_answers.page_of("clearing", clearing.Answer(10, rows), "x").text)
+    text = flat(lab_answers.page_of("clearing", clearing.Answer(10, rows), "x").text)
     assert "Eight of the programs are recorded ones ([traces.md](traces.md)); the others are made up." in text
     assert "looked at this says little. Traces are eight minutes long, begin again, and know time to 0.2 s; the" in text
     assert f"the first {clearing.WARM_UP} s of {clearing.DURATION} are left out" in text
@@ -167,12 +167,12 @@ def test_a_page_on_clearing_says_what_was_run():
     judged = [clearing.Row(source, good, none) for source in clearing.SOURCES]
     judged[7] = clearing.Row(clearing.SOURCES[7], bad, none)
     judged[8] = clearing.Row(clearing.SOURCES[8], worse, none)
-    text = _words(lab_answers.page_of("clearing", clearing.Answer(10, judged), "x").text)
+    text = flat(lab_answers.page_of("clearing", clearing.Answer(10, judged), "x").text)
     assert f"two points on {of_traces - 1} of {of_traces} recorded programs; not of ruby (3.0 ± 1.0)." in text
     plain = sum(source.beside == clearing.NONE for source in clearing.SOURCES)
     assert f"ESX's on {plain - 1} of {plain} (greater: steady), and half of it or less on {plain - 1}." in text
     assert "| apache | recorded | none | 0.4 ± 0.1 | yes | 0.45 ± 0.10 | half |" in text
-    text = _words(lab_answers.page_of("clearing", clearing.Answer(10, [rows[0], rows[-1]]), "x").text)
+    text = flat(lab_answers.page_of("clearing", clearing.Answer(10, [rows[0], rows[-1]]), "x").text)
     assert "One of the programs is a recorded one (" in text
 
 
@@ -194,17 +194,13 @@ def test_a_page_on_figures_says_what_was_run(kernels, minutes, said):
     )
     rows = [[figures.Row(case, defaultdict(lambda: ONE)) for case in each] for each in cases]
     curves = figures.Curves([0.0, float(drawn)], {})
-    text = _words(lab_answers.page_of("figures", figures.Answer(1, *rows, curves, curves), "x").text)
+    text = flat(lab_answers.page_of("figures", figures.Answer(1, *rows, curves, curves), "x").text)
     assert said in text
     assert ("| not fitted |" if len(kernels) == 1 else "| fitted |") in text
     assert f"over the second half of {taxed} minutes, each tax rate" in text
     assert f"for its first {booted} minutes:" in text
     assert f"swapped out in all {booted} minutes" in text
     assert f"one run of {drawn} minutes]" in text
-
-
-def _words(text):
-    return re.sub(r"\s+", " ", text)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +220,7 @@ def test_a_quick_page_is_of_few_runs_and_says_so(capsys, tmp_path, monkeypatch, 
     document = json.loads(out)
     assert (document["seeds"], document["scenes"]) == (seeds, 2 * seeds)
     assert len(set(run_ones)) == len(run_ones) == len(give_back.VARIANTS) * 2 * seeds
-    text = _words((tmp_path / "give-back.md").read_text())
+    text = flat((tmp_path / "give-back.md").read_text())
     assert command in text
     assert "**A quick run of a few cases, shortly: it shows what the page looks like, and answers nothing**" in text
     assert "2 random runs for each seed:" in text
@@ -238,7 +234,7 @@ def test_a_page_on_coming_back_says_what_helped_where_it_did():
             for need, pages in zip(give_back.NEEDS, paged, strict=True)
         ]
         variants = [give_back.Row(variant.name, ones) for variant in give_back.VARIANTS]
-        return _words(lab_answers.page_of("give-back", give_back.Answer(1, 10, (), variants, needs), "x").text)
+        return flat(lab_answers.page_of("give-back", give_back.Answer(1, 10, (), variants, needs), "x").text)
 
     assert "10 random runs for each seed:" in text(256.0, 0.0, 0.0)
     assert "quick" not in text(256.0, 0.0, 0.0)
@@ -266,7 +262,7 @@ def test_a_page_on_polls_says_whether_the_goal_was_met():
     messages = {polls.FAST_POLL.name: 800.0}
     own = _rows_of_polls(waits, messages, "guest-statistics")
     sample = _rows_of_polls(dict.fromkeys(names, 0.05) | {polls.BOTH.name: 0.04}, {}, "esx")
-    text = _words(lab_answers.page_of("polls", polls.Answer(1, own[:0], [*own, *sample], []), "x").text)
+    text = flat(lab_answers.page_of("polls", polls.Answer(1, own[:0], [*own, *sample], []), "x").text)
     assert "It is **met** with targets by the guests' own statistics, **not met** with targets by ESX's sample." in text
     assert "Wherever it is met, it is by *doorbell, pleads*." in text
     assert "*doorbell, pleads* waits least: 0.10 %, 0.050 times as long, at 10.0 messages." in text
@@ -278,11 +274,11 @@ def test_a_page_on_polls_says_whether_the_goal_was_met():
     assert "- A doorbell alone: 1.50." in text
     assert "Four guests of 160 MB each on a host of 512 MB: together they have 125 % of it." in text
     own = _rows_of_polls(waits | {polls.RUNG.name: 0.0}, messages, "guest-statistics")
-    text = _words(lab_answers.page_of("polls", polls.Answer(1, own[:0], [*own, *sample], []), "x").text)
+    text = flat(lab_answers.page_of("polls", polls.Answer(1, own[:0], [*own, *sample], []), "x").text)
     assert "it takes all three" not in text
     assert "- A doorbell alone: 0.00." in text
     own = _rows_of_polls({name: waits[name] for name in names[:2]}, messages, "guest-statistics")
-    text = _words(lab_answers.page_of("polls", polls.Answer(1, own[:0], own, []), "x").text)
+    text = flat(lab_answers.page_of("polls", polls.Answer(1, own[:0], own, []), "x").text)
     assert "It is **not met** with targets by the guests' own statistics. -" in text
     assert "Nothing else that was run needs no more messages. Waiting as short, but" in text
     assert "all three" not in text
@@ -299,7 +295,7 @@ def test_a_page_on_polls_says_what_is_best_however_fast_need_rises():
     slow = [row(*each, 10.0) for each in zip(forms, (0.08, 0.03, 0.24), (10.0, 28.0, 9.0), strict=True)]
     never = [row(form, 0.0, 10.0, 100.0) for form in forms]
     periods = [row(polls.Form("poll, 1 s", polls.Polls()), 0.3, 10.0, 0.1)]
-    text = _words(lab_answers.page_of("polls", polls.Answer(1, periods, fast, [*slow, *never]), "x").text)
+    text = flat(lab_answers.page_of("polls", polls.Answer(1, periods, fast, [*slow, *never]), "x").text)
     best = "0.1 s on disk: *poll, adaptive, 10 ms to 1 s*, 20.00 %, 0.67 times the one-second poll's 30.00 %;"
     words = "10 s on disk: nothing waits less than the one-second poll, 8.00 %."
     assert f"where the one-second poll waits at all: {best} {words}" in text
@@ -321,11 +317,11 @@ def test_a_page_on_misses_tells_what_collectors_make_of_the_curve():
             assert all(one >= next_ for one, next_ in pairwise(curve))
         errors = [row.sampled[rate].error.mean for rate in misses.RATES]
         assert errors[-1] < errors[0] < 0.05
-    text = _words(lab_answers.page_of("misses", quick, "x", quick=True).text)
+    text = flat(lab_answers.page_of("misses", quick, "x", quick=True).text)
     assert "**Collectors and clearing threads** touch what nobody uses" in text
     wide, narrow = (tuple(max(0.05, 1 - place / most) for place in range(101)) for most in (100, 50))
     rows = [misses.Row("made", 1000, True, wide, narrow, java.sampled)]
-    text = _words(lab_answers.page_of("misses", misses.Answer(2, rows), "x").text)
+    text = flat(lab_answers.page_of("misses", misses.Answer(2, rows), "x").text)
     assert "asks, of the program's pages, for made 90 % instead of 45 %." in text
     assert "these programs have 1,000 to 1,000 pages" in text
     rows = [misses.Row("made", 1000, False, wide, wide, java.sampled)]
@@ -361,7 +357,7 @@ def test_a_page_on_scanning_concludes_what_was_found():
         *_rows_of_together({0.0: some, 100.0: less}, 1.25),
         *_rows_of_together({0.0: less, 100.0: some}, 2.0, "flash"),
     ]
-    text = _words(lab_answers.page_of("together", together.Answer(10, 1.2, rows, rows[:1]), "x").text)
+    text = flat(lab_answers.page_of("together", together.Answer(10, 1.2, rows, rows[:1]), "x").text)
     assert "**Without pressure**, at 0.9, guests wait for nothing" in text
     best = "where sharing can save a tenth, from 40.00 to 10.00 % at a pressure of 1.25 (100/s). 100/s is the fastest"
     assert f"**On a disk** the best rate brings the cost, {best} that was tried." in text
@@ -370,7 +366,7 @@ def test_a_page_on_scanning_concludes_what_was_found():
     assert "is 20 % at 1.25 and 50 % at 2; sharing could save 10 % or 32 %" in text
     assert "102 us from flash, as long as 85 pages scanned." in text
     rows = _rows_of_together({0.0: Spread.of([0.4]), 100.0: Spread.of([0.1])}, 1.25)
-    text = _words(lab_answers.page_of("together", together.Answer(1, 1.2, rows, rows[:1]), "x").text)
+    text = flat(lab_answers.page_of("together", together.Answer(1, 1.2, rows, rows[:1]), "x").text)
     assert "Without pressure" not in text
     assert "flash" not in text
     assert "| 1.25 | 100/s | 10.00 | 40.00 | 1.25 |" in text
@@ -384,7 +380,7 @@ def test_lines_are_of_a_width_and_mean_what_they_did():
     lists = f"- {words}\n- two\n  lines\n\n1. {words}\n2. second"
     text = f"# {words}\n\n{words}\n{words}\n\n\n{table}\n\n\n{code}\n\n{lists}\n\n![{words}](plot.svg)\n"
     found = lab_answers.wrapped(text)
-    assert _words(found) == _words(text)
+    assert flat(found) == flat(text)
     assert lab_answers.wrapped(found) == found
     assert max(map(len, re.sub(r"(?m)^(#|\||!|\$|- no).*", "", found).split("\n"))) == lab_answers.WIDTH
     for kept in (f"# {words}\n\n", f"\n\n{table}\n\n", f"\n\n{code}\n\n", f"\n![{words}](plot.svg)\n"):
