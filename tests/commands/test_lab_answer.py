@@ -296,9 +296,9 @@ def test_a_page_on_polls_says_what_is_best_however_fast_need_rises():
     never = [row(form, 0.0, 10.0, 100.0) for form in forms]
     periods = [row(polls.Form("poll, 1 s", polls.Polls()), 0.3, 10.0, 0.1)]
     text = flat(lab_answers.page_of("polls", polls.Answer(1, periods, fast, [*slow, *never]), "x").text)
-    best = "0.1 s on disk: *poll, adaptive, 10 ms to 1 s*, 20.00 %, 0.67 times the one-second poll's 30.00 %;"
-    words = "10 s on disk: nothing waits less than the one-second poll, 8.00 %."
-    assert f"where the one-second poll waits at all: {best} {words}" in text
+    best = "0.1 s on disk: *poll, adaptive, 10 ms to 1 s*, 20.00 %, 0.67 times the one-second poll's 30.00 %."
+    words = "- 10 s on disk: nothing waits less than the one-second poll, 8.00 %."
+    assert f"where the one-second poll waits at all: - {best} {words}" in text
     assert "100 s on disk: " not in text
     slower = "within 10 s on a disk, adaptive polls wait 0.4 times as long as the one-second poll, at 28 messages"
     assert f"{slower} a second instead of 10, and a doorbell alone 3.0 times." in text
