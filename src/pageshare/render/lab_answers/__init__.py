@@ -116,10 +116,15 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (headings, rule, *rows)) + "\n"
 
 
+def number(value: float, digits: int) -> str:
+    """A figure as text: what is a hair below zero is zero."""
+    return f"{round(value, digits) + 0.0:,.{digits}f}"
+
+
 def spread(value: Any, digits: int = 1, scale: float = 1.0) -> str:
     """A mean over seeds and its standard deviation, as text."""
     mean, deviation = scale * value.mean, scale * value.deviation
-    text = f"{mean:,.{digits}f}"
+    text = number(mean, digits)
     return text if math.isnan(deviation) else f"{text} ± {deviation:,.{digits}f}"
 
 

@@ -36,6 +36,7 @@ def values(answer: Answer) -> dict[str, Any]:
         "rises": {disk: _rises(answer, disk) for disk in disks} if answer.rises else {},
         "by_rise": [told for disk in disks for told in _by_rise(answer, disk)],
         "slow": _slow(answer),
+        "staggered": _staggered(answer.forms),
         "parts": _parts(settings),
         "hurts": _hurts(answer.periods),
         "knees": _knees(answer.periods),
@@ -251,6 +252,7 @@ def _parts(settings: Mapping[Setting, list[Row]]) -> dict[str, Any] | None:
     parts = {"rung": own[polls.RUNG], "pleads": own[polls.PLEADS], "sample": sample[polls.BOTH]}
     return {
         "disk": disk,
+        "others": _parts_elsewhere(settings, disk),
         **{name: f"{ratio:.2f}" for name, ratio in parts.items()},
         "both": f"{own[polls.BOTH]:.2f}",
         "fast": f"{own[polls.FAST_POLL]:.2f}",
@@ -261,6 +263,29 @@ def _parts(settings: Mapping[Setting, list[Row]]) -> dict[str, Any] | None:
         "stale": sample[polls.FAST_POLL] > GOAL,
         "all_needed": own[polls.BOTH] <= GOAL < min(parts.values()),
     }
+
+
+def _parts_elsewhere(settings: Mapping[Setting, list[Row]], but: str) -> str:
+    """The same of other disks, by the guests' own statistics, in a sentence each."""
+    told = []
+    for disk in polls.DISKS:
+        by = {row.case.form: row.figures["stalled"].mean for row in settings.get((True, "guest-statistics", disk), [])}
+        forms = (polls.RUNG, polls.PLEADS, polls.BOTH)
+        if disk != but and by.get(polls.SECOND_POLL) and all(form in by for form in forms):
+            alone, pleads, both = (f"{by[form] / by[polls.SECOND_POLL]:.2f}" for form in forms)
+            told.append(f"On {disk}: a doorbell alone {alone}, pleading alone {pleads}, both {both}.")
+    return " ".join(told)
+
+
+def _staggered(forms: list[Row]) -> str:
+    """How long staggered polls wait, beside random ones, disk by disk."""
+    told = []
+    for (_scattered, estimator, disk), rows in _settings([row for row in forms if row.case.scattered]).items():
+        by = {row.case.form: row.figures["stalled"] for row in rows}
+        if estimator == "guest-statistics" and polls.STAGGERED in by and polls.SECOND_POLL in by:
+            one, other = (spread(by[form], 2, 100) for form in (polls.STAGGERED, polls.SECOND_POLL))
+            told.append(f"{one} % instead of {other} % on {disk}")
+    return " and ".join(told)
 
 
 def _never_out_of_memory(settings: Mapping[Setting, list[Row]]) -> bool:

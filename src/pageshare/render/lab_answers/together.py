@@ -8,7 +8,7 @@ from typing import Any
 
 from pageshare.lab.answers import together
 from pageshare.lab.answers.together import Answer, Row
-from pageshare.render.lab_answers import spread, table
+from pageshare.render.lab_answers import number, spread, table
 
 COLOURS = ("#1c1c1c", "#0b62c4", "#1b7f3b", "#b35c00", "#7b3294")
 
@@ -162,8 +162,8 @@ def _rates(rows: list[Row]) -> str:
                 _rate(row.case.rate),
                 spread(row.figures["saved"]),
                 spread(row.figures["waits"], 2, 100),
-                f"{100 * row.figures['lost'].mean:.2f}",
-                f"{100 * row.figures['cpu'].mean:.2f}",
+                number(100 * row.figures["lost"].mean, 2),
+                number(100 * row.figures["cpu"].mean, 2),
                 spread(row.figures["cost"], 2, 100),
                 spread(row.figures["swapped"]),
                 spread(row.figures["paged"]),
