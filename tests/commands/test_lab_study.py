@@ -135,7 +135,9 @@ class Half:
     ("code", "words"),
     [
         ("self.view.costs.visits -= 1e6", "looks can't be taken back"),
-        ("self.view.costs.visits = float('nan')", "has looked for nan us by now"),
+        ("self.view.costs.visits = float('nan')", "has nan visits after 0"),
+        ("self.view.costs.visits -= 5; self.view.costs.faults += 1000", "has -5 visits after 0"),
+        ("self.view.costs.tests = 10**19", "tests after 0: looks can't be taken back, or be that many"),
         ("self.active = 2", "estimates 2.0: must be from 0 to 1"),
     ],
 )
@@ -156,11 +158,12 @@ def test_names_that_mean_something_are_methods(capsys, study, tmp_path, name):
 
 
 def test_what_ones_own_classes_print_is_in_nobodys_way(capsys, study, tmp_path):
-    (tmp_path / "own.py").write_text(HALF.replace("        pass", '        print("here")'), encoding="utf-8")
+    text = HALF.replace("        pass", '        print("here")')
+    (tmp_path / "own.py").write_text(f"print('there')\n{text}", encoding="utf-8")
     status, out, err = run(capsys, "lab", study, "--json")
     assert status == 0
     assert json.loads(out)["format"] == "pageshare-lab-study/1"
-    assert "here\n" in err
+    assert err.startswith("there\nhere\n")
 
 
 def test_csv_says_that_it_is_a_simulation(capsys, study, tmp_path):
@@ -237,6 +240,9 @@ def test_a_trace_that_nobody_has_labelled_is_reported_and_not_judged(capsys, stu
     guests = run_json(capsys, "lab", host)["guests"]
     assert guests[0]["estimate_rmse"] is None
     assert guests[1]["estimate_rmse"] is not None
+    status, out, _err = run(capsys, "lab", host)
+    assert status == 0
+    assert "active is what anybody touched, not work alone, in a: nobody has labelled its trace" in flat(out)
 
 
 def test_a_study_has_no_pages_to_account_for(capsys, study):

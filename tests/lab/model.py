@@ -519,6 +519,7 @@ class Model:
         last = (kinds & RELEASED) != 0
         # What no process has and is cleared is of the guest's free pages, whichever.
         cleared = (guest.at[pages] == NOWHERE) & ((kinds & (WRITTEN | ZERO)) == (WRITTEN | ZERO))
+        cleared &= ~engine.np.broadcast_to(touch.work, pages.shape)
         first = last & (((kinds & (READ | WRITTEN)) == 0) | cleared)
         for part in theirs(touch, offset):
             yield partial(self.part, number, part)

@@ -19,7 +19,8 @@ PLAIN = ["random-with-replacement", "sequential", "random-permutation"]
 OTHERS = ["ksm", "peek-runs", "region-bandit", "zero-first", "hash-ranges"]
 
 
-KINDS = [READ, WRITTEN, WRITTEN | ZERO, RELEASED, READ | RELEASED, WRITTEN | RELEASED, WRITTEN | ZERO | RELEASED]
+KINDS = [READ, WRITTEN, WRITTEN | ZERO, RELEASED]
+KINDS += [READ | RELEASED, WRITTEN | RELEASED, WRITTEN | ZERO | RELEASED, ZERO | RELEASED]
 
 
 class Erratic:
@@ -27,7 +28,7 @@ class Erratic:
 
     def __init__(self, rng, pages, *, file_pages=None):
         self.rng, self.pages = rng, pages
-        self.busy, self.often = rng.uniform(0.3, 1.1), rng.dirichlet([4, 8, 1.0, 0.3, 0.2, 0.2, 0.1])
+        self.busy, self.often = rng.uniform(0.3, 1.1), rng.dirichlet([4, 8, 1.0, 0.3, 0.2, 0.2, 0.1, 0.1])
         self.common = rng.uniform() < 0.7
         if file_pages is not None:
             self.file_pages = file_pages

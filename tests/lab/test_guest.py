@@ -12,7 +12,7 @@ from pageshare.lab.guest import Guest
 from pageshare.lab.host import Host
 from pageshare.lab.invariants import check
 from pageshare.lab.memory import SECOND
-from pageshare.lab.programs import READ, RELEASED, WRITTEN, Touch
+from pageshare.lab.programs import READ, RELEASED, WRITTEN, ZERO, Touch
 from pageshare.lab.thresholds import State
 
 
@@ -21,6 +21,9 @@ def test_what_is_touched_and_released_at_once_was_touched():
     guest = at_rest(host, 300)
     guest.touch(Touch(np.arange(100, dtype=np.uint32), WRITTEN | RELEASED))
     assert (host.counts.first_touches, guest.free, guest.memory.active()) == (100, 300, pytest.approx(100 / 300))
+    # Zeros by the program's own work are not the guest's free pages that a thread clears.
+    guest.touch(Touch(np.arange(200, dtype=np.uint32), WRITTEN | ZERO | RELEASED))
+    assert (host.counts.first_touches, guest.free, guest.memory.active()) == (200, 300, pytest.approx(200 / 300))
 
 
 def test_a_page_that_comes_in_for_a_thread_is_no_more_work_than_its_touch():

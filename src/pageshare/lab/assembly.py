@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from pageshare.lab.programs import RELEASED, Touch
 from pageshare.lab.programs.recorded import Recorded
 from pageshare.lab.sharing import Sharing
 from pageshare.lab.thresholds import Thresholds
-from pageshare.lab.view import Prices, View
+from pageshare.lab.view import Costs, View
 from pageshare.synth.spec import SpecError
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pageshare.policies import Policy
     from pageshare.policies import View as ScanView
 
+MOST_LOOKS = 1 << 53
+"""No run comes to as many."""
 HEARD = Callable[[int, int, list["Touch"]], None]
 """Is told what a program touched from, and until, a time of its guest's."""
 
@@ -108,10 +110,11 @@ class Watched:
 
     def __init__(self, estimator: Estimator, spec: Named, view: View) -> None:
         self.estimator, self._spec, self.view = estimator, spec, view
-        self.active, self._paid = 1.0, 0.0
+        self.active, self._paid = 1.0, Costs()
         with Blamed(spec.where, spec.name):
             for name in ("ask", "misses"):
-                if not callable(getattr(estimator, name, None)) and hasattr(estimator, name):
+                has = getattr(estimator, name, None)
+                if has is not None and not callable(has):
                     raise ValueError(f"has {name}, which is no method: see docs/lab.md, or call it something else")
         self._take()
 
@@ -137,11 +140,14 @@ class Watched:
         if make is None:
             return None
         with Blamed(self._spec.where, self._spec.name):
-            sizes, shares = (np.asarray(each, np.float64) for each in make())
+            found = make()
+            if found is None:
+                return None
+            sizes, shares = (np.asarray(each, np.float64) for each in found)
             if sizes.ndim != 1 or sizes.shape != shares.shape or not len(sizes):
                 raise ValueError("misses() gives no sizes, and a share for each")
-            if not np.isfinite(sizes).all() or not (np.diff(sizes) > 0).all():
-                raise ValueError("misses() gives sizes that don't rise")
+            if not (sizes[0] >= 0 and np.isfinite(sizes).all() and (np.diff(sizes) > 0).all()):
+                raise ValueError("misses() gives sizes that are less than none, or don't rise")
             if not ((shares >= 0) & (shares <= 1)).all():
                 raise ValueError("misses() gives shares that are not from 0 to 1")
         return sizes, shares
@@ -151,10 +157,11 @@ class Watched:
             active = float(self.estimator.active)
             if not 0 <= active <= 1:
                 raise ValueError(f"estimates {active}: must be from 0 to 1")
-            paid = self.view.costs.microseconds(Prices())
-            if not self._paid <= paid < math.inf:
-                raise ValueError(f"has looked for {paid:g} us by now, after {self._paid:g}: looks can't be taken back")
-            self._paid = paid
+            for name, before in vars(self._paid).items():
+                number = getattr(self.view.costs, name)
+                if not before <= number < MOST_LOOKS:
+                    raise ValueError(f"has {number} {name} after {before}: looks can't be taken back, or be that many")
+            self._paid = replace(self.view.costs)
         self.active = active
 
 

@@ -13,7 +13,7 @@ from pageshare.core import InFrames
 from pageshare.lab.disk import Disk
 from pageshare.lab.frames import RESIDENT, SHARED, ZEROS, Pmap
 from pageshare.lab.memory import NEVER, SECOND, Memory
-from pageshare.lab.programs import RELEASED, WRITTEN, ZERO, Program, Touch
+from pageshare.lab.programs import READ, RELEASED, WRITTEN, ZERO, Program, Touch
 from pageshare.lab.shares import Client
 
 if TYPE_CHECKING:
@@ -256,9 +256,10 @@ class Guest:
         if released.any():
             # A page that is cleared where no process has it: the zero page thread clears the guest's free pages.
             cleared = released & ((kinds & (WRITTEN | ZERO)) == (WRITTEN | ZERO)) & (self.at[pages] == NOWHERE)
+            cleared &= np.logical_not(touch.work)
             if cleared.any():
                 yield partial(self._clear, int(np.count_nonzero(cleared)), touch)
-            only = released & (cleared | (touch.kinds == 0))
+            only = released & (cleared | ((kinds & (READ | WRITTEN)) == 0))
             self._release(pages[only])
             after, touch = pages[released & ~only], _part(touch, ~only)
         for begin in range(0, len(touch.pages), AT_ONCE):

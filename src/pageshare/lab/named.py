@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -153,7 +154,8 @@ def load(name: str, where: str, folder: Path) -> Callable[..., Any]:
         module = importlib.util.module_from_spec(spec)
         sys.modules[key] = module  # dataclasses look for their module there
         try:
-            with Blamed(where, name):
+            # What it prints does not go where results will.
+            with Blamed(where, name), contextlib.redirect_stdout(sys.stderr):
                 spec.loader.exec_module(module)
         except BaseException as error:
             del sys.modules[key]

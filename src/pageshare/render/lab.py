@@ -49,6 +49,9 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
             f"{len(guests)} guests have from {_size(low['allocated'], page)} ({named(low['name'])}) to"
             f" {_size(high['allocated'], page)} ({named(high['name'])}) on average"
         )
+    if unlabelled := [named(guest["name"]) for guest in guests if not guest["labelled"]]:
+        names = ", ".join(unlabelled)
+        yield f"active is what anybody touched, not work alone, in {names}: nobody has labelled its trace"
     host = document["host"]
     ballooned = sum(guest["ballooned"] for guest in guests)
     yield (

@@ -31,7 +31,8 @@ def headline(document: Mapping[str, Any]) -> str:
     best = min(errors, key=errors.__getitem__)
     if len(errors) == 1:
         return f"{best} errs by {errors[best]:.1f} points on average."
-    return f"{best} errs least: by {errors[best]:.1f} points of 100, as root mean square over all programs."
+    judged = "all programs" if all(program["labelled"] for program in document["programs"]) else "those judged"
+    return f"{best} errs least: by {errors[best]:.1f} points of 100, as root mean square over {judged}."
 
 
 def _errors(document: Mapping[str, Any]) -> dict[str, float]:
