@@ -240,8 +240,9 @@ def test_a_trace_that_nobody_has_labelled_is_reported_and_not_judged(capsys, stu
     guests = run_json(capsys, "lab", host)["guests"]
     assert guests[0]["estimate_rmse"] is None
     assert guests[1]["estimate_rmse"] is not None
-    status, out, _err = run(capsys, "lab", host)
+    status, out, _err = run(capsys, "lab", host, "--svg", tmp_path / "host.svg")
     assert status == 0
+    assert "unlabelled ones, of which all touches count as active" in flat((tmp_path / "host.svg").read_text())
     assert "active is what anybody touched, not work alone, in a: nobody has labelled its trace" in flat(out)
 
 

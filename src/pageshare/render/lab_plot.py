@@ -87,6 +87,8 @@ def draw(course: Course, canvas: Any, *, titled: bool = True) -> None:
 def _footnote(course: Course) -> str:
     assumed = [what for what, _value, source in calibration(course.scenario) if "assumed" in source]
     loads = {source.split(":")[0] for what, _value, source in calibration(course.scenario) if what == "load"}
+    if not all(program.labelled for guest in course.scenario.guests for program in guest.programs):
+        loads.add("unlabelled ones, of which all touches count as active")
     text = (
         f"A simulation in virtual time, no measurement. Rules: {PAPER}. Assumed: {', '.join(dict.fromkeys(assumed))}."
         f" Loads: {', '.join(sorted(loads))}."
