@@ -24,7 +24,14 @@ def host_with(memory):
         "memory": MEMORY,
         "balloon": {"phase": "random"},
         "program": [
-            {"name": "phases", "pages": "440 MiB", "sizes": [0.2, 0.6, 0.1, 0.8, 0.4], "length": "2min", "rate": 0.1}
+            {
+                "name": "phases",
+                "pages": "440 MiB",
+                "sizes": [0.2, 0.6, 0.1, 0.8, 0.4],
+                "length": "2min",
+                "rate": 0.1,
+                "fill": "30s",
+            }
         ],
     }
     table = {"duration": f"{MINUTES}min", "host": {"memory": memory}, "guest": [busy]}
