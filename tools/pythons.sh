@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the tests on the wheel in dist/ with other Pythons on PATH or of pyenv: most of them with 3.10, on the oldest packages
+# Runs the tests on the wheel in dist/ with other Pythons on PATH or of pyenv: all of them with 3.10, on the oldest packages
 # that pyproject.toml allows; those where Python could differ with the newest.
 #   sh tools/pythons.sh PYTHON
 set -eu
@@ -21,5 +21,5 @@ for python in $(candidates); do
     [ "$minor" != 10 ] || oldest=$python
     [ "${minor:-0}" -le "$newest_minor" ] || newest=$python newest_minor=$minor
 done
-[ -z "$oldest" ] || sh tools/test_dist.sh "$oldest" dist/*.whl most "cffi==1.15.*" "numpy==1.24.*" "rich==13.0.*"
+[ -z "$oldest" ] || sh tools/test_dist.sh "$oldest" dist/*.whl all "cffi==1.15.*" "numpy==1.24.*" "rich==13.0.*"
 [ -z "$newest" ] || sh tools/test_dist.sh "$newest" dist/*.whl outside
